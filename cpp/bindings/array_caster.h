@@ -1,0 +1,50 @@
+// NumPy arrays -> MatrixView: exact dtype, contiguous rows, never a copy.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <type_traits>
+
+#include "base/tensor_view.h"
+
+namespace seqrec_fast {
+
+// None -> absent; (n) -> one row; (rows, columns) -> as it is. Throws TypeError for anything else.
+template <class T>
+MatrixView<T> matrix_view(const char* function, const char* argument,
+                          const pybind11::object& object) {
+    namespace py = pybind11;
+    using Value = std::remove_const_t<T>;
+    if (object.is_none()) {
+        return {};
+    }
+    if (!py::isinstance<py::array_t<Value>>(object)) {
+        throw py::type_error(concat(function, ": ", argument, " is not a NumPy array of ",
+                                    py::cast<std::string>(py::str(py::dtype::of<Value>()))));
+    }
+    auto array = py::reinterpret_borrow<py::array>(object);
+    if (array.ndim() < 1 || array.ndim() > 2) {
+        throw py::type_error(
+            concat(function, ": ", argument, " has ", array.ndim(), " dimensions; expected 1 or 2"));
+    }
+    constexpr py::ssize_t kItem = static_cast<py::ssize_t>(sizeof(T));
+    const bool flat = array.ndim() == 1;
+    MatrixView<T> view;
+    view.rows = flat ? 1 : array.shape(0);
+    view.columns = array.shape(array.ndim() - 1);
+    view.row_stride = flat ? view.columns : array.strides(0) / kItem;
+    const bool rows_contiguous =
+        view.columns <= 1 || array.strides(array.ndim() - 1) == kItem;
+    if (!rows_contiguous || (view.rows > 1 && (flat ? 0 : array.strides(0) % kItem) != 0)) {
+        throw py::type_error(concat(function, ": the rows of ", argument, " are not contiguous"));
+    }
+    if constexpr (std::is_const_v<T>) {
+        view.data = static_cast<T*>(array.data());
+    } else {
+        view.data = static_cast<T*>(array.mutable_data());
+    }
+    return view;
+}
+
+}  // namespace seqrec_fast

@@ -1,0 +1,11 @@
+// One function per part of the package; module.cpp calls them all.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace seqrec_fast {
+
+void register_runtime(pybind11::module_& m);
+void register_rnn(pybind11::module_& m);
+
+}  // namespace seqrec_fast

@@ -1,0 +1,151 @@
+#include "bindings/array_caster.h"
+#include "bindings/register.h"
+#include "ops/rnn.h"
+
+namespace py = pybind11;
+
+namespace seqrec_fast {
+namespace {
+
+using Object = py::object;
+
+MatrixView<const std::int64_t> int64_vector(const char* argument, const Object& object) {
+    const auto view = matrix_view<const std::int64_t>("SequenceLayout", argument, object);
+    SEQREC_CHECK(view.present() && view.rows == 1, "SequenceLayout: ", argument,
+                 " is not a vector");
+    return view;
+}
+
+template <class T>
+RnnParameters<T> parameters(const std::string& cell, const Object& weight_ih,
+                            const Object& weight_hh, const Object& bias_ih, const Object& bias_hh,
+                            const Object& weight_hr) {
+    const char* const kName = cell.c_str();
+    return {parse_cell_kind(cell),
+            matrix_view<const T>(kName, "weight_ih", weight_ih),
+            matrix_view<const T>(kName, "weight_hh", weight_hh),
+            matrix_view<const T>(kName, "bias_ih", bias_ih),
+            matrix_view<const T>(kName, "bias_hh", bias_hh),
+            matrix_view<const T>(kName, "weight_hr", weight_hr)};
+}
+
+template <class T>
+void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Object& x,
+             const Object& h_0, const Object& c_0, const Object& reset, bool reverse,
+             const Object& y, const Object& h_n, const Object& c_n, const Object& saved) {
+    const char* const kName = "rnn_forward";
+    RnnForward<T> call;
+    call.weights = &weights;
+    call.layout = &layout;
+    call.x = matrix_view<const T>(kName, "x", x);
+    call.h_0 = matrix_view<const T>(kName, "h_0", h_0);
+    call.c_0 = matrix_view<const T>(kName, "c_0", c_0);
+    call.reset = matrix_view<const std::uint8_t>(kName, "reset", reset);
+    call.reverse = reverse;
+    call.y = matrix_view<T>(kName, "y", y);
+    call.h_n = matrix_view<T>(kName, "h_n", h_n);
+    call.c_n = matrix_view<T>(kName, "c_n", c_n);
+    call.saved = matrix_view<T>(kName, "saved", saved);
+    const py::gil_scoped_release release;
+    rnn_forward(kName, call);
+}
+
+template <class T>
+void backward(const std::string& cell, const Object& weight_hh, const Object& weight_hr,
+              const SequenceLayout& layout, const Object& h_0, const Object& c_0,
+              const Object& reset, bool reverse, const Object& y, const Object& saved,
+              const Object& dy, const Object& dh_n, const Object& dc_n, const Object& dx_gates,
+              const Object& dh_gates_n, const Object& h_before, const Object& rh_before,
+              const Object& dprojected, const Object& unprojected, const Object& dh_0,
+              const Object& dc_0) {
+    const char* const kName = "rnn_backward";
+    const RnnWeights<T> weights = checked_weights(
+        kName, parameters<T>(cell, py::none(), weight_hh, py::none(), py::none(), weight_hr));
+    RnnBackward<T> call;
+    call.layout = &layout;
+    call.h_0 = matrix_view<const T>(kName, "h_0", h_0);
+    call.c_0 = matrix_view<const T>(kName, "c_0", c_0);
+    call.reset = matrix_view<const std::uint8_t>(kName, "reset", reset);
+    call.reverse = reverse;
+    call.y = matrix_view<const T>(kName, "y", y);
+    call.saved = matrix_view<const T>(kName, "saved", saved);
+    call.dy = matrix_view<const T>(kName, "dy", dy);
+    call.dh_n = matrix_view<const T>(kName, "dh_n", dh_n);
+    call.dc_n = matrix_view<const T>(kName, "dc_n", dc_n);
+    call.dx_gates = matrix_view<T>(kName, "dx_gates", dx_gates);
+    call.dh_gates_n = matrix_view<T>(kName, "dh_gates_n", dh_gates_n);
+    call.h_before = matrix_view<T>(kName, "h_before", h_before);
+    call.rh_before = matrix_view<T>(kName, "rh_before", rh_before);
+    call.dprojected = matrix_view<T>(kName, "dprojected", dprojected);
+    call.unprojected = matrix_view<T>(kName, "unprojected", unprojected);
+    call.dh_0 = matrix_view<T>(kName, "dh_0", dh_0);
+    call.dc_0 = matrix_view<T>(kName, "dc_0", dc_0);
+    const py::gil_scoped_release release;
+    const PackedRnnGrad<T> packed(weights);
+    call.weights = &packed;
+    rnn_backward(kName, call);
+}
+
+template <class T>
+void register_dtype(py::module_& m, const char* class_name, const char* backward_name) {
+    py::class_<PackedRnn<T>>(m, class_name)
+        .def(py::init([](const std::string& cell, const Object& weight_ih, const Object& weight_hh,
+                         const Object& bias_ih, const Object& bias_hh, const Object& weight_hr) {
+                 return PackedRnn<T>(checked_weights(
+                     cell.c_str(), parameters<T>(cell, weight_ih, weight_hh, bias_ih, bias_hh,
+                                                 weight_hr)));
+             }),
+             py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih"),
+             py::arg("bias_hh"), py::arg("weight_hr"))
+        .def_readonly("hidden_size", &PackedRnn<T>::hidden_size)
+        .def_readonly("state_size", &PackedRnn<T>::state_size)
+        .def_property_readonly("input_size",
+                               [](const PackedRnn<T>& w) {
+                                   return w.has_input_weights() ? w.input_size
+                                                                : w.gates * w.hidden_size;
+                               })
+        .def_property_readonly("nbytes", &PackedRnn<T>::nbytes)
+        .def_property_readonly("saved_width",
+                               [](const PackedRnn<T>& w) {
+                                   return saved_width<T>(w.kind, w.hidden_size);
+                               })
+        .def("forward", &forward<T>, py::arg("layout"), py::arg("x"), py::arg("h_0"),
+             py::arg("c_0"), py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
+             py::arg("c_n"), py::arg("saved"));
+    m.def(backward_name, &backward<T>, py::arg("cell"), py::arg("weight_hh"), py::arg("weight_hr"),
+          py::arg("layout"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"), py::arg("reverse"),
+          py::arg("y"), py::arg("saved"), py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
+          py::arg("dx_gates"), py::arg("dh_gates_n"), py::arg("h_before"), py::arg("rh_before"),
+          py::arg("dprojected"), py::arg("unprojected"), py::arg("dh_0"), py::arg("dc_0"));
+}
+
+}  // namespace
+
+void register_rnn(py::module_& m) {
+    py::class_<SequenceLayout>(m, "SequenceLayout")
+        .def_static("padded", &SequenceLayout::padded, py::arg("seq_len"), py::arg("batch"),
+                    py::arg("batch_first"))
+        .def_static(
+            "ragged",
+            [](const std::string& function, const Object& offsets, std::int64_t n_events) {
+                const auto view = int64_vector("offsets", offsets);
+                SEQREC_CHECK(view.columns > 0, function,
+                             ": offsets is empty; expected one more entry than sessions");
+                return SequenceLayout::ragged(view.data, view.columns - 1, n_events,
+                                              function.c_str());
+            },
+            py::arg("function"), py::arg("offsets"), py::arg("n_events"))
+        .def_static(
+            "packed",
+            [](const std::string& function, const Object& batch_sizes, std::int64_t n_events) {
+                const auto view = int64_vector("batch_sizes", batch_sizes);
+                return SequenceLayout::packed(view.data, view.columns, n_events, function.c_str());
+            },
+            py::arg("function"), py::arg("batch_sizes"), py::arg("n_events"))
+        .def_property_readonly("batch", &SequenceLayout::batch)
+        .def_property_readonly("n_events", &SequenceLayout::n_events);
+    register_dtype<float>(m, "PackedRnnF32", "rnn_backward_f32");
+    register_dtype<double>(m, "PackedRnnF64", "rnn_backward_f64");
+}
+
+}  // namespace seqrec_fast

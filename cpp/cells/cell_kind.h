@@ -1,0 +1,30 @@
+// The recurrent cells, by name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace seqrec_fast {
+
+enum class CellKind { gru, gru_reset_before, lstm, rnn_tanh, rnn_relu };
+
+// "gru", "gru_reset_before", "lstm", "rnn_tanh", "rnn_relu"; throws std::invalid_argument else.
+CellKind parse_cell_kind(const std::string& name);
+
+// Matrices stacked in weight_ih and weight_hh: r, z, n or i, f, g, o or one.
+constexpr std::int64_t gate_count(CellKind kind) {
+    return kind == CellKind::lstm                                         ? 4
+           : kind == CellKind::gru || kind == CellKind::gru_reset_before ? 3
+                                                                          : 1;
+}
+
+// Values per unit and event that the forward pass saves for the backward pass:
+// gru r, z, n, h_n; reset-before r, z, n; lstm i, f, g, o, c; a plain RNN has its output.
+constexpr std::int64_t saved_count(CellKind kind) {
+    return kind == CellKind::gru                ? 4
+           : kind == CellKind::gru_reset_before ? 3
+           : kind == CellKind::lstm             ? 5
+                                                : 0;
+}
+
+}  // namespace seqrec_fast

@@ -1,0 +1,182 @@
+// Register tiles: rows of A times packed panels, for every op.
+//
+// Numerics: each element of a product is one chain of fused multiply-adds in the order of k,
+// whatever the tile that computes it. So a row's result does not depend on the batch it came in.
+// Blocking: kRows x kVectors accumulators stay in registers for the whole depth; a panel (depth x
+// 64 B x vectors) stays in L1 while all rows of a tile pass over it.
+
+// Per-target include guard
+#if defined(SEQREC_CPU_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SEQREC_CPU_GEMM_INL_H_
+#undef SEQREC_CPU_GEMM_INL_H_
+#else
+#define SEQREC_CPU_GEMM_INL_H_
+#endif
+
+#include "cpu/packed_panels.h"
+#include "cpu/simd_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// Accumulators that fit beside the operands: 32 registers on AVX-512 and NEON, else 16.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+constexpr int kAccumulators = 24;
+#else
+constexpr int kAccumulators = 12;
+#endif
+
+template <int kVectors>
+constexpr int max_rows() {
+    return kAccumulators / kVectors < 8 ? kAccumulators / kVectors : 8;
+}
+
+// acc[row][slice][vector] += sum over k of rows[row][k] * panel[k][vector], for one or more
+// neighbouring slices (this target's vectors) of the packed vectors.
+template <int kRows, int kSlices, int kVectors, class Tag, class T = hn::TFromD<Tag>>
+HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* HWY_RESTRICT panel,
+                             std::int64_t depth,
+                             hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
+    constexpr std::int64_t kLanes = lane_count<T>();
+    const T* row[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+        row[r] = rows[r];
+    }
+    for (std::int64_t k = 0; k < depth; ++k, panel += kVectors * kPackedLanes<T>) {
+        hn::Vec<Tag> w[kSlices][kVectors];
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) {
+                w[s][v] = hn::LoadU(d, panel + v * kPackedLanes<T> + s * kLanes);
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+            const hn::Vec<Tag> a = hn::Set(d, row[r][k]);
+#pragma GCC unroll 8
+            for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; ++v) {
+                    acc[r][s][v] = hn::MulAdd(a, w[s][v], acc[r][s][v]);
+                }
+            }
+        }
+    }
+}
+
+// Hands the sums of a tile to `op`, row by row. Kept out of line, and the sums in memory, so that
+// a cell's formula is compiled once and not once per row of every tile shape.
+template <int kVectors, class T, class Op>
+HWY_NOINLINE void finish_rows(const Op& op, const T* sums, std::int64_t row0, std::int64_t rows,
+                              std::int64_t lane) {
+    const Lanes<T> d;
+    for (std::int64_t r = 0; r < rows; ++r, sums += kVectors * lane_count<T>()) {
+        hn::Vec<Lanes<T>> row_sums[kVectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) {
+            row_sums[v] = hn::Load(d, sums + v * lane_count<T>());
+        }
+        op.finish(row0 + r, lane, row_sums);
+    }
+}
+
+// One register tile: `op.init` gives what a row's sums start from, `op.finish` takes the sums.
+// `lane` is where this target's vector lies inside the packed vector.
+template <int kRows, int kSlices, int kVectors, class T, class Op>
+HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t row0,
+                              const T* panel, std::int64_t depth, std::int64_t lane) {
+    const Lanes<T> d;
+    hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+            op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
+        }
+    }
+    multiply_add<kRows, kSlices, kVectors>(d, rows + row0, panel + lane, depth, acc);
+    alignas(kCacheLine) T sums[kSlices][kRows][kVectors * lane_count<T>()];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) {
+                hn::Store(acc[r][s][v], d, sums[s][r] + v * lane_count<T>());
+            }
+        }
+    }
+    for (int s = 0; s < kSlices; ++s) {
+        finish_rows<kVectors>(op, sums[s][0], row0, kRows, lane + s * lane_count<T>());
+    }
+}
+
+// All rows against one panel of kVectors packed vectors.
+template <int kVectors, class T, class Op>
+HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t n_rows,
+                               const T* panel, std::int64_t depth) {
+    constexpr int kRows = max_rows<kVectors>();
+    constexpr std::int64_t kLanes = lane_count<T>();
+    if (n_rows == 1) {
+        // One row gives too few independent sums to hide the latency; neighbouring slices help.
+        constexpr int kSlices = kLanes * 2 <= kPackedLanes<T> ? 2 : 1;
+        for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kSlices * kLanes) {
+            register_tile<1, kSlices, kVectors>(op, rows, 0, panel, depth, lane);
+        }
+        return;
+    }
+    for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kLanes) {
+        std::int64_t row = 0;
+        for (; row + kRows <= n_rows; row += kRows) {
+            register_tile<kRows, 1, kVectors>(op, rows, row, panel, depth, lane);
+        }
+        if constexpr (kRows > 4) {
+            if (row + 4 <= n_rows) {
+                register_tile<4, 1, kVectors>(op, rows, row, panel, depth, lane);
+                row += 4;
+            }
+        }
+        for (; row + 2 <= n_rows; row += 2) {
+            register_tile<2, 1, kVectors>(op, rows, row, panel, depth, lane);
+        }
+        if (row < n_rows) {
+            register_tile<1, 1, kVectors>(op, rows, row, panel, depth, lane);
+        }
+    }
+}
+
+// All rows against all panels of a gated matrix, where a panel is one block of units.
+// `op.part(block)` is the op for one block.
+template <int kGates, class T, class Op>
+HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t n_rows,
+                               const PackedPanels<T>& panels) {
+    for (std::int64_t block = 0; block < panels.n_panels(); ++block) {
+        multiply_panel<kGates>(op.part(block), rows, n_rows, panels.panel(block), panels.depth());
+    }
+}
+
+// The same for a plain matrix, where a panel is up to four blocks of columns and `op.part` gets
+// the first of them.
+template <class T, class Op>
+HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t n_rows,
+                               const PackedPanels<T>& panels) {
+    for (std::int64_t p = 0; p < panels.n_panels(); ++p) {
+        const auto part = op.part(p * kMaxPanelVectors);
+        const T* panel = panels.panel(p);
+        switch (panels.vectors_in(p)) {
+            case 4: multiply_panel<4>(part, rows, n_rows, panel, panels.depth()); break;
+            case 3: multiply_panel<3>(part, rows, n_rows, panel, panels.depth()); break;
+            case 2: multiply_panel<2>(part, rows, n_rows, panel, panels.depth()); break;
+            default: multiply_panel<1>(part, rows, n_rows, panel, panels.depth()); break;
+        }
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

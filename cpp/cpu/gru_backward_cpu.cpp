@@ -1,0 +1,150 @@
+// GRU backward on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/gru_backward_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cells/gru_cell-inl.h"
+#include "cpu/rnn_backward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+template <class T>
+struct GruGradOp {
+    using D = Lanes<T>;
+    using M = SimdMath<D>;
+
+    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+        const D d;
+        const hn::Vec<D> r = hn::LoadU(d, view.saved_at(row, 0, unit));
+        const hn::Vec<D> z = hn::LoadU(d, view.saved_at(row, 1, unit));
+        const hn::Vec<D> n = hn::LoadU(d, view.saved_at(row, 2, unit));
+        const hn::Vec<D> h_n = hn::LoadU(d, view.saved_at(row, 3, unit));
+        const std::int64_t hidden = view.weights->hidden_size;
+        const hn::Vec<D> h = view.load_event(view.args->h_before, hidden, row, unit);
+        T* dh = view.dh + row * view.stride + unit;
+        const GruGrad<M> grad = gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh));
+        const hn::Vec<D> r_pre = gru_reset_grad<M>(r, M::mul(grad.n_pre, h_n));
+        const hn::Vec<D> h_gate_n = M::mul(grad.n_pre, r);
+        view.store_gate(r_pre, row, 0, unit);
+        view.store_gate(grad.z_pre, row, 1, unit);
+        view.store_x_gate(grad.n_pre, row, 2, unit);
+        hn::StoreU(h_gate_n, d, view.dgates_at(row, 2, unit));
+        store_part(h_gate_n, d, view.args->dh_gates_n + view.events[row] * hidden + unit,
+                   hidden - unit);
+        hn::StoreU(grad.h, d, dh);
+    }
+
+    const GradView<T>& view;
+};
+
+struct GruGradCell {
+    static constexpr bool kHasCellState = false;
+
+    template <class T>
+    static void step_grad(const GradView<T>& view) {
+        for_each_unit(view, GruGradOp<T>{view});
+        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
+                       view.weights->recurrent);
+    }
+};
+
+// Reset-before, first pass: the gradients of z and n, and r * h for the weight gradient.
+template <class T>
+struct GruCandidateGradOp {
+    using D = Lanes<T>;
+    using M = SimdMath<D>;
+
+    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+        const D d;
+        const hn::Vec<D> r = hn::LoadU(d, view.saved_at(row, 0, unit));
+        const hn::Vec<D> z = hn::LoadU(d, view.saved_at(row, 1, unit));
+        const hn::Vec<D> n = hn::LoadU(d, view.saved_at(row, 2, unit));
+        const std::int64_t hidden = view.weights->hidden_size;
+        const hn::Vec<D> h = view.load_event(view.args->h_before, hidden, row, unit);
+        T* dh = view.dh + row * view.stride + unit;
+        const GruGrad<M> grad = gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh));
+        view.store_gate(grad.z_pre, row, 1, unit);
+        view.store_gate(grad.n_pre, row, 2, unit);
+        store_part(M::mul(r, h), d, view.args->rh_before + view.events[row] * hidden + unit,
+                   hidden - unit);
+        hn::StoreU(grad.h, d, dh);
+        hn::StoreU(hn::Zero(d), d, view.work + row * view.stride + unit);
+    }
+
+    const GradView<T>& view;
+};
+
+// Reset-before, second pass: `work` holds the gradient of r * h.
+template <class T>
+struct GruResetGradOp {
+    using D = Lanes<T>;
+    using M = SimdMath<D>;
+
+    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+        const D d;
+        const hn::Vec<D> r = hn::LoadU(d, view.saved_at(row, 0, unit));
+        const hn::Vec<D> h =
+            view.load_event(view.args->h_before, view.weights->hidden_size, row, unit);
+        const std::int64_t at = row * view.stride + unit;
+        const hn::Vec<D> drh = hn::LoadU(d, view.work + at);
+        view.store_gate(gru_reset_grad<M>(r, M::mul(drh, h)), row, 0, unit);
+        hn::StoreU(M::mul_add(drh, r, hn::LoadU(d, view.dh + at)), d, view.dh + at);
+    }
+
+    const GradView<T>& view;
+};
+
+struct GruResetBeforeGradCell {
+    static constexpr bool kHasCellState = false;
+
+    template <class T>
+    static void step_grad(const GradView<T>& view) {
+        const PackedRnnGrad<T>& weights = *view.weights;
+        for_each_unit(view, GruCandidateGradOp<T>{view});
+        multiply_plain(AccumulateOp<T>{view.work, view.stride}, view.candidate_rows, view.rows,
+                       weights.candidate);
+        for_each_unit(view, GruResetGradOp<T>{view});
+        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
+                       weights.recurrent);
+    }
+};
+
+template <class T>
+void gru_backward(const RnnBackwardArgs<T>& args) {
+    if (args.weights->kind == CellKind::gru_reset_before) {
+        run_backward<GruResetBeforeGradCell>(args);
+    } else {
+        run_backward<GruGradCell>(args);
+    }
+}
+
+void gru_backward_f32(const RnnBackwardArgs<float>& args) { gru_backward(args); }
+void gru_backward_f64(const RnnBackwardArgs<double>& args) { gru_backward(args); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+namespace {
+SEQREC_DISPATCH_TABLE(kBackwardF32, gru_backward_f32);
+SEQREC_DISPATCH_TABLE(kBackwardF64, gru_backward_f64);
+}  // namespace
+
+template <>
+void gru_backward_cpu(const RnnBackwardArgs<float>& args) {
+    kBackwardF32[active_target()](args);
+}
+template <>
+void gru_backward_cpu(const RnnBackwardArgs<double>& args) {
+    kBackwardF64[active_target()](args);
+}
+
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

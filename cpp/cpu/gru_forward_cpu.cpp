@@ -1,0 +1,204 @@
+// GRU forward on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/gru_forward_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cells/gru_cell-inl.h"
+#include "cpu/rnn_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// What both forms of the cell need of one block of units.
+template <class T>
+struct GruBlock {
+    using D = Lanes<T>;
+    using V = hn::Vec<D>;
+    using M = SimdMath<D>;
+
+    GruBlock(const StepView<T>& step, std::int64_t block, std::int64_t saved_values)
+        : view(step), unit0(block * kPackedLanes<T>), saved_offset(unit0 * saved_values),
+          candidate_bias(step.weights->candidate_bias.data() + unit0),
+          x_gates(step.x_gates + unit0 * 3) {}
+
+    HWY_INLINE V input(std::int64_t row, int gate, std::int64_t lane) const {
+        return hn::LoadU(D(), x_gates + row * view.x_gates_stride + gate * kPackedLanes<T> + lane);
+    }
+    HWY_INLINE V state(std::int64_t row, std::int64_t lane) const {
+        return hn::LoadU(D(), view.h + row * view.state_stride + unit0 + lane);
+    }
+    HWY_INLINE void store(V h, std::int64_t row, std::int64_t lane) const {
+        const std::int64_t unit = unit0 + lane;
+        hn::StoreU(h, D(), view.h_next + row * view.state_stride + unit);
+        if (view.y_rows != nullptr) {
+            store_part(h, D(), view.y_rows[row] + unit, view.weights->hidden_size - unit);
+        }
+    }
+    HWY_INLINE void save(V value, int index, std::int64_t row, std::int64_t lane) const {
+        hn::StoreU(value, D(),
+                   view.saved_rows[row] + saved_offset + index * kPackedLanes<T> + lane);
+    }
+
+    const StepView<T>& view;
+    std::int64_t unit0, saved_offset;
+    const T* candidate_bias;
+    const T* x_gates;
+};
+
+// Reset-after: one pass over h gives r, z and h_n.
+template <class T>
+struct GruOp {
+    using B = GruBlock<T>;
+    using V = typename B::V;
+    using M = typename B::M;
+
+    struct Part : B {
+        using B::B;
+        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[3]) const {
+            acc[0] = this->input(row, 0, lane);
+            acc[1] = this->input(row, 1, lane);
+            acc[2] = hn::LoadU(typename B::D(), this->candidate_bias + lane);
+        }
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[3]) const {
+            const V r = M::sigmoid(acc[0]);
+            const V z = M::sigmoid(acc[1]);
+            const V n = gru_candidate<M>(this->input(row, 2, lane), acc[2], r);
+            this->store(gru_blend<M>(z, n, this->state(row, lane)), row, lane);
+            if (this->view.saved_rows != nullptr) {
+                this->save(r, 0, row, lane);
+                this->save(z, 1, row, lane);
+                this->save(n, 2, row, lane);
+                this->save(acc[2], 3, row, lane);
+            }
+        }
+    };
+    HWY_INLINE Part part(std::int64_t block) const { return Part(view, block, 4); }
+
+    const StepView<T>& view;
+};
+
+struct GruCell {
+    static constexpr int kGates = 3;
+    template <class T>
+    static void step(const StepView<T>& view) {
+        multiply_gates<3>(GruOp<T>{view}, view.h_rows, view.rows, view.weights->recurrent);
+    }
+};
+
+// Reset-before, first pass: r * h into `work`, z into h_next until the second pass replaces it.
+template <class T>
+struct GruResetOp {
+    using B = GruBlock<T>;
+    using V = typename B::V;
+    using M = typename B::M;
+
+    struct Part : B {
+        using B::B;
+        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[2]) const {
+            acc[0] = this->input(row, 0, lane);
+            acc[1] = this->input(row, 1, lane);
+        }
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[2]) const {
+            const typename B::D d;
+            const V r = M::sigmoid(acc[0]);
+            const V z = M::sigmoid(acc[1]);
+            const std::int64_t at = row * this->view.state_stride + this->unit0 + lane;
+            hn::StoreU(M::mul(r, this->state(row, lane)), d, this->view.work + at);
+            hn::StoreU(z, d, this->view.h_next + at);
+            if (this->view.saved_rows != nullptr) {
+                this->save(r, 0, row, lane);
+                this->save(z, 1, row, lane);
+            }
+        }
+    };
+    HWY_INLINE Part part(std::int64_t block) const { return Part(view, block, 3); }
+
+    const StepView<T>& view;
+};
+
+// Reset-before, second pass: n and the new state.
+template <class T>
+struct GruCandidateOp {
+    using B = GruBlock<T>;
+    using V = typename B::V;
+    using M = typename B::M;
+
+    struct Part {
+        template <int kVectors>
+        HWY_INLINE void init(std::int64_t, std::int64_t lane, V (&acc)[kVectors]) const {
+            for (int v = 0; v < kVectors; ++v) {
+                acc[v] = hn::LoadU(typename B::D(), block(v).candidate_bias + lane);
+            }
+        }
+        template <int kVectors>
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                               const V (&acc)[kVectors]) const {
+            for (int v = 0; v < kVectors; ++v) {
+                const B b = block(v);
+                const V n = gru_candidate<M>(b.input(row, 2, lane), acc[v], M::set(1));
+                const V z = hn::LoadU(
+                    typename B::D(), view.h_next + row * view.state_stride + b.unit0 + lane);
+                b.store(gru_blend<M>(z, n, b.state(row, lane)), row, lane);
+                if (view.saved_rows != nullptr) {
+                    b.save(n, 2, row, lane);
+                }
+            }
+        }
+        HWY_INLINE B block(int v) const { return B(view, block0 + v, 3); }
+
+        const StepView<T>& view;
+        std::int64_t block0;
+    };
+    HWY_INLINE Part part(std::int64_t block) const { return Part{view, block}; }
+
+    const StepView<T>& view;
+};
+
+struct GruResetBeforeCell {
+    static constexpr int kGates = 3;
+    template <class T>
+    static void step(const StepView<T>& view) {
+        const PackedRnn<T>& weights = *view.weights;
+        multiply_gates<2>(GruResetOp<T>{view}, view.h_rows, view.rows, weights.recurrent);
+        multiply_plain(GruCandidateOp<T>{view}, view.work_rows, view.rows, weights.candidate);
+    }
+};
+
+template <class T>
+void gru_forward(const RnnForwardArgs<T>& args) {
+    if (args.weights->kind == CellKind::gru_reset_before) {
+        run_forward<GruResetBeforeCell>(args);
+    } else {
+        run_forward<GruCell>(args);
+    }
+}
+
+void gru_forward_f32(const RnnForwardArgs<float>& args) { gru_forward(args); }
+void gru_forward_f64(const RnnForwardArgs<double>& args) { gru_forward(args); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+namespace {
+SEQREC_DISPATCH_TABLE(kForwardF32, gru_forward_f32);
+SEQREC_DISPATCH_TABLE(kForwardF64, gru_forward_f64);
+}  // namespace
+
+template <>
+void gru_forward_cpu(const RnnForwardArgs<float>& args) {
+    kForwardF32[active_target()](args);
+}
+template <>
+void gru_forward_cpu(const RnnForwardArgs<double>& args) {
+    kForwardF64[active_target()](args);
+}
+
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

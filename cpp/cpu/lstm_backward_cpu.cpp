@@ -1,0 +1,113 @@
+// LSTM backward on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/lstm_backward_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cells/lstm_cell-inl.h"
+#include "cpu/rnn_backward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+template <class T>
+struct LstmGradOp {
+    using D = Lanes<T>;
+    using M = SimdMath<D>;
+
+    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+        const D d;
+        const std::int64_t at = row * view.stride + unit;
+        hn::Vec<D> saved[5];
+        for (int k = 0; k < 5; ++k) {
+            saved[k] = hn::LoadU(d, view.saved_at(row, k, unit));
+        }
+        const LstmGrad<M> grad = lstm_step_grad<M>(
+            saved[0], saved[1], saved[2], saved[3], hn::LoadU(d, view.c_before + at), saved[4],
+            hn::LoadU(d, dh_out + at), hn::LoadU(d, view.dc + at));
+        view.store_gate(grad.i_pre, row, 0, unit);
+        view.store_gate(grad.f_pre, row, 1, unit);
+        view.store_gate(grad.g_pre, row, 2, unit);
+        view.store_gate(grad.o_pre, row, 3, unit);
+        hn::StoreU(grad.c, d, view.dc + at);
+    }
+
+    const GradView<T>& view;
+    const T* dh_out;  // with respect to o * tanh(c)
+};
+
+// o * tanh(c) again, for the gradient of the projection.
+template <class T>
+struct LstmUnprojectedOp {
+    using D = Lanes<T>;
+    using M = SimdMath<D>;
+
+    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+        const hn::Vec<D> o = hn::LoadU(D(), view.saved_at(row, 3, unit));
+        const hn::Vec<D> c = hn::LoadU(D(), view.saved_at(row, 4, unit));
+        const std::int64_t hidden = view.weights->hidden_size;
+        store_part(M::mul(o, M::tanh(c)), D(),
+                   view.args->unprojected + view.events[row] * hidden + unit, hidden - unit);
+    }
+
+    const GradView<T>& view;
+};
+
+struct LstmGradCell {
+    static constexpr bool kHasCellState = true;
+
+    template <class T>
+    static void step_grad(const GradView<T>& view) {
+        const PackedRnnGrad<T>& weights = *view.weights;
+        const T* dh_out = view.dh;
+        if (weights.has_projection()) {
+            for (std::int64_t row = 0; row < view.rows; ++row) {
+                std::copy_n(view.dh + row * view.stride, weights.state_size,
+                            view.args->dprojected + view.events[row] * weights.state_size);
+            }
+            clear(view, view.work);
+            multiply_plain(AccumulateOp<T>{view.work, view.stride}, view.dh_rows, view.rows,
+                           weights.projection);
+            for_each_unit(view, LstmUnprojectedOp<T>{view});
+            dh_out = view.work;
+        }
+        for_each_unit(view, LstmGradOp<T>{view, dh_out});
+        clear(view, view.dh);
+        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
+                       weights.recurrent);
+    }
+
+    template <class T>
+    static void clear(const GradView<T>& view, T* buffer) {
+        std::memset(buffer, 0, static_cast<std::size_t>(view.rows * view.stride) * sizeof(T));
+    }
+};
+
+void lstm_backward_f32(const RnnBackwardArgs<float>& args) { run_backward<LstmGradCell>(args); }
+void lstm_backward_f64(const RnnBackwardArgs<double>& args) { run_backward<LstmGradCell>(args); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+namespace {
+SEQREC_DISPATCH_TABLE(kBackwardF32, lstm_backward_f32);
+SEQREC_DISPATCH_TABLE(kBackwardF64, lstm_backward_f64);
+}  // namespace
+
+template <>
+void lstm_backward_cpu(const RnnBackwardArgs<float>& args) {
+    kBackwardF32[active_target()](args);
+}
+template <>
+void lstm_backward_cpu(const RnnBackwardArgs<double>& args) {
+    kBackwardF64[active_target()](args);
+}
+
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

@@ -1,0 +1,137 @@
+// LSTM forward on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/lstm_forward_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cells/lstm_cell-inl.h"
+#include "cpu/rnn_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+template <class T>
+struct LstmOp {
+    using D = Lanes<T>;
+    using V = hn::Vec<D>;
+    using M = SimdMath<D>;
+
+    struct Part {
+        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[4]) const {
+            const T* gates = view.x_gates + row * view.x_gates_stride + unit0 * 4 + lane;
+            for (int g = 0; g < 4; ++g) {
+                acc[g] = hn::LoadU(D(), gates + g * kPackedLanes<T>);
+            }
+        }
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[4]) const {
+            const D d;
+            const std::int64_t unit = unit0 + lane;
+            T* c = view.c + row * view.state_stride + unit;
+            const LstmStep<M> step =
+                lstm_step<M>(acc[0], acc[1], acc[2], acc[3], hn::LoadU(d, c));
+            hn::StoreU(step.c, d, c);
+            hn::StoreU(step.h, d, h_out + row * view.state_stride + unit);
+            if (y_rows != nullptr) {
+                store_part(step.h, d, y_rows[row] + unit, view.weights->hidden_size - unit);
+            }
+            if (view.saved_rows != nullptr) {
+                T* saved = view.saved_rows[row] + unit0 * 5 + lane;
+                const V values[5] = {step.i, step.f, step.g, step.o, step.c};
+                for (int k = 0; k < 5; ++k) {
+                    hn::StoreU(values[k], d, saved + k * kPackedLanes<T>);
+                }
+            }
+        }
+
+        const StepView<T>& view;
+        T* h_out;
+        T* const* y_rows;
+        std::int64_t unit0;
+    };
+    HWY_INLINE Part part(std::int64_t block) const {
+        return {view, h_out, y_rows, block * kPackedLanes<T>};
+    }
+
+    const StepView<T>& view;
+    T* h_out;          // where o * tanh(c) goes
+    T* const* y_rows;  // null if it is not the output
+};
+
+// h = W_hr (o * tanh(c)), from `work`.
+template <class T>
+struct LstmProjectionOp {
+    using D = Lanes<T>;
+    using V = hn::Vec<D>;
+
+    struct Part {
+        template <int kVectors>
+        HWY_INLINE void init(std::int64_t, std::int64_t, V (&acc)[kVectors]) const {
+            for (int v = 0; v < kVectors; ++v) {
+                acc[v] = hn::Zero(D());
+            }
+        }
+        template <int kVectors>
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                               const V (&acc)[kVectors]) const {
+            for (int v = 0; v < kVectors; ++v) {
+                const std::int64_t unit = (block0 + v) * kPackedLanes<T> + lane;
+                hn::StoreU(acc[v], D(), view.h_next + row * view.state_stride + unit);
+                if (view.y_rows != nullptr) {
+                    store_part(acc[v], D(), view.y_rows[row] + unit,
+                               view.weights->state_size - unit);
+                }
+            }
+        }
+
+        const StepView<T>& view;
+        std::int64_t block0;
+    };
+    HWY_INLINE Part part(std::int64_t block) const { return {view, block}; }
+
+    const StepView<T>& view;
+};
+
+struct LstmCell {
+    static constexpr int kGates = 4;
+    template <class T>
+    static void step(const StepView<T>& view) {
+        const PackedRnn<T>& weights = *view.weights;
+        if (!weights.has_projection()) {
+            const LstmOp<T> op{view, view.h_next, view.y_rows};
+            multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent);
+            return;
+        }
+        const LstmOp<T> op{view, view.work, nullptr};
+        multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent);
+        multiply_plain(LstmProjectionOp<T>{view}, view.work_rows, view.rows, weights.projection);
+    }
+};
+
+void lstm_forward_f32(const RnnForwardArgs<float>& args) { run_forward<LstmCell>(args); }
+void lstm_forward_f64(const RnnForwardArgs<double>& args) { run_forward<LstmCell>(args); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+namespace {
+SEQREC_DISPATCH_TABLE(kForwardF32, lstm_forward_f32);
+SEQREC_DISPATCH_TABLE(kForwardF64, lstm_forward_f64);
+}  // namespace
+
+template <>
+void lstm_forward_cpu(const RnnForwardArgs<float>& args) {
+    kForwardF32[active_target()](args);
+}
+template <>
+void lstm_forward_cpu(const RnnForwardArgs<double>& args) {
+    kForwardF64[active_target()](args);
+}
+
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

@@ -1,0 +1,77 @@
+// A matrix packed for the register tiles of gemm-inl.h.
+//
+// The columns of the product (rows of a PyTorch weight) lie in packed vectors of 64 bytes (16
+// float32, 8 float64), whatever the width of the target, so one packing serves every target.
+// Vectors lie in panels of up to four:  panel 0: [k = 0][vector 0..3][lane], [k = 1][...], ...
+// For a gated cell a panel is the same 16 units of every gate (r, z, n or i, f, g, o), so that one
+// pass over the state ends with all gates of a unit in registers.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/aligned_buffer.h"
+
+namespace seqrec_fast {
+
+template <class T>
+constexpr std::int64_t kPackedLanes = static_cast<std::int64_t>(kCacheLine / sizeof(T));
+
+template <class T>
+constexpr std::int64_t blocks_of(std::int64_t n) {
+    return (n + kPackedLanes<T> - 1) / kPackedLanes<T>;
+}
+
+// `n` rounded up to whole packed vectors.
+template <class T>
+constexpr std::int64_t padded_to_vectors(std::int64_t n) {
+    return blocks_of<T>(n) * kPackedLanes<T>;
+}
+
+constexpr std::int64_t kMaxPanelVectors = 4;
+
+template <class T>
+class PackedPanels {
+  public:
+    PackedPanels() = default;
+    // `n_vectors` packed vectors of `depth` terms each, `panel_vectors` (1 to 4) to a panel; the
+    // last panel takes what is left.
+    PackedPanels(std::int64_t n_vectors, std::int64_t depth, std::int64_t panel_vectors)
+        : n_vectors_(n_vectors), depth_(depth), panel_vectors_(panel_vectors),
+          data_(static_cast<std::size_t>(n_vectors * depth * kPackedLanes<T>)) {}
+
+    std::int64_t n_vectors() const { return n_vectors_; }
+    std::int64_t depth() const { return depth_; }
+    std::int64_t panel_vectors() const { return panel_vectors_; }
+    std::int64_t n_panels() const {
+        return panel_vectors_ == 0 ? 0 : (n_vectors_ + panel_vectors_ - 1) / panel_vectors_;
+    }
+    std::int64_t vectors_in(std::int64_t panel) const {
+        return std::min(panel_vectors_, n_vectors_ - panel * panel_vectors_);
+    }
+    const T* panel(std::int64_t p) const {
+        return data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T>;
+    }
+    std::int64_t nbytes() const { return static_cast<std::int64_t>(data_.size() * sizeof(T)); }
+
+    // Fills the lanes of one vector: element k of lane l is source(l, k), and 0 for the lanes from
+    // `n_lanes` on.
+    template <class Source>
+    void fill_vector(std::int64_t vector, std::int64_t n_lanes, const Source& source) {
+        const std::int64_t p = vector / panel_vectors_;
+        const std::int64_t stride = vectors_in(p) * kPackedLanes<T>;
+        T* out = data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T> +
+                 (vector % panel_vectors_) * kPackedLanes<T>;
+        for (std::int64_t k = 0; k < depth_; ++k, out += stride) {
+            for (std::int64_t lane = 0; lane < kPackedLanes<T>; ++lane) {
+                out[lane] = lane < n_lanes ? source(lane, k) : T(0);
+            }
+        }
+    }
+
+  private:
+    std::int64_t n_vectors_ = 0, depth_ = 0, panel_vectors_ = 0;
+    AlignedBuffer<T> data_;
+};
+
+}  // namespace seqrec_fast

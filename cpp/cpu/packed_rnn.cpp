@@ -1,0 +1,120 @@
+#include "cpu/packed_rnn.h"
+
+namespace seqrec_fast {
+namespace {
+
+// Vectors of a plain matrix (no gates) lie in panels of four.
+template <class T>
+PackedPanels<T> plain_panels(std::int64_t columns, std::int64_t depth) {
+    return PackedPanels<T>(blocks_of<T>(columns), depth, kMaxPanelVectors);
+}
+
+// Packs rows first_gate * H .. of a (G * H, depth) matrix with one panel per block of units.
+template <class T>
+PackedPanels<T> pack_gates(const T* weight, std::int64_t hidden_size, std::int64_t depth,
+                           std::int64_t first_gate, std::int64_t gates) {
+    const std::int64_t blocks = blocks_of<T>(hidden_size);
+    PackedPanels<T> panels = gates == 1 ? plain_panels<T>(hidden_size, depth)
+                                        : PackedPanels<T>(blocks * gates, depth, gates);
+    for (std::int64_t block = 0; block < blocks; ++block) {
+        const std::int64_t unit = block * kPackedLanes<T>;
+        for (std::int64_t gate = 0; gate < gates; ++gate) {
+            const T* rows = weight + ((first_gate + gate) * hidden_size + unit) * depth;
+            panels.fill_vector(
+                block * gates + gate, hidden_size - unit,
+                [&](std::int64_t lane, std::int64_t k) { return rows[lane * depth + k]; });
+        }
+    }
+    return panels;
+}
+
+// Packs the transpose: columns of a (G * H, columns) matrix become lanes; element k of the depth
+// is unit k % padded of gate k / padded, zero for the units beyond H.
+template <class T>
+PackedPanels<T> pack_transposed(const T* weight, std::int64_t hidden_size, std::int64_t columns,
+                                std::int64_t first_gate, std::int64_t gates) {
+    const std::int64_t padded = padded_to_vectors<T>(hidden_size);
+    PackedPanels<T> panels = plain_panels<T>(columns, gates * padded);
+    for (std::int64_t vector = 0; vector < panels.n_vectors(); ++vector) {
+        const std::int64_t column = vector * kPackedLanes<T>;
+        panels.fill_vector(vector, columns - column, [&](std::int64_t lane, std::int64_t k) {
+            const std::int64_t unit = k % padded;
+            const std::int64_t row = (first_gate + k / padded) * hidden_size + unit;
+            return unit < hidden_size ? weight[row * columns + column + lane] : T(0);
+        });
+    }
+    return panels;
+}
+
+template <class T>
+T bias_at(const T* bias, std::int64_t i) {
+    return bias == nullptr ? T(0) : bias[i];
+}
+
+}  // namespace
+
+template <class T>
+PackedRnn<T>::PackedRnn(const RnnWeights<T>& w)
+    : kind(w.kind), input_size(w.input_size), hidden_size(w.hidden_size), state_size(w.state_size),
+      gates(gate_count(w.kind)), blocks(blocks_of<T>(w.hidden_size)),
+      input_bias(static_cast<std::size_t>(blocks * gates * kPackedLanes<T>)) {
+    const bool reset_before = kind == CellKind::gru_reset_before;
+    if (w.weight_ih != nullptr) {
+        input = pack_gates(w.weight_ih, hidden_size, input_size, 0, gates);
+    }
+    recurrent = pack_gates(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);
+    if (reset_before) {
+        candidate = pack_gates(w.weight_hh, hidden_size, state_size, 2, 1);
+    }
+    if (w.weight_hr != nullptr) {
+        projection = pack_gates(w.weight_hr, state_size, hidden_size, 0, 1);
+    }
+    // b_hn of a GRU stays inside r * (...), so it is kept apart; all other b_hh join b_ih.
+    const bool gru = gates == 3;
+    input_bias.fill_zero();
+    if (gru) {
+        candidate_bias = AlignedBuffer<T>(static_cast<std::size_t>(blocks * kPackedLanes<T>));
+        candidate_bias.fill_zero();
+    }
+    for (std::int64_t unit = 0; unit < hidden_size; ++unit) {
+        const std::int64_t block = unit / kPackedLanes<T>, lane = unit % kPackedLanes<T>;
+        for (std::int64_t gate = 0; gate < gates; ++gate) {
+            const std::int64_t i = gate * hidden_size + unit;
+            T bias = bias_at(w.bias_ih, i);
+            if (gru && gate == 2) {
+                candidate_bias.data()[unit] = bias_at(w.bias_hh, i);
+            } else {
+                bias += bias_at(w.bias_hh, i);
+            }
+            input_bias.data()[(block * gates + gate) * kPackedLanes<T> + lane] = bias;
+        }
+    }
+}
+
+template <class T>
+std::int64_t PackedRnn<T>::nbytes() const {
+    return input.nbytes() + recurrent.nbytes() + candidate.nbytes() + projection.nbytes() +
+           static_cast<std::int64_t>((input_bias.size() + candidate_bias.size()) * sizeof(T));
+}
+
+template <class T>
+PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w)
+    : kind(w.kind), hidden_size(w.hidden_size), state_size(w.state_size),
+      gates(gate_count(w.kind)), blocks(blocks_of<T>(w.hidden_size)) {
+    const bool reset_before = kind == CellKind::gru_reset_before;
+    recurrent =
+        pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);
+    if (reset_before) {
+        candidate = pack_transposed(w.weight_hh, hidden_size, state_size, 2, 1);
+    }
+    if (w.weight_hr != nullptr) {
+        projection = pack_transposed(w.weight_hr, state_size, hidden_size, 0, 1);
+    }
+}
+
+template struct PackedRnn<float>;
+template struct PackedRnn<double>;
+template struct PackedRnnGrad<float>;
+template struct PackedRnnGrad<double>;
+
+}  // namespace seqrec_fast

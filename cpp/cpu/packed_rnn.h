@@ -1,0 +1,64 @@
+// The weights of one recurrent layer and direction, packed for the CPU kernels.
+#pragma once
+
+#include <cstdint>
+
+#include "base/aligned_buffer.h"
+#include "cells/cell_kind.h"
+#include "cpu/packed_panels.h"
+
+namespace seqrec_fast {
+
+// A layer's parameters as PyTorch stores them: row-major, gates stacked in the order r, z, n or
+// i, f, g, o. Pointers may be null where "optional". G gates, S = state_size.
+template <class T>
+struct RnnWeights {
+    CellKind kind;
+    std::int64_t input_size;   // columns of weight_ih; unused without it
+    std::int64_t hidden_size;  // H
+    std::int64_t state_size;   // S: rows of weight_hr, else H
+    const T* weight_ih;        // (G * H, input_size); optional: the input then is the input gates
+    const T* weight_hh;        // (G * H, S)
+    const T* bias_ih;          // (G * H); optional
+    const T* bias_hh;          // (G * H); optional
+    const T* weight_hr;        // (S, H), LSTM only; optional
+};
+
+// What the forward kernels read. Packed vectors hold 64 bytes of units; `block` b is the units
+// b * lanes .. (b + 1) * lanes - 1. Vector order: block-major, then gate.
+template <class T>
+struct PackedRnn {
+    explicit PackedRnn(const RnnWeights<T>& weights);
+
+    CellKind kind;
+    std::int64_t input_size, hidden_size, state_size, gates;
+    std::int64_t blocks;            // of hidden units
+    PackedPanels<T> input;          // x -> gates; empty without weight_ih
+    PackedPanels<T> recurrent;      // h -> gates; for gru_reset_before r and z alone
+    PackedPanels<T> candidate;      // gru_reset_before: r * h -> n
+    PackedPanels<T> projection;     // LSTM with weight_hr: o * tanh(c) -> h
+    AlignedBuffer<T> input_bias;    // in vector order: b_ih, and b_hh where it may be added to it
+    AlignedBuffer<T> candidate_bias;  // b_hn of a GRU, blocks * lanes
+
+    std::int64_t n_vectors() const { return blocks * gates; }
+    bool has_input_weights() const { return input.depth() > 0; }
+    bool has_projection() const { return projection.depth() > 0; }
+    std::int64_t nbytes() const;
+};
+
+// What the backward kernels read: gradients of the gates times weight_hh, with the depth padded to
+// whole blocks per gate so that the gradients can stay in packed vectors.
+template <class T>
+struct PackedRnnGrad {
+    explicit PackedRnnGrad(const RnnWeights<T>& weights);
+
+    CellKind kind;
+    std::int64_t hidden_size, state_size, gates, blocks;
+    PackedPanels<T> recurrent;   // d(gates), depth G * blocks * lanes -> dh; reset-before: r, z
+    PackedPanels<T> candidate;   // gru_reset_before: d(n) -> d(r * h)
+    PackedPanels<T> projection;  // LSTM with weight_hr: dh -> d(o * tanh(c))
+
+    bool has_projection() const { return projection.depth() > 0; }
+};
+
+}  // namespace seqrec_fast

@@ -1,0 +1,264 @@
+// The reverse time loop of all recurrent cells: a thread runs all steps of its tile, newest first,
+// without a barrier. Per step: the cell's point-wise gradients, then one product with weight_hh.
+// What depends on no other step (weight and input gradients) is left to whole-sequence products.
+
+// Per-target include guard
+#if defined(SEQREC_CPU_RNN_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SEQREC_CPU_RNN_BACKWARD_INL_H_
+#undef SEQREC_CPU_RNN_BACKWARD_INL_H_
+#else
+#define SEQREC_CPU_RNN_BACKWARD_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/workspace.h"
+#include "cpu/gemm-inl.h"
+#include "cpu/rnn_kernels.h"
+#include "cpu/rnn_tiles.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros.
+template <class T>
+struct GradView {
+    const RnnBackwardArgs<T>* args;
+    const PackedRnnGrad<T>* weights;
+    std::int64_t rows;           // active
+    std::int64_t stride;         // of dh, dc, c_before and work
+    std::int64_t padded_hidden;  // H in whole packed vectors
+    const std::int64_t* events;  // (rows)
+    T* dh;                       // in: dloss/dh'; out: dloss/dh
+    T* dc;                       // LSTM: the same for c
+    T* c_before;                 // LSTM
+    T* work;
+    const T* const* dh_rows;
+    T* dgates;                   // (rows, gates * padded_hidden), gate-major
+    const T* const* dgates_rows;
+    const T* const* candidate_rows;  // dgates_rows from the third gate on
+
+    HWY_INLINE T* dgates_at(std::int64_t row, std::int64_t gate, std::int64_t unit) const {
+        return dgates + (row * weights->gates + gate) * padded_hidden + unit;
+    }
+    HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
+        const std::int64_t count = saved_count(weights->kind);
+        return args->saved + events[row] * count * padded_hidden +
+               (unit / kPackedLanes<T> * count + index) * kPackedLanes<T> +
+               unit % kPackedLanes<T>;
+    }
+    // Stores a gate's gradient for the product with weight_hh and for the caller.
+    HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
+                               std::int64_t unit) const {
+        hn::StoreU(value, Lanes<T>(), dgates_at(row, gate, unit));
+        store_x_gate(value, row, gate, unit);
+    }
+    HWY_INLINE void store_x_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
+                                 std::int64_t unit) const {
+        const std::int64_t hidden = weights->hidden_size;
+        T* to = args->dx_gates + (events[row] * weights->gates + gate) * hidden + unit;
+        store_part(value, Lanes<T>(), to, hidden - unit);
+    }
+    // A vector of row `events[row]` of an (N, width) matrix.
+    HWY_INLINE hn::Vec<Lanes<T>> load_event(const T* matrix, std::int64_t width, std::int64_t row,
+                                            std::int64_t unit) const {
+        return load_part(Lanes<T>(), matrix + events[row] * width + unit, width - unit);
+    }
+};
+
+// out += product, in place.
+template <class T>
+struct AccumulateOp {
+    T* out;
+    std::int64_t stride;
+
+    HWY_INLINE AccumulateOp part(std::int64_t block) const {
+        return {out + block * kPackedLanes<T>, stride};
+    }
+    template <int kVectors>
+    HWY_INLINE void init(std::int64_t row, std::int64_t lane,
+                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            acc[v] = hn::LoadU(Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
+        }
+    }
+    template <int kVectors>
+    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            hn::StoreU(acc[v], Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
+        }
+    }
+};
+
+template <class Cell, class T>
+class BackwardTile {
+  public:
+    BackwardTile(const RnnBackwardArgs<T>& args, const SessionTile& tile)
+        : args_(args), weights_(*args.weights), tile_(tile),
+          padded_hidden_(weights_.blocks * kPackedLanes<T>),
+          stride_(std::max(padded_to_vectors<T>(weights_.state_size), padded_hidden_)),
+          gates_stride_(weights_.gates * padded_hidden_) {
+        const std::int64_t rows = tile.rows();
+        Workspace& workspace = thread_workspace();
+        workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
+                          Workspace::bytes_for<T>(rows * gates_stride_) +
+                          3 * Workspace::bytes_for<const T*>(rows) +
+                          Workspace::bytes_for<std::int64_t>(rows));
+        dh_ = workspace.take<T>(rows * stride_);
+        dc_ = workspace.take<T>(rows * stride_);
+        c_before_ = workspace.take<T>(rows * stride_);
+        work_ = workspace.take<T>(rows * stride_);
+        dgates_ = workspace.take<T>(rows * gates_stride_);
+        dh_rows_ = workspace.take<const T*>(rows);
+        dgates_rows_ = workspace.take<const T*>(rows);
+        candidate_rows_ = workspace.take<const T*>(rows);
+        events_ = workspace.take<std::int64_t>(rows);
+    }
+
+    void run() {
+        load_states();
+        std::int64_t active = 0;
+        for (std::int64_t s = tile_.max_steps() - 1; s >= 0; --s) {
+            while (active < tile_.rows() && tile_.steps(active) > s) {
+                ++active;
+            }
+            load_step(s, active);
+            const GradView<T> view{&args_,   &weights_, active,       stride_,   padded_hidden_,
+                                   events_,  dh_,       dc_,          c_before_, work_,
+                                   dh_rows_, dgates_,   dgates_rows_, candidate_rows_};
+            Cell::step_grad(view);
+            cut_at_resets(active);
+        }
+        store_states();
+    }
+
+  private:
+    void load_states() {
+        const auto bytes = static_cast<std::size_t>(tile_.rows() * stride_) * sizeof(T);
+        std::memset(dh_, 0, bytes);
+        std::memset(dc_, 0, bytes);
+        std::memset(c_before_, 0, bytes);
+        for (std::int64_t r = 0; r < tile_.rows(); ++r) {
+            const std::int64_t b = tile_.session(r);
+            std::copy_n(args_.dh_n + b * weights_.state_size, weights_.state_size,
+                        dh_ + r * stride_);
+            if (args_.dc_n != nullptr) {
+                std::copy_n(args_.dc_n + b * weights_.hidden_size, weights_.hidden_size,
+                            dc_ + r * stride_);
+            }
+            dh_rows_[r] = dh_ + r * stride_;
+            dgates_rows_[r] = dgates_ + r * gates_stride_;
+            candidate_rows_[r] = dgates_rows_[r] + 2 * padded_hidden_;
+        }
+    }
+
+    void store_states() {
+        for (std::int64_t r = 0; r < tile_.rows(); ++r) {
+            const std::int64_t b = tile_.session(r);
+            std::copy_n(dh_ + r * stride_, weights_.state_size,
+                        args_.dh_0 + b * weights_.state_size);
+            if (args_.dc_0 != nullptr) {
+                std::copy_n(dc_ + r * stride_, weights_.hidden_size,
+                            args_.dc_0 + b * weights_.hidden_size);
+            }
+        }
+    }
+
+    bool is_reset(std::int64_t event) const {
+        return args_.reset != nullptr && args_.reset[event] != 0;
+    }
+
+    // Per active row: its event, the state the event started from, and dy added to dh.
+    void load_step(std::int64_t s, std::int64_t active) {
+        const std::int64_t width = weights_.state_size;
+        for (std::int64_t r = 0; r < active; ++r) {
+            const std::int64_t event = tile_.event(r, s);
+            const bool from_zero = is_reset(event);
+            const std::int64_t before = s > 0 ? tile_.event(r, s - 1) : -1;
+            events_[r] = event;
+            T* h_before = args_.h_before + event * width;
+            const T* h = before >= 0             ? args_.y + before * width
+                         : args_.h_0 != nullptr ? args_.h_0 + tile_.session(r) * width
+                                                 : nullptr;
+            if (from_zero || h == nullptr) {
+                std::fill_n(h_before, width, T(0));
+            } else {
+                std::copy_n(h, width, h_before);
+            }
+            if constexpr (Cell::kHasCellState) {
+                load_cell_state(r, before, from_zero);
+            }
+            const T* dy = args_.dy + event * width;
+            T* dh = dh_ + r * stride_;
+            for (std::int64_t i = 0; i < width; ++i) {
+                dh[i] += dy[i];
+            }
+        }
+    }
+
+    void load_cell_state(std::int64_t r, std::int64_t before, bool from_zero) {
+        const std::int64_t count = saved_count(weights_.kind);
+        T* c = c_before_ + r * stride_;
+        if (!from_zero && before >= 0) {
+            const T* saved = args_.saved + before * count * padded_hidden_;
+            for (std::int64_t block = 0; block < weights_.blocks; ++block) {
+                std::copy_n(saved + (block * count + count - 1) * kPackedLanes<T>,
+                            kPackedLanes<T>, c + block * kPackedLanes<T>);
+            }
+        } else if (!from_zero && args_.c_0 != nullptr) {
+            std::copy_n(args_.c_0 + tile_.session(r) * weights_.hidden_size, weights_.hidden_size,
+                        c);
+        } else {
+            std::fill_n(c, stride_, T(0));
+        }
+    }
+
+    void cut_at_resets(std::int64_t active) {
+        for (std::int64_t r = 0; r < active && args_.reset != nullptr; ++r) {
+            if (is_reset(events_[r])) {
+                std::fill_n(dh_ + r * stride_, stride_, T(0));
+                std::fill_n(dc_ + r * stride_, stride_, T(0));
+            }
+        }
+    }
+
+    const RnnBackwardArgs<T>& args_;
+    const PackedRnnGrad<T>& weights_;
+    const SessionTile& tile_;
+    const std::int64_t padded_hidden_, stride_, gates_stride_;
+    T *dh_, *dc_, *c_before_, *work_, *dgates_;
+    const T **dh_rows_, **dgates_rows_, **candidate_rows_;
+    std::int64_t* events_;
+};
+
+template <class Cell, class T>
+void run_backward(const RnnBackwardArgs<T>& args) {
+    const std::int64_t batch = args.layout->batch();
+    const std::int64_t rows = tile_rows(batch);
+    if (batch == 0) {
+        return;
+    }
+    parallel_for((batch + rows - 1) / rows, [&](std::int64_t i) {
+        const SessionTile tile(*args.layout, i, rows, args.reverse);
+        BackwardTile<Cell, T>(args, tile).run();
+    });
+}
+
+// Calls cell(row, unit) for every active row and every vector of its hidden units.
+template <class T, class PointwiseOp>
+HWY_INLINE void for_each_unit(const GradView<T>& view, const PointwiseOp& op) {
+    for (std::int64_t row = 0; row < view.rows; ++row) {
+        for (std::int64_t unit = 0; unit < view.padded_hidden; unit += lane_count<T>()) {
+            op.apply(row, unit);
+        }
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

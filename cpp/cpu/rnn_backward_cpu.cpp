@@ -1,0 +1,77 @@
+// Vanilla RNN backward on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/rnn_backward_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cells/rnn_cell-inl.h"
+#include "cpu/rnn_backward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+template <class T, class Activation>
+struct RnnGradOp {
+    using D = Lanes<T>;
+
+    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+        T* dh = view.dh + row * view.stride + unit;
+        const hn::Vec<D> h = view.load_event(view.args->y, view.weights->hidden_size, row, unit);
+        const hn::Vec<D> dsum =
+            Activation::template grad<SimdMath<D>>(h, hn::LoadU(D(), dh));
+        view.store_gate(dsum, row, 0, unit);
+        hn::StoreU(hn::Zero(D()), D(), dh);
+    }
+
+    const GradView<T>& view;
+};
+
+template <class Activation>
+struct RnnGradCell {
+    static constexpr bool kHasCellState = false;
+
+    template <class T>
+    static void step_grad(const GradView<T>& view) {
+        for_each_unit(view, RnnGradOp<T, Activation>{view});
+        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
+                       view.weights->recurrent);
+    }
+};
+
+template <class T>
+void rnn_backward(const RnnBackwardArgs<T>& args) {
+    if (args.weights->kind == CellKind::rnn_relu) {
+        run_backward<RnnGradCell<ReluActivation>>(args);
+    } else {
+        run_backward<RnnGradCell<TanhActivation>>(args);
+    }
+}
+
+void rnn_backward_f32(const RnnBackwardArgs<float>& args) { rnn_backward(args); }
+void rnn_backward_f64(const RnnBackwardArgs<double>& args) { rnn_backward(args); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+namespace {
+SEQREC_DISPATCH_TABLE(kBackwardF32, rnn_backward_f32);
+SEQREC_DISPATCH_TABLE(kBackwardF64, rnn_backward_f64);
+}  // namespace
+
+template <>
+void rnn_backward_cpu(const RnnBackwardArgs<float>& args) {
+    kBackwardF32[active_target()](args);
+}
+template <>
+void rnn_backward_cpu(const RnnBackwardArgs<double>& args) {
+    kBackwardF64[active_target()](args);
+}
+
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

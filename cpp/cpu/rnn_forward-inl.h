@@ -1,0 +1,251 @@
+// The time loop of all recurrent cells: a thread runs all steps of its tile without a barrier.
+//
+// Input gates are computed for a chunk of steps at a time (one product over many rows) into a
+// buffer that stays in L2; a step then is one pass over the state. Rows leave the tile when their
+// session ends. A cell gives `Cell::step`, see gru_cpu.cpp.
+
+// Per-target include guard
+#if defined(SEQREC_CPU_RNN_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SEQREC_CPU_RNN_FORWARD_INL_H_
+#undef SEQREC_CPU_RNN_FORWARD_INL_H_
+#else
+#define SEQREC_CPU_RNN_FORWARD_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/workspace.h"
+#include "cpu/gemm-inl.h"
+#include "cpu/rnn_kernels.h"
+#include "cpu/rnn_tiles.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// What a cell's step sees. Rows are the tile's; per-row pointers name where a row's data lies.
+template <class T>
+struct StepView {
+    const PackedRnn<T>* weights;
+    std::int64_t rows;            // still active
+    std::int64_t state_stride;    // of h, h_next, c and work: padded S or H, whichever is larger
+    const T* h;                   // (rows, state_stride), padded with zeros
+    const T* const* h_rows;       // rows of h
+    T* h_next;
+    T* c;                         // (rows, state_stride), LSTM: updated in place
+    T* work;                      // (rows, state_stride)
+    const T* const* work_rows;    // rows of work
+    const T* x_gates;             // (rows, n_vectors * lanes) in vector order, with the bias
+    std::int64_t x_gates_stride;
+    T* const* y_rows;             // (rows) pointers to S values each; null if not wanted
+    T* const* saved_rows;         // (rows) pointers; null if not wanted
+};
+
+// Writes a row's product plus bias in vector order: the input gates.
+template <class T>
+struct InputGatesOp {
+    const T* bias;
+    T* out;
+    std::int64_t stride;
+    std::int64_t vectors_per_part;
+
+    InputGatesOp part(std::int64_t i) const {
+        const std::int64_t offset = i * vectors_per_part * kPackedLanes<T>;
+        return {bias + offset, out + offset, stride, vectors_per_part};
+    }
+    template <int kVectors>
+    HWY_INLINE void init(std::int64_t, std::int64_t lane,
+                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            acc[v] = hn::LoadU(Lanes<T>(), bias + v * kPackedLanes<T> + lane);
+        }
+    }
+    template <int kVectors>
+    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        T* to = out + row * stride + lane;
+        for (int v = 0; v < kVectors; ++v) {
+            hn::StoreU(acc[v], Lanes<T>(), to + v * kPackedLanes<T>);
+        }
+    }
+};
+
+template <class Cell, class T>
+class ForwardTile {
+  public:
+    ForwardTile(const RnnForwardArgs<T>& args, const SessionTile& tile)
+        : args_(args), weights_(*args.weights), tile_(tile),
+          stride_(std::max(padded_to_vectors<T>(weights_.state_size),
+                           weights_.blocks * kPackedLanes<T>)),
+          gates_stride_(weights_.n_vectors() * kPackedLanes<T>),
+          saved_stride_(saved_count(weights_.kind) * weights_.blocks * kPackedLanes<T>) {
+        const std::int64_t rows = tile.rows();
+        chunk_rows_ = std::max(rows, std::min(kChunkRows, rows * tile.max_steps()));
+        Workspace& workspace = thread_workspace();
+        workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
+                          Workspace::bytes_for<T>(chunk_rows_ * gates_stride_) +
+                          5 * Workspace::bytes_for<T*>(rows) +
+                          Workspace::bytes_for<const T*>(chunk_rows_));
+        h_ = workspace.take<T>(rows * stride_);
+        h_next_ = workspace.take<T>(rows * stride_);
+        c_ = workspace.take<T>(rows * stride_);
+        work_ = workspace.take<T>(rows * stride_);
+        x_gates_ = workspace.take<T>(chunk_rows_ * gates_stride_);
+        h_rows_ = workspace.take<const T*>(rows);
+        h_next_rows_ = workspace.take<const T*>(rows);
+        work_rows_ = workspace.take<const T*>(rows);
+        y_rows_ = workspace.take<T*>(rows);
+        saved_rows_ = workspace.take<T*>(rows);
+        x_rows_ = workspace.take<const T*>(chunk_rows_);
+    }
+
+    void run() {
+        load_states();
+        std::int64_t active = tile_.active(0, tile_.rows());
+        store_final_states(active, tile_.rows());
+        for (std::int64_t s = 0; active > 0;) {
+            const std::int64_t steps = fill_input_gates(s, active);
+            const T* x_gates = x_gates_;
+            for (std::int64_t i = 0; i < steps && active > 0; ++i, ++s) {
+                step(s, active, x_gates);
+                x_gates += active * gates_stride_;
+                const std::int64_t still = tile_.active(s + 1, active);
+                store_final_states(still, active);
+                active = still;
+            }
+        }
+    }
+
+  private:
+    static constexpr std::int64_t kChunkRows = 96;
+
+    void load_states() {
+        const std::int64_t rows = tile_.rows();
+        std::memset(h_, 0, static_cast<std::size_t>(rows * stride_) * sizeof(T));
+        std::memset(c_, 0, static_cast<std::size_t>(rows * stride_) * sizeof(T));
+        for (std::int64_t r = 0; r < rows; ++r) {
+            const std::int64_t b = tile_.session(r);
+            if (args_.h_0 != nullptr) {
+                std::copy_n(args_.h_0 + b * weights_.state_size, weights_.state_size,
+                            h_ + r * stride_);
+            }
+            if (args_.c_0 != nullptr) {
+                std::copy_n(args_.c_0 + b * weights_.hidden_size, weights_.hidden_size,
+                            c_ + r * stride_);
+            }
+            h_rows_[r] = h_ + r * stride_;
+            h_next_rows_[r] = h_next_ + r * stride_;
+            work_rows_[r] = work_ + r * stride_;
+        }
+    }
+
+    void store_final_states(std::int64_t first, std::int64_t last) {
+        for (std::int64_t r = first; r < last; ++r) {
+            const std::int64_t b = tile_.session(r);
+            std::copy_n(h_ + r * stride_, weights_.state_size, args_.h_n + b * weights_.state_size);
+            if (args_.c_n != nullptr) {
+                std::copy_n(c_ + r * stride_, weights_.hidden_size,
+                            args_.c_n + b * weights_.hidden_size);
+            }
+        }
+    }
+
+    // Input gates of as many steps from `s` on as fit the buffer, step after step, active rows
+    // only. Returns the number of steps.
+    std::int64_t fill_input_gates(std::int64_t s, std::int64_t active) {
+        const std::int64_t x_width = weights_.has_input_weights()
+                                         ? weights_.input_size
+                                         : weights_.gates * weights_.hidden_size;
+        std::int64_t n = 0, steps = 0;
+        while (active > 0 && n + active <= chunk_rows_) {
+            for (std::int64_t r = 0; r < active; ++r) {
+                x_rows_[n + r] = args_.x + tile_.event(r, s + steps) * x_width;
+            }
+            n += active;
+            ++steps;
+            active = tile_.active(s + steps, active);
+        }
+        if (!weights_.has_input_weights()) {
+            for (std::int64_t i = 0; i < n; ++i) {
+                arrange_input_gates(x_rows_[i], x_gates_ + i * gates_stride_);
+            }
+        } else {
+            const InputGatesOp<T> op{weights_.input_bias.data(), x_gates_, gates_stride_,
+                                     Cell::kGates > 1 ? Cell::kGates : 1};
+            if constexpr (Cell::kGates > 1) {
+                multiply_gates<Cell::kGates>(op, x_rows_, n, weights_.input);
+            } else {
+                multiply_plain(op, x_rows_, n, weights_.input);
+            }
+        }
+        return steps;
+    }
+
+    // The given input gates of one event (gate after gate), with the bias, into vector order.
+    void arrange_input_gates(const T* from, T* to) const {
+        const T* bias = weights_.input_bias.data();
+        for (std::int64_t block = 0; block < weights_.blocks; ++block) {
+            const std::int64_t unit = block * kPackedLanes<T>;
+            const std::int64_t lanes = std::min(kPackedLanes<T>, weights_.hidden_size - unit);
+            for (std::int64_t gate = 0; gate < weights_.gates; ++gate) {
+                const T* values = from + gate * weights_.hidden_size + unit;
+                for (std::int64_t lane = 0; lane < lanes; ++lane) {
+                    to[lane] = values[lane] + bias[lane];
+                }
+                std::fill(to + lanes, to + kPackedLanes<T>, T(0));
+                to += kPackedLanes<T>;
+                bias += kPackedLanes<T>;
+            }
+        }
+    }
+
+    void step(std::int64_t s, std::int64_t active, const T* x_gates) {
+        for (std::int64_t r = 0; r < active; ++r) {
+            const std::int64_t event = tile_.event(r, s);
+            if (args_.reset != nullptr && args_.reset[event] != 0) {
+                std::fill_n(h_ + r * stride_, stride_, T(0));
+                std::fill_n(c_ + r * stride_, stride_, T(0));
+            }
+            y_rows_[r] = args_.y + (args_.y == nullptr ? 0 : event * args_.ldy);
+            saved_rows_[r] = args_.saved + (args_.saved == nullptr ? 0 : event * saved_stride_);
+        }
+        const StepView<T> view{&weights_,      active,     stride_,
+                               h_,             h_rows_,    h_next_,
+                               c_,             work_,      work_rows_,
+                               x_gates,        gates_stride_,
+                               args_.y == nullptr ? nullptr : y_rows_,
+                               args_.saved == nullptr ? nullptr : saved_rows_};
+        Cell::step(view);
+        std::swap(h_, h_next_);
+        std::swap(h_rows_, h_next_rows_);
+    }
+
+    const RnnForwardArgs<T>& args_;
+    const PackedRnn<T>& weights_;
+    const SessionTile& tile_;
+    const std::int64_t stride_, gates_stride_, saved_stride_;
+    std::int64_t chunk_rows_;
+    T *h_, *h_next_, *c_, *work_, *x_gates_;
+    const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_;
+    T **y_rows_, **saved_rows_;
+};
+
+template <class Cell, class T>
+void run_forward(const RnnForwardArgs<T>& args) {
+    const std::int64_t batch = args.layout->batch();
+    const std::int64_t rows = tile_rows(batch);
+    if (batch == 0) {
+        return;
+    }
+    parallel_for((batch + rows - 1) / rows, [&](std::int64_t i) {
+        const SessionTile tile(*args.layout, i, rows, args.reverse);
+        ForwardTile<Cell, T>(args, tile).run();
+    });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

@@ -1,0 +1,96 @@
+// Vanilla RNN forward on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/rnn_forward_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cells/rnn_cell-inl.h"
+#include "cpu/rnn_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+template <class T, class Activation>
+struct RnnOp {
+    using D = Lanes<T>;
+    using V = hn::Vec<D>;
+
+    struct Part {
+        template <int kVectors>
+        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[kVectors]) const {
+            const T* gates = view.x_gates + row * view.x_gates_stride + unit(0, lane);
+            for (int v = 0; v < kVectors; ++v) {
+                acc[v] = hn::LoadU(D(), gates + v * kPackedLanes<T>);
+            }
+        }
+        template <int kVectors>
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                               const V (&acc)[kVectors]) const {
+            for (int v = 0; v < kVectors; ++v) {
+                const std::int64_t u = unit(v, lane);
+                const V h = Activation::template apply<SimdMath<D>>(acc[v]);
+                hn::StoreU(h, D(), view.h_next + row * view.state_stride + u);
+                if (view.y_rows != nullptr) {
+                    store_part(h, D(), view.y_rows[row] + u, view.weights->hidden_size - u);
+                }
+            }
+        }
+        HWY_INLINE std::int64_t unit(int v, std::int64_t lane) const {
+            return (block0 + v) * kPackedLanes<T> + lane;
+        }
+
+        const StepView<T>& view;
+        std::int64_t block0;
+    };
+    HWY_INLINE Part part(std::int64_t block) const { return {view, block}; }
+
+    const StepView<T>& view;
+};
+
+template <class Activation>
+struct RnnCell {
+    static constexpr int kGates = 1;
+    template <class T>
+    static void step(const StepView<T>& view) {
+        multiply_plain(RnnOp<T, Activation>{view}, view.h_rows, view.rows,
+                       view.weights->recurrent);
+    }
+};
+
+template <class T>
+void rnn_forward(const RnnForwardArgs<T>& args) {
+    if (args.weights->kind == CellKind::rnn_relu) {
+        run_forward<RnnCell<ReluActivation>>(args);
+    } else {
+        run_forward<RnnCell<TanhActivation>>(args);
+    }
+}
+
+void rnn_forward_f32(const RnnForwardArgs<float>& args) { rnn_forward(args); }
+void rnn_forward_f64(const RnnForwardArgs<double>& args) { rnn_forward(args); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+namespace {
+SEQREC_DISPATCH_TABLE(kForwardF32, rnn_forward_f32);
+SEQREC_DISPATCH_TABLE(kForwardF64, rnn_forward_f64);
+}  // namespace
+
+template <>
+void rnn_forward_cpu(const RnnForwardArgs<float>& args) {
+    kForwardF32[active_target()](args);
+}
+template <>
+void rnn_forward_cpu(const RnnForwardArgs<double>& args) {
+    kForwardF64[active_target()](args);
+}
+
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

@@ -1,0 +1,67 @@
+// The recurrent CPU kernels, one pair per cell; each picks the active target once per call.
+#pragma once
+
+#include <cstdint>
+
+#include "base/sequence_layout.h"
+#include "cpu/packed_rnn.h"
+
+namespace seqrec_fast {
+
+// One layer, one direction, a batch of sessions. N events, B sessions, H hidden_size, S state_size
+// (H but for an LSTM with projection), G gates. Row-major; "optional" pointers may be null.
+template <class T>
+struct RnnForwardArgs {
+    const PackedRnn<T>* weights;
+    const SequenceLayout* layout;
+    const T* x;                 // (N, input_size), or (N, G * H) input gates without weight_ih
+    const T* h_0;               // (B, S); optional: zeros
+    const T* c_0;               // (B, H), LSTM; optional: zeros
+    const std::uint8_t* reset;  // (N); optional. Non-zero: the state is zeroed before this event
+    bool reverse;               // newest event first
+    T* y;                       // (N, ldy) of which S columns are written; optional
+    std::int64_t ldy;
+    T* h_n;                     // (B, S)
+    T* c_n;                     // (B, H), LSTM
+    T* saved;                   // (N, saved_count * padded H) for the backward pass; optional
+};
+
+// Gradients of the same call. Reads y and saved of the forward pass. The whole-sequence products
+// (weight and input gradients) are left to the caller, from the matrices written here.
+template <class T>
+struct RnnBackwardArgs {
+    const PackedRnnGrad<T>* weights;
+    const SequenceLayout* layout;
+    const T* h_0;               // (B, S); optional: zeros
+    const T* c_0;               // (B, H), LSTM; optional: zeros
+    const std::uint8_t* reset;  // (N); optional
+    bool reverse;
+    const T* y;                 // (N, S)
+    const T* saved;             // as written by the forward pass
+    const T* dy;                // (N, S)
+    const T* dh_n;              // (B, S)
+    const T* dc_n;              // (B, H), LSTM
+    T* dx_gates;                // (N, G * H): with respect to W_ih x + b_ih
+    T* dh_gates_n;              // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
+    T* h_before;                // (N, S): the state each event started from
+    T* rh_before;               // (N, H), gru_reset_before: r * h_before
+    T* dprojected;              // (N, S), LSTM with projection: with respect to h after it
+    T* unprojected;             // (N, H), LSTM with projection: o * tanh(c)
+    T* dh_0;                    // (B, S)
+    T* dc_0;                    // (B, H), LSTM
+};
+
+template <class T>
+void gru_forward_cpu(const RnnForwardArgs<T>& args);
+template <class T>
+void gru_backward_cpu(const RnnBackwardArgs<T>& args);
+template <class T>
+void lstm_forward_cpu(const RnnForwardArgs<T>& args);
+template <class T>
+void lstm_backward_cpu(const RnnBackwardArgs<T>& args);
+template <class T>
+void rnn_forward_cpu(const RnnForwardArgs<T>& args);
+template <class T>
+void rnn_backward_cpu(const RnnBackwardArgs<T>& args);
+
+}  // namespace seqrec_fast

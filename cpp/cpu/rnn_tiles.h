@@ -1,0 +1,52 @@
+// How a batch of sessions is cut into tiles, each run by one thread through all its time steps.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/parallel.h"
+#include "base/sequence_layout.h"
+
+namespace seqrec_fast {
+
+// Rows of a tile: a multiple of every register tile's rows, and few enough that the tile's state
+// and gates stay in L2 beside the weights. With several threads a small batch is cut smaller.
+constexpr std::int64_t kTileRows = 48;
+
+inline std::int64_t tile_rows(std::int64_t batch) {
+    const std::int64_t share = (batch + num_threads() - 1) / num_threads();
+    return std::min(kTileRows, (share + 7) / 8 * 8);
+}
+
+// The sessions of one tile, longest first.
+class SessionTile {
+  public:
+    SessionTile(const SequenceLayout& layout, std::int64_t tile, std::int64_t rows, bool reverse)
+        : layout_(layout), sessions_(layout.by_length().data() + tile * rows),
+          rows_(std::min(rows, layout.batch() - tile * rows)), reverse_(reverse) {}
+
+    std::int64_t rows() const { return rows_; }
+    std::int64_t session(std::int64_t row) const { return sessions_[row]; }
+    std::int64_t max_steps() const { return steps(0); }
+    // Rows that have a step `s` (a prefix), given that `at_most` rows had the step before.
+    std::int64_t active(std::int64_t s, std::int64_t at_most) const {
+        while (at_most > 0 && steps(at_most - 1) <= s) {
+            --at_most;
+        }
+        return at_most;
+    }
+    std::int64_t steps(std::int64_t row) const { return layout_.length(sessions_[row]); }
+    // The event that `row` processes in its step s.
+    std::int64_t event(std::int64_t row, std::int64_t s) const {
+        const std::int64_t session = sessions_[row];
+        return layout_.row(session, reverse_ ? layout_.length(session) - 1 - s : s);
+    }
+
+  private:
+    const SequenceLayout& layout_;
+    const std::int64_t* sessions_;
+    std::int64_t rows_;
+    bool reverse_;
+};
+
+}  // namespace seqrec_fast

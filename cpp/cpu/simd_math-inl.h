@@ -1,0 +1,94 @@
+// The vector arithmetic that cell formulas are written in (policy M of cells/*-inl.h).
+
+// Per-target include guard
+#if defined(SEQREC_CPU_SIMD_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SEQREC_CPU_SIMD_MATH_INL_H_
+#undef SEQREC_CPU_SIMD_MATH_INL_H_
+#else
+#define SEQREC_CPU_SIMD_MATH_INL_H_
+#endif
+
+#include <cstdint>
+
+#include "cpu/packed_panels.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Vectors of this target, never wider than a packed vector.
+template <class T>
+using Lanes = hn::CappedTag<T, kCacheLine / sizeof(T)>;
+
+template <class T>
+HWY_INLINE constexpr std::int64_t lane_count() {
+    return static_cast<std::int64_t>(hn::MaxLanes(Lanes<T>()));
+}
+
+template <class Tag>
+struct SimdMath {
+    using T = hn::TFromD<Tag>;
+    using V = hn::Vec<Tag>;
+
+    static HWY_INLINE V set(double value) { return hn::Set(Tag(), static_cast<T>(value)); }
+    static HWY_INLINE V add(V a, V b) { return hn::Add(a, b); }
+    static HWY_INLINE V sub(V a, V b) { return hn::Sub(a, b); }
+    static HWY_INLINE V mul(V a, V b) { return hn::Mul(a, b); }
+    // a * b + c and c - a * b
+    static HWY_INLINE V mul_add(V a, V b, V c) { return hn::MulAdd(a, b, c); }
+    static HWY_INLINE V neg_mul_add(V a, V b, V c) { return hn::NegMulAdd(a, b, c); }
+    // NaN stays NaN, as in PyTorch.
+    static HWY_INLINE V relu(V x) {
+        return hn::IfThenElse(hn::Lt(x, set(0)), set(0), x);
+    }
+    static HWY_INLINE V zero_unless_positive(V test, V x) {
+        return hn::IfThenElseZero(hn::Gt(test, set(0)), x);
+    }
+    // Highway's Exp gives 0 for NaN, so NaN is put back.
+    static HWY_INLINE V sigmoid(V x) {
+        const Tag d;
+        const V y = hn::Div(set(1), hn::Add(set(1), hn::Exp(d, hn::Neg(x))));
+        return hn::IfThenElse(hn::IsNaN(x), x, y);
+    }
+    static HWY_INLINE V tanh(V x) {
+        return hn::IfThenElse(hn::IsNaN(x), x, hn::Tanh(Tag(), x));
+    }
+};
+
+// The first n lanes of p, zeros in the others. Only the tail of a row is shorter than a vector, so
+// the copy through the stack is rare and never reads past the row.
+template <class Tag>
+HWY_INLINE hn::Vec<Tag> load_part(Tag d, const hn::TFromD<Tag>* p, std::int64_t n) {
+    constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(Tag()));
+    if (HWY_LIKELY(n >= kLanes)) {
+        return hn::LoadU(d, p);
+    }
+    alignas(kCacheLine) hn::TFromD<Tag> part[kLanes] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+        part[i] = p[i];
+    }
+    return hn::Load(d, part);
+}
+
+template <class Tag>
+HWY_INLINE void store_part(hn::Vec<Tag> v, Tag d, hn::TFromD<Tag>* p, std::int64_t n) {
+    constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(Tag()));
+    if (HWY_LIKELY(n >= kLanes)) {
+        hn::StoreU(v, d, p);
+        return;
+    }
+    alignas(kCacheLine) hn::TFromD<Tag> part[kLanes];
+    hn::Store(v, d, part);
+    for (std::int64_t i = 0; i < n; ++i) {
+        p[i] = part[i];
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

@@ -1,0 +1,81 @@
+// Recurrent layers: checks, then the kernel of the cell. The C++ API of the package.
+//
+// T is float or double. N events, B sessions, I input_size, H hidden_size, S state_size (H but for
+// an LSTM with projection), G gates. All matrices are row-major; "optional" ones may be absent.
+// `function` names the caller in messages. Every mismatch throws std::invalid_argument before
+// any memory is written.
+#pragma once
+
+#include "base/sequence_layout.h"
+#include "base/tensor_view.h"
+#include "cpu/packed_rnn.h"
+
+namespace seqrec_fast {
+
+template <class T>
+struct RnnParameters {
+    CellKind kind;
+    MatrixView<const T> weight_ih;  // (G * H, I); optional: the input then is the input gates
+    MatrixView<const T> weight_hh;  // (G * H, S)
+    MatrixView<const T> bias_ih;    // (1, G * H); optional
+    MatrixView<const T> bias_hh;    // (1, G * H); optional
+    MatrixView<const T> weight_hr;  // (S, H), LSTM only; optional
+};
+
+// The parameters as the packing wants them.
+template <class T>
+RnnWeights<T> checked_weights(const char* function, const RnnParameters<T>& parameters);
+
+template <class T>
+struct RnnForward {
+    const PackedRnn<T>* weights;
+    const SequenceLayout* layout;
+    MatrixView<const T> x;                // (N, I), or (N, G * H) without weight_ih
+    MatrixView<const T> h_0;              // (B, S); optional: zeros
+    MatrixView<const T> c_0;              // (B, H); optional: zeros
+    MatrixView<const std::uint8_t> reset;  // (1, N); optional. Non-zero: state zeroed before
+    bool reverse = false;
+    MatrixView<T> y;      // (N, S), rows may be strided; optional
+    MatrixView<T> h_n;    // (B, S)
+    MatrixView<T> c_n;    // (B, H); LSTM
+    MatrixView<T> saved;  // (N, saved_width(...)); optional: what backward needs
+};
+
+template <class T>
+void rnn_forward(const char* function, const RnnForward<T>& call);
+
+// Columns of `saved`, in elements.
+template <class T>
+std::int64_t saved_width(CellKind kind, std::int64_t hidden_size);
+
+// Gradients of one forward call. The products over whole sequences are left to the caller:
+//     dx = dx_gates W_ih        dW_ih = dx_gates' x           db_ih = column sums of dx_gates
+//     dW_hh = dh_gates' h_before                               db_hh = column sums of dh_gates
+// where dh_gates is dx_gates, but for a GRU: reset-after has dh_gates_n as its last H columns,
+// reset-before has rh_before in place of h_before for its last H columns.
+// LSTM with projection: dW_hr = dprojected' unprojected.
+template <class T>
+struct RnnBackward {
+    const PackedRnnGrad<T>* weights;
+    const SequenceLayout* layout;
+    MatrixView<const T> h_0, c_0;          // as in forward
+    MatrixView<const std::uint8_t> reset;  // as in forward
+    bool reverse = false;
+    MatrixView<const T> y, saved;          // as written by forward
+    MatrixView<const T> dy;                // (N, S)
+    MatrixView<const T> dh_n;              // (B, S)
+    MatrixView<const T> dc_n;              // (B, H), LSTM
+    MatrixView<T> dx_gates;                // (N, G * H)
+    MatrixView<T> dh_gates_n;              // (N, H), gru
+    MatrixView<T> h_before;                // (N, S)
+    MatrixView<T> rh_before;               // (N, H), gru_reset_before
+    MatrixView<T> dprojected;              // (N, S), LSTM with projection
+    MatrixView<T> unprojected;             // (N, H), LSTM with projection
+    MatrixView<T> dh_0;                    // (B, S)
+    MatrixView<T> dc_0;                    // (B, H), LSTM
+};
+
+template <class T>
+void rnn_backward(const char* function, const RnnBackward<T>& call);
+
+}  // namespace seqrec_fast
