@@ -1,0 +1,16 @@
+"""The PyTorch face of seqrec_fast: modules with the signatures of ``torch.nn``, faster."""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch
+except ImportError as error:
+    raise ImportError(
+        "seqrec_fast.nn needs PyTorch: pip install seqrec-fast[train]"
+    ) from error
+
+from .cells import GRUCell, LSTMCell, RNNCell
+from .rnn import GRU, LSTM, RNN
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+del _torch

@@ -1,0 +1,313 @@
+"""
+The torch.library glue: every compiled op as a PyTorch operator with gradient and fake kernel.
+
+Operators are functional and have a fixed number of outputs; a tensor that a cell does not have
+(c_n of a GRU, say) is an empty one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec_fast import _core
+
+_GATES = {"gru": 3, "gru_reset_before": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
+_PACKED = {torch.float32: _core.PackedRnnF32, torch.float64: _core.PackedRnnF64}
+_BACKWARD = {torch.float32: _core.rnn_backward_f32, torch.float64: _core.rnn_backward_f64}
+_LANES = {torch.float32: 16, torch.float64: 8}  # units per packed vector of 64 bytes
+_SAVED = {"gru": 4, "gru_reset_before": 3, "lstm": 5, "rnn_tanh": 0, "rnn_relu": 0}
+
+_library = torch.library.Library("seqrec_fast", "DEF")
+_library.define(
+    "rnn_forward(str cell, Tensor x, Tensor h_0, Tensor? c_0, Tensor? weight_ih,"
+    " Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? offsets,"
+    " Tensor? batch_sizes, Tensor? reset, bool batch_first, bool reverse, bool save)"
+    " -> (Tensor y, Tensor h_n, Tensor c_n, Tensor saved)"
+)
+_library.define(
+    "rnn_backward(str cell, Tensor dy, Tensor dh_n, Tensor? dc_n, Tensor x, Tensor h_0,"
+    " Tensor? c_0, Tensor? weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh,"
+    " Tensor? weight_hr, Tensor y, Tensor saved, Tensor? offsets, Tensor? batch_sizes,"
+    " Tensor? reset, bool batch_first, bool reverse, bool need_dx, bool need_dweights)"
+    " -> (Tensor dx, Tensor dh_0, Tensor dc_0, Tensor dweight_ih, Tensor dweight_hh,"
+    " Tensor dbias_ih, Tensor dbias_hh, Tensor dweight_hr)"
+)
+
+
+def rnn_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Call the operator; see its schema above and cpp/ops/rnn.h for the shapes."""
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.seqrec_fast.rnn_forward(*args)
+    return result
+
+
+def _array(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
+    if tensor is None:
+        return None
+    return tensor.detach().contiguous().numpy()
+
+
+def _flat(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
+    """(events, width), whatever the layout of the sequence."""
+    if tensor is None:
+        return None
+    array = tensor.detach().contiguous().numpy()
+    return array.reshape(-1, array.shape[-1])
+
+
+def _mask(reset: Tensor | None) -> np.ndarray[Any, Any] | None:
+    if reset is None:
+        return None
+    return reset.detach().to(torch.bool).contiguous().numpy().reshape(-1).view(np.uint8)
+
+
+def _layout(
+    x: Tensor, offsets: Tensor | None, batch_sizes: Tensor | None, batch_first: bool
+) -> _core.SequenceLayout:
+    if offsets is not None:
+        return _core.SequenceLayout.ragged("rnn", _array(offsets), x.shape[0])
+    if batch_sizes is not None:
+        return _core.SequenceLayout.packed("rnn", _array(batch_sizes), x.shape[0])
+    first, second = x.shape[0], x.shape[1]
+    if batch_first:
+        return _core.SequenceLayout.padded(second, first, True)
+    return _core.SequenceLayout.padded(first, second, False)
+
+
+def _sizes(
+    cell: str, x: Tensor, h_0: Tensor, weight_hh: Tensor, save: bool
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Shapes of y, h_n, c_n and saved."""
+    state, hidden = weight_hh.shape[1], weight_hh.shape[0] // _GATES[cell]
+    lanes = _LANES[x.dtype]
+    width = _SAVED[cell] * ((hidden + lanes - 1) // lanes * lanes) if save else 0
+    events = x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]
+    return (
+        [*x.shape[:-1], state],
+        list(h_0.shape),
+        [h_0.shape[0], hidden] if cell == "lstm" else [0],
+        [events, width] if width else [0],
+    )
+
+
+def _rnn_forward_cpu(
+    cell: str,
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor | None,
+    weight_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_hr: Tensor | None,
+    offsets: Tensor | None,
+    batch_sizes: Tensor | None,
+    reset: Tensor | None,
+    batch_first: bool,
+    reverse: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    packed = _PACKED[x.dtype](
+        cell, *(_array(w) for w in (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr))
+    )
+    sizes = _sizes(cell, x, h_0, weight_hh, save)
+    y, h_n, c_n, saved = (x.new_empty(size) for size in sizes)
+    packed.forward(
+        _layout(x, offsets, batch_sizes, batch_first),
+        _flat(x),
+        _array(h_0),
+        _array(c_0),
+        _mask(reset),
+        reverse,
+        _flat(y),
+        h_n.numpy(),
+        c_n.numpy() if cell == "lstm" else None,
+        saved.numpy() if saved.dim() == 2 else None,
+    )
+    return y, h_n, c_n, saved
+
+
+def _rnn_forward_fake(
+    cell: str, x: Tensor, h_0: Tensor, c_0: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    weight_hh, save = rest[1], rest[-1]
+    y, h_n, c_n, saved = _sizes(cell, x, h_0, weight_hh, save)
+    return x.new_empty(y), x.new_empty(h_n), x.new_empty(c_n), x.new_empty(saved)
+
+
+def _weight_gradients(
+    cell: str,
+    x: Tensor,
+    dx_gates: Tensor,
+    buffers: dict[str, Tensor],
+    bias: bool,
+    weight_ih: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Whole-sequence products, see cpp/ops/rnn.h; PyTorch's matmul does them."""
+    none = x.new_empty(0)
+    hidden = dx_gates.shape[1] // _GATES[cell]
+    h_before = buffers["h_before"]
+    dweight_ih = none if weight_ih is None else dx_gates.t() @ x.reshape(-1, x.shape[-1])
+    dbias_ih = dx_gates.sum(0) if bias else none
+    dbias_hh = dbias_ih.clone() if bias else none
+    if cell == "gru":
+        dh_gates_n = buffers["dh_gates_n"]
+        dweight_hh = torch.cat([dx_gates[:, : 2 * hidden].t() @ h_before, dh_gates_n.t() @ h_before])
+        if bias:
+            dbias_hh[2 * hidden :] = dh_gates_n.sum(0)
+    elif cell == "gru_reset_before":
+        candidate = dx_gates[:, 2 * hidden :].t() @ buffers["rh_before"]
+        dweight_hh = torch.cat([dx_gates[:, : 2 * hidden].t() @ h_before, candidate])
+    else:
+        dweight_hh = dx_gates.t() @ h_before
+    dweight_hr = none
+    if "dprojected" in buffers:
+        dweight_hr = buffers["dprojected"].t() @ buffers["unprojected"]
+    return dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_hr
+
+
+def _rnn_backward_cpu(
+    cell: str,
+    dy: Tensor,
+    dh_n: Tensor,
+    dc_n: Tensor | None,
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor | None,
+    weight_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_hr: Tensor | None,
+    y: Tensor,
+    saved: Tensor,
+    offsets: Tensor | None,
+    batch_sizes: Tensor | None,
+    reset: Tensor | None,
+    batch_first: bool,
+    reverse: bool,
+    need_dx: bool,
+    need_dweights: bool,
+) -> tuple[Tensor, ...]:
+    gates, state = _GATES[cell], weight_hh.shape[1]
+    hidden = weight_hh.shape[0] // gates
+    events = x.numel() // x.shape[-1] if x.shape[-1] else 0
+    dx_gates = x.new_empty(events, gates * hidden)
+    buffers = {"h_before": x.new_empty(events, state)}
+    if cell == "gru":
+        buffers["dh_gates_n"] = x.new_empty(events, hidden)
+    if cell == "gru_reset_before":
+        buffers["rh_before"] = x.new_empty(events, hidden)
+    if weight_hr is not None:
+        buffers["dprojected"] = x.new_empty(events, state)
+        buffers["unprojected"] = x.new_empty(events, hidden)
+    dh_0 = x.new_empty(h_0.shape)
+    dc_0 = x.new_empty([h_0.shape[0], hidden] if cell == "lstm" else [0])
+    names = ("dh_gates_n", "h_before", "rh_before", "dprojected", "unprojected")
+    _BACKWARD[x.dtype](
+        cell,
+        _array(weight_hh),
+        _array(weight_hr),
+        _layout(x, offsets, batch_sizes, batch_first),
+        _array(h_0),
+        _array(c_0),
+        _mask(reset),
+        reverse,
+        _flat(y),
+        _array(saved) if saved.dim() == 2 else None,
+        _flat(dy),
+        _array(dh_n),
+        _array(dc_n),
+        dx_gates.numpy(),
+        *(_array(buffers.get(name)) for name in names),
+        dh_0.numpy(),
+        dc_0.numpy() if cell == "lstm" else None,
+    )
+    none = x.new_empty(0)
+    dx = none
+    if need_dx:
+        dx = (dx_gates if weight_ih is None else dx_gates @ weight_ih).reshape(x.shape)
+    weights = (none,) * 5
+    if need_dweights:
+        weights = _weight_gradients(cell, x, dx_gates, buffers, bias_ih is not None, weight_ih)
+    elif need_dx and weight_ih is None:
+        dx = dx.clone()  # an operator's outputs do not share memory
+    return (dx, dh_0, dc_0, *weights)
+
+
+def _rnn_backward_fake(
+    cell: str,
+    dy: Tensor,
+    dh_n: Tensor,
+    dc_n: Tensor | None,
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor | None,
+    weight_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_hr: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    need_dx, need_dweights = rest[-2:]
+    none = x.new_empty(0)
+
+    def like(tensor: Tensor | None) -> Tensor:
+        return none.clone() if tensor is None or not need_dweights else torch.empty_like(tensor)
+
+    hidden = weight_hh.shape[0] // _GATES[cell]
+    return (
+        x.new_empty(x.shape) if need_dx else none,
+        x.new_empty(h_0.shape),
+        x.new_empty([h_0.shape[0], hidden] if cell == "lstm" else [0]),
+        *(like(w) for w in (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    cell, x, h_0, c_0, *weights = inputs[:9]
+    layout, (batch_first, reverse, save) = inputs[9:12], inputs[12:]
+    y, h_n, c_n, saved = output
+    ctx.save_for_backward(x, h_0, c_0, *weights, y, saved, *layout)
+    ctx.arguments = (cell, batch_first, reverse, save)
+    ctx.mark_non_differentiable(saved)
+    ctx.set_materialize_grads(False)
+
+
+def _autograd(
+    ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dsaved: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    x, h_0, c_0, *rest = ctx.saved_tensors
+    weights, (y, saved), layout = rest[:5], rest[5:7], rest[7:]
+    cell, batch_first, reverse, save = ctx.arguments
+    if not save:
+        raise RuntimeError(
+            "seqrec_fast: rnn_forward was called with save=False; its gradient needs save=True"
+        )
+    dy = torch.zeros_like(y) if dy is None else dy
+    dh_n = torch.zeros_like(h_0) if dh_n is None else dh_n
+    if cell == "lstm":
+        hidden = weights[1].shape[0] // 4
+        dc_n = h_0.new_zeros(h_0.shape[0], hidden) if dc_n is None else dc_n
+    else:
+        dc_n = None
+    need = ctx.needs_input_grad
+    grads = torch.ops.seqrec_fast.rnn_backward(
+        cell, dy, dh_n, dc_n, x, h_0, c_0, *weights, y, saved, *layout,
+        batch_first, reverse, need[1], any(need[4:9]),
+    )  # fmt: skip
+    wanted = [grad if needed else None for grad, needed in zip(grads, need[1:9], strict=True)]
+    return (None, *wanted, *(None,) * 6)
+
+
+_library.impl("rnn_forward", _rnn_forward_cpu, "CPU")
+_library.impl("rnn_backward", _rnn_backward_cpu, "CPU")
+torch.library.register_fake("seqrec_fast::rnn_forward", _rnn_forward_fake, lib=_library)
+torch.library.register_fake("seqrec_fast::rnn_backward", _rnn_backward_fake, lib=_library)
+torch.library.register_autograd(
+    "seqrec_fast::rnn_forward", _autograd, setup_context=_setup_context, lib=_library
+)

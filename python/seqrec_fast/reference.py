@@ -1,0 +1,165 @@
+"""
+The definitions of all ops in float64 NumPy: slow, plain, and what every kernel is tested against.
+
+Signatures follow the fast functions. A batch is always ragged here: ``x`` is (events, I) and
+``offsets`` (B + 1,) says which rows belong to which session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+__all__ = ["rnn", "rnn_step", "topk"]
+
+
+def _sigmoid(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
+def rnn_step(
+    cell: str, x: Array, h: Array, c: Array | None, weights: Mapping[str, ArrayLike]
+) -> tuple[Array, Array | None]:
+    """
+    One step of one layer for any number of rows.
+
+    Parameters
+    ----------
+    cell : str
+        ``"gru"``, ``"gru_reset_before"``, ``"lstm"``, ``"rnn_tanh"`` or ``"rnn_relu"``.
+    x : (N, I) array
+        Input; (N, G * H) input gates if `weights` has no ``weight_ih``.
+    h : (N, S) array
+        State before the step.
+    c : (N, H) array or None
+        Cell state before the step, LSTM only.
+    weights : mapping of str to array
+        ``weight_ih`` (optional), ``weight_hh``, ``bias_ih``, ``bias_hh``, ``weight_hr``
+        (the last three optional), gates stacked as in PyTorch.
+
+    Returns
+    -------
+    h : (N, S) array
+    c : (N, H) array or None
+    """
+    w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+    zero = np.zeros(w["weight_hh"].shape[0])
+    x_gates = (x @ w["weight_ih"].T if "weight_ih" in w else x) + w.get("bias_ih", zero)
+    w_hh, b_hh = w["weight_hh"], w.get("bias_hh", zero)
+    if cell == "rnn_tanh":
+        return np.tanh(x_gates + h @ w_hh.T + b_hh), None
+    if cell == "rnn_relu":
+        return np.maximum(x_gates + h @ w_hh.T + b_hh, 0.0), None
+    if cell == "lstm":
+        assert c is not None
+        i, f, g, o = np.split(x_gates + h @ w_hh.T + b_hh, 4, axis=1)
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        h = _sigmoid(o) * np.tanh(c)
+        return (h @ w["weight_hr"].T if "weight_hr" in w else h), c
+    x_r, x_z, x_n = np.split(x_gates, 3, axis=1)
+    w_r, w_z, w_n = np.split(w_hh, 3)
+    b_r, b_z, b_n = np.split(b_hh, 3)
+    r = _sigmoid(x_r + h @ w_r.T + b_r)
+    z = _sigmoid(x_z + h @ w_z.T + b_z)
+    if cell == "gru":
+        n = np.tanh(x_n + r * (h @ w_n.T + b_n))
+    elif cell == "gru_reset_before":
+        n = np.tanh(x_n + (r * h) @ w_n.T + b_n)
+    else:
+        raise ValueError(f"rnn_step: cell is {cell!r}; expected gru, gru_reset_before, lstm, rnn_*")
+    return n + z * (h - n), None
+
+
+def rnn(
+    cell: str,
+    x: ArrayLike,
+    offsets: ArrayLike,
+    weights: Mapping[str, ArrayLike],
+    h_0: ArrayLike | None = None,
+    c_0: ArrayLike | None = None,
+    *,
+    reset: ArrayLike | None = None,
+    reverse: bool = False,
+) -> tuple[Array, Array, Array | None]:
+    """
+    One layer and direction over a ragged batch.
+
+    Parameters
+    ----------
+    cell, weights
+        As in :func:`rnn_step`.
+    x : (events, I) array
+    offsets : (B + 1,) integer array
+        Session b is rows ``offsets[b]`` to ``offsets[b + 1] - 1``, oldest first.
+    h_0 : (B, S) array, optional
+        Zeros if absent.
+    c_0 : (B, H) array, optional
+    reset : (events,) bool array, optional
+        True: the state is zeroed before this event.
+    reverse : bool
+        Newest event first.
+
+    Returns
+    -------
+    y : (events, S) array
+    h_n : (B, S) array
+    c_n : (B, H) array or None
+    """
+    x = np.asarray(x, np.float64)
+    offsets = np.asarray(offsets)
+    batch = len(offsets) - 1
+    hidden = {"lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}.get(cell, 3)
+    hidden = np.asarray(weights["weight_hh"]).shape[0] // hidden
+    state = np.asarray(weights["weight_hh"]).shape[1]
+    h_n = np.zeros((batch, state)) if h_0 is None else np.array(h_0, np.float64)
+    c_n = np.zeros((batch, hidden)) if c_0 is None else np.array(c_0, np.float64)
+    y = np.zeros((len(x), state))
+    for b in range(batch):
+        h, c = h_n[b : b + 1], c_n[b : b + 1]
+        events = range(offsets[b], offsets[b + 1])
+        for e in reversed(events) if reverse else events:
+            if reset is not None and np.asarray(reset)[e]:
+                h, c = np.zeros_like(h), np.zeros_like(c)
+            h, c_new = rnn_step(cell, x[e : e + 1], h, c, weights)
+            c = c if c_new is None else c_new
+            y[e] = h
+        h_n[b], c_n[b] = h, c
+    return y, h_n, (c_n if cell == "lstm" else None)
+
+
+def topk(
+    queries: ArrayLike, items: ArrayLike, k: int, bias: ArrayLike | None = None
+) -> tuple[Array, NDArray[np.int64]]:
+    """
+    Best k items per query: larger score first, then smaller id; NaN never.
+
+    Parameters
+    ----------
+    queries : (B, d) array
+    items : (N, d) array
+    k : int
+    bias : (N,) array, optional
+
+    Returns
+    -------
+    scores : (B, k) array
+        -inf where fewer than k items have a score.
+    ids : (B, k) int64 array
+        -1 there.
+    """
+    scores = np.asarray(queries, np.float64) @ np.asarray(items, np.float64).T
+    if bias is not None:
+        scores = scores + np.asarray(bias, np.float64)
+    best_scores = np.full((len(scores), k), -np.inf)
+    best_ids = np.full((len(scores), k), -1, np.int64)
+    for row, out_scores, out_ids in zip(scores, best_scores, best_ids, strict=True):
+        order = np.argsort(-row, kind="stable")  # NaN sorts last
+        order = order[~np.isnan(row[order])][:k]
+        out_scores[: len(order)] = row[order]
+        out_ids[: len(order)] = order
+    return best_scores, best_ids
