@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 try:
     from . import _core
 except ImportError as error:  # pragma: no cover - a broken or missing build
-    error.add_note(
-        "seqrec_fast: the compiled part is missing; install the package with `pip install .`"
-    ) if hasattr(error, "add_note") else None
-    raise
+    raise ImportError(
+        "seqrec_fast: its compiled part cannot be loaded; install the package with `pip install .`"
+    ) from error
 
 from . import config
 from .config import (
+    active_target,
     force_target,
     get_num_threads,
     set_num_threads,
     show_config,
     supported_targets,
 )
+from .layers import GRU, LSTM, RNN
 
 __version__: str = _core.__version__
+
+# Names that pull in more than NumPy, or that only some programs need: loaded at first use.
+_LAZY = {
+    "ItemIndex": "index",
+    "topk": "index",
+    "Recommender": "recommender",
+    "load": "recommender",
+    "SessionStore": "sessions",
+}
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "ItemIndex",
+    "Recommender",
+    "SessionStore",
+    "active_target",
+    "config",
+    "force_target",
+    "get_num_threads",
+    "load",
+    "set_num_threads",
+    "show_config",
+    "supported_targets",
+    "topk",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'seqrec_fast' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
