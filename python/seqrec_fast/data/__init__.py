@@ -1,0 +1,28 @@
+"""Interaction logs, ragged sessions, splits, and a simulator with a known ceiling.
+
+Readers of files need pyarrow (``pip install seqrec-fast[train]``); the rest needs NumPy only.
+"""
+
+from seqrec_fast.data.building import FilterReport, build_sessions
+from seqrec_fast.data.log import InteractionLog, read_log, write_log
+from seqrec_fast.data.sessions import Sessions
+from seqrec_fast.data.simulator import Simulation, simulate
+from seqrec_fast.data.splits import split_by_time, split_leave_one_out
+from seqrec_fast.data.stream import RaggedLog, iter_sessions
+from seqrec_fast.data.vocabulary import ItemVocabulary
+
+__all__ = [
+    "FilterReport",
+    "InteractionLog",
+    "ItemVocabulary",
+    "RaggedLog",
+    "Sessions",
+    "Simulation",
+    "build_sessions",
+    "iter_sessions",
+    "read_log",
+    "simulate",
+    "split_by_time",
+    "split_leave_one_out",
+    "write_log",
+]
