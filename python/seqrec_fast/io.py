@@ -50,7 +50,6 @@ class ModelFile:
 
 def save_model(
     path: str | os.PathLike[str],
-    *,
     model: str,
     config: Mapping[str, Any],
     tensors: Mapping[str, ArrayLike],
