@@ -126,8 +126,7 @@ def _table(source: Source) -> Iterator[Block]:
                 f"{bad.actual_columns} fields; expected {bad.expected_columns} as in the "
                 f"header: {bad.text[:80]!r}",
             ) from None
-        if "Empty CSV file" not in str(error):
-            raise source.error(f"cannot be read: {error}") from error
+        raise source.error(f"cannot be read: {error}") from error
 
 
 def _parquet(source: Source) -> Iterator[Block]:

@@ -185,6 +185,8 @@ def _table_source(
     separator = max(_SEPARATORS, key=fitness)
     names = _split(header, separator)
     session, item, time = _find_columns(caller, name, names, wanted)
+    if not any(line.strip() for line in lines[header_row + 1 :]):
+        raise ValueError(f"{caller}: {name} has no rows")
     return Source(caller, name, "table", session, item, time, len(names), separator, header_row + 1)
 
 

@@ -94,7 +94,7 @@ class ThemeModel:
             raise ValueError("Simulation: sessions have no times, which the prediction needs")
         hours = hours_of(sessions.times)
         longest_first = np.argsort(-sessions.lengths, kind="stable")
-        step = max(1, _BLOCK // (self.n_items + self.profiles.size))
+        step = max(1, _BLOCK // (self.n_items + self.profiles.size + self.first.size))
         for begin in range(0, len(sessions), step):
             chosen = longest_first[begin : begin + step]
             yield from self._filter(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+# an integer as str() writes it: 007 or +7 is the name of something else
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 Ids: TypeAlias = "NDArray[np.int64] | NDArray[np.str_]"
 
@@ -73,11 +77,12 @@ class ItemVocabulary:
 
     def _index_of_texts(self, texts: NDArray[np.str_]) -> NDArray[np.int64]:
         unique, inverse = factorize(texts)
+        written = [(i, int(t)) for i, t in enumerate(unique.tolist()) if _INTEGER.fullmatch(t)]
+        fitting = [(i, number) for i, number in written if -(2**63) <= number < 2**63]
         index = np.full(len(unique), -1, dtype=np.int64)
-        for i, text in enumerate(unique.tolist()):
-            # 18 digits always fit int64; a longer or differently written number is no id here
-            if text.lstrip("-").isdecimal() and len(text) <= 18 and str(int(text)) == text:
-                index[i] = self.index_of([int(text)])[0]
+        if fitting:
+            positions, numbers = zip(*fitting, strict=True)
+            index[list(positions)] = self.index_of(np.array(numbers, dtype=np.int64))
         return index[inverse]
 
 
