@@ -20,7 +20,7 @@ from seqrec_fast.data import (
 
 @pytest.fixture(scope="module")
 def simulation() -> Simulation:
-    return simulate(n_sessions=2500, n_items=400, n_categories=20, seed=1)
+    return simulate(n_sessions=2500, n_items=400, n_categories=20, seed=3)
 
 
 def hour(time: float) -> int:

@@ -77,7 +77,7 @@ class Simulation:
         """Return the Recall@k that the best possible predictor has on these very events.
 
         Differs from :meth:`reachable_recall` by chance alone. Parameters and errors are the
-        same; ties count against the predictor.
+        same; of equally probable items the smaller goes first.
         """
         return self._reachable(sessions, k, vocabulary)[1]
 
@@ -104,7 +104,12 @@ class Simulation:
             best = np.partition(probability, -k, axis=1)[:, -k:]
             own = probability[np.arange(len(targets)), targets]
             expected += float(best.sum())
-            hits += float(np.count_nonzero((probability >= own[:, None]).sum(axis=1) <= k))
+            # one list for all: where two items are equally probable the smaller goes first
+            ahead = probability > own[:, None]
+            ahead |= (probability == own[:, None]) & (
+                np.arange(self.model.n_items) < targets[:, None]
+            )
+            hits += float(np.count_nonzero(ahead.sum(axis=1) < k))
             n += len(targets)
         if n == 0:
             raise ValueError("Simulation: no session has two events, so nothing is predicted")
