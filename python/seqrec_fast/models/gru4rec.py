@@ -1,0 +1,305 @@
+"""GRU4Rec: a recurrent network over the items of a session that scores the next item."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seqrec_fast.nn import GRU, LSTM, RNN
+
+if TYPE_CHECKING:
+    import os
+
+    from seqrec_fast.data import ItemVocabulary
+
+State = Tensor | tuple[Tensor, Tensor]
+
+CELLS = ("gru", "lstm", "rnn")
+EMBEDDINGS = ("separate", "tied", "none")
+_GATES = {"gru": 3, "lstm": 4, "rnn": 1}
+
+
+class GRU4Rec(torch.nn.Module):
+    """
+    Session recommender of Hidasi et al. (2016, arXiv:1511.06939; 2018, arXiv:1706.03847).
+
+    The score of item i after an event is ``h @ output.weight[i] + output.bias[i]``, where h is
+    the hidden state of the top layer.
+
+    Parameters
+    ----------
+    n_items : int
+        Size of the catalogue; items are 0 to ``n_items - 1``.
+    cell : {"gru", "lstm", "rnn"}
+    embedding : {"separate", "tied", "none"}
+        ``"separate"``: one table of item embeddings for the input, one for the scores.
+        ``"tied"``: one for both; needs ``embedding_dim == hidden_size``. ``"none"``: each item
+        has its own row of input gates (n_items, G * hidden_size), which stands for an embedding
+        and its product with ``weight_ih``.
+    embedding_dim : int
+        Width of the input embedding; of no effect with ``"none"``.
+    hidden_size : int
+    num_layers : int
+    nonlinearity : {"tanh", "relu"}
+        Of the cell ``"rnn"``.
+    reset_after : bool
+        Of the cell ``"gru"``, see :class:`seqrec_fast.nn.GRU`.
+    dropout_embedding : float
+        Share of the elements of the input embedding (or input gates) zeroed in training.
+    dropout_hidden : float
+        Share of the elements of each layer's output zeroed in training.
+    seed : int, optional
+        Fixes the initial parameters; by default they come from PyTorch's global generator.
+
+    Attributes
+    ----------
+    config : dict
+        The parameters above, as they stand in a model file.
+    sparse_gradients : bool
+        True: tables get sparse gradients of the rows that were looked up. False by default.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from seqrec_fast.models import GRU4Rec
+    >>> model = GRU4Rec(n_items=50, embedding_dim=16, hidden_size=16)
+    >>> hidden, _ = model(torch.tensor([7, 3, 9]), torch.tensor([0, 2, 3]))
+    >>> model.scores(hidden).shape
+    torch.Size([3, 50])
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        *,
+        cell: str = "gru",
+        embedding: str = "tied",
+        embedding_dim: int = 100,
+        hidden_size: int = 100,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        reset_after: bool = True,
+        dropout_embedding: float = 0.0,
+        dropout_hidden: float = 0.0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "cell": cell,
+            "n_items": n_items,
+            "embedding": embedding,
+            "embedding_dim": embedding_dim,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "nonlinearity": nonlinearity,
+            "reset_after": reset_after,
+            "dropout_embedding": dropout_embedding,
+            "dropout_hidden": dropout_hidden,
+        }
+        _check(self.config)
+        self.sparse_gradients = False
+        input_size: int | None = embedding_dim
+        if embedding == "none":
+            input_size = None
+            self.input_gates = torch.nn.Embedding(n_items, _GATES[cell] * hidden_size)
+        else:
+            self.embedding = torch.nn.Embedding(n_items, embedding_dim)
+        layer: dict[str, Any] = {"num_layers": num_layers}
+        if num_layers > 1:
+            layer["dropout"] = dropout_hidden
+        if cell == "gru":
+            self.rnn: torch.nn.RNNBase = GRU(
+                input_size, hidden_size, reset_after=reset_after, **layer
+            )
+        elif cell == "lstm":
+            self.rnn = LSTM(input_size, hidden_size, **layer)
+        else:
+            self.rnn = RNN(input_size, hidden_size, nonlinearity=nonlinearity, **layer)
+        self.output = _Output(n_items, None if embedding == "tied" else hidden_size)
+        self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw all parameters anew: Glorot's uniform for tables, PyTorch's for the layers."""
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self.rnn.reset_parameters()
+            tables = [self.input_table]
+            if self.item_table is not self.input_table:
+                tables.append(self.item_table)
+            for table in tables:
+                bound = math.sqrt(6.0 / sum(table.shape))
+                torch.nn.init.uniform_(table, -bound, bound)
+        torch.nn.init.zeros_(self.output.bias)
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return int(self.config["n_items"])
+
+    @property
+    def input_table(self) -> Tensor:
+        """(n_items, E) embeddings of the input, or (n_items, G * H) input gates."""
+        return (self.input_gates if self.config["embedding"] == "none" else self.embedding).weight
+
+    @property
+    def item_table(self) -> Tensor:
+        """(n_items, H) embeddings that the scores are made with."""
+        weight = self.output.weight
+        return self.embedding.weight if weight is None else weight
+
+    def forward(
+        self,
+        items: Tensor,
+        offsets: Tensor,
+        state: State | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """
+        Run over the events of sessions.
+
+        Parameters
+        ----------
+        items : (events,) int64 Tensor
+            Session after session, oldest event first.
+        offsets : (B + 1,) int64 Tensor
+            Session b is ``items[offsets[b]:offsets[b + 1]]``.
+        state : (num_layers, B, H) Tensor, or a pair of them for an LSTM, optional
+            State before the first event, zeros if absent.
+        reset : (events,) bool Tensor, optional
+            True: the state is zeroed before this event.
+
+        Returns
+        -------
+        hidden : (events, H) Tensor
+            After each event, with dropout in training.
+        state : (num_layers, B, H) Tensor, or a pair of them for an LSTM
+            After the last event of each session.
+        """
+        x = functional.embedding(items, self.input_table, sparse=self.sparse_gradients)
+        x = functional.dropout(x, self.config["dropout_embedding"], self.training)
+        hidden, state = self.rnn(x, state, offsets=offsets, reset=reset)
+        return functional.dropout(hidden, self.config["dropout_hidden"], self.training), state
+
+    def step(
+        self, items: Tensor, state: State | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """
+        Run over one event of each of B sessions.
+
+        Parameters
+        ----------
+        items : (B,) int64 Tensor
+        state, reset
+            As in :meth:`forward`; `reset` is (B,).
+
+        Returns
+        -------
+        hidden : (B, H) Tensor
+        state : (num_layers, B, H) Tensor, or a pair of them for an LSTM
+        """
+        offsets = torch.arange(items.shape[0] + 1)
+        return self.forward(items, offsets, state, reset)
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """
+        Score all items as the next one.
+
+        Parameters
+        ----------
+        hidden : (events, H) Tensor
+
+        Returns
+        -------
+        (events, n_items) Tensor
+        """
+        return functional.linear(hidden, self.item_table, self.output.bias)
+
+    def item_rows(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Return what some items are scored with: ``hidden @ weight.T + bias``.
+
+        Parameters
+        ----------
+        items : (n,) int64 Tensor
+
+        Returns
+        -------
+        weight : (n, H) Tensor
+        bias : (n,) Tensor
+        """
+        weight = functional.embedding(items, self.item_table, sparse=self.sparse_gradients)
+        return weight, self.output.bias[items]
+
+    def export(self, path: str | os.PathLike[str], vocabulary: ItemVocabulary) -> None:
+        """
+        Write the model file that :func:`seqrec_fast.load` serves without PyTorch.
+
+        Parameters
+        ----------
+        path : str or path-like
+        vocabulary : ItemVocabulary
+            The user's ids of the ``n_items`` items.
+
+        Raises
+        ------
+        ValueError
+            If the vocabulary has another size, or a weight is not finite.
+        OSError
+            If the file cannot be written; nothing is left under its name then.
+        """
+        from seqrec_fast.io import save_model
+
+        if len(vocabulary) != self.n_items:
+            raise ValueError(
+                f"GRU4Rec.export: vocabulary has {len(vocabulary)} items; expected {self.n_items}"
+            )
+        tensors = {
+            name: tensor.detach().to(torch.float32).contiguous().numpy()
+            for name, tensor in self.state_dict().items()
+        }
+        save_model(path, "gru4rec", self.config, tensors, vocabulary.ids)
+
+
+class _Output(torch.nn.Module):
+    """Parameters of the scores; the weight is absent when the embedding stands for it."""
+
+    weight: Tensor | None
+
+    def __init__(self, n_items: int, hidden_size: int | None) -> None:
+        super().__init__()
+        weight = None if hidden_size is None else torch.empty(n_items, hidden_size)
+        self.register_parameter("weight", None if weight is None else torch.nn.Parameter(weight))
+        self.bias = torch.nn.Parameter(torch.empty(n_items))
+
+
+def _check(config: dict[str, Any]) -> None:
+    for name, known in (
+        ("cell", CELLS),
+        ("embedding", EMBEDDINGS),
+        ("nonlinearity", ("tanh", "relu")),
+    ):
+        if config[name] not in known:
+            raise ValueError(
+                f"GRU4Rec: {name} is {config[name]!r}; expected one of {', '.join(known)}"
+            )
+    for name in ("n_items", "embedding_dim", "hidden_size", "num_layers"):
+        if config[name] < 1:
+            raise ValueError(f"GRU4Rec: {name} is {config[name]}; expected at least 1")
+    for name in ("dropout_embedding", "dropout_hidden"):
+        if not 0 <= config[name] < 1:
+            raise ValueError(f"GRU4Rec: {name} is {config[name]}; expected 0 <= {name} < 1")
+    if config["embedding"] == "tied" and config["embedding_dim"] != config["hidden_size"]:
+        raise ValueError(
+            f"GRU4Rec: embedding_dim is {config['embedding_dim']}, hidden_size "
+            f"{config['hidden_size']}; a tied embedding expects them to be equal"
+        )

@@ -1,0 +1,33 @@
+"""Training and evaluation of the models in :mod:`seqrec_fast.models`."""
+
+from __future__ import annotations
+
+from .batches import Batch, SessionParallelBatches, WholeSessionBatches
+from .checkpoint import load_checkpoint, save_checkpoint
+from .evaluation import evaluate
+from .losses import cross_entropy, sampled_cross_entropy
+from .negatives import Candidates, NegativeSampler
+from .optimizers import make_optimizers
+from .options import TrainingOptions
+from .run import EpochResult, History
+from .trainer import Trainer, TrainingInterrupted, hold_out_last
+
+__all__ = [
+    "Batch",
+    "Candidates",
+    "EpochResult",
+    "History",
+    "NegativeSampler",
+    "SessionParallelBatches",
+    "Trainer",
+    "TrainingInterrupted",
+    "TrainingOptions",
+    "WholeSessionBatches",
+    "cross_entropy",
+    "evaluate",
+    "hold_out_last",
+    "load_checkpoint",
+    "make_optimizers",
+    "sampled_cross_entropy",
+    "save_checkpoint",
+]

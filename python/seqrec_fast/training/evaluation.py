@@ -1,0 +1,156 @@
+"""Evaluation of a model over the whole catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from seqrec_fast import metrics
+from seqrec_fast.data import Sessions
+from seqrec_fast.models import GRU4Rec
+
+from .batches import gather
+
+# Scores that exist at one time, and events that run through the network together.
+_CHUNK_SCORES = 1 << 21
+_CHUNK_EVENTS = 1 << 14
+
+
+def evaluate(
+    model: GRU4Rec,
+    test: Sessions,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    *,
+    targets: str = "all",
+    exclude_seen: bool = False,
+    mode: str = "conservative",
+    coverage: bool = True,
+    progress: bool = False,
+) -> dict[str, float]:
+    """
+    Rank the whole catalogue for each prediction and return recall, MRR, NDCG and coverage.
+
+    Parameters
+    ----------
+    model : GRU4Rec
+    test : Sessions
+        Sessions of the model's vocabulary.
+    ks : sequence of int
+        Lengths of the list.
+    targets : {"all", "last"}
+        Predict every event of a session after the first from those before it, or the last one
+        only.
+    exclude_seen : bool
+        Do not rank the items of the history; a target among them is a miss.
+    mode : {"conservative", "standard", "median"}
+        How ties count, see :func:`seqrec_fast.metrics.rank_from_counts`.
+    coverage : bool
+        Also return the share of the catalogue that is recommended at least once.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    dict
+        ``{"recall@1": ..., "mrr@1": ..., "ndcg@1": ..., "recall@5": ..., "coverage@1": ...}``
+
+    Raises
+    ------
+    ValueError
+        If ``targets`` or ``mode`` is unknown, an item is out of range, a weight is not finite,
+        or no session has two events.
+    """
+    if targets not in ("all", "last"):
+        raise ValueError(f"evaluate: targets is {targets!r}; expected 'all' or 'last'")
+    check_items("evaluate", test, model.n_items)
+    test = test.select(test.lengths >= 2)
+    if len(test) == 0:
+        raise ValueError("evaluate: no session has two events")
+    longest = min(max(ks), model.n_items)
+    covered = np.zeros((longest, model.n_items), dtype=np.bool_)
+    ranks = []
+    with _scoring(model), tqdm(total=len(test), unit=" sessions", disable=not progress) as bar:
+        for part in _parts(test):
+            for scores, wanted in _scores(model, part, targets, exclude_seen):
+                ranks.append(_ranks(scores, wanted, mode))
+                if coverage:
+                    top, items = scores.topk(longest)
+                    place = torch.arange(longest).expand_as(items)[top > -torch.inf]
+                    covered[place.numpy(), items[top > -torch.inf].numpy()] = True
+            bar.update(len(part))
+    result = metrics.summarize(np.concatenate(ranks), ks)
+    if coverage:
+        for k in ks:
+            result[f"coverage@{k}"] = float(covered[:k].any(axis=0).mean())
+    return result
+
+
+def check_items(caller: str, sessions: Sessions, n_items: int) -> None:
+    """Raise ValueError if an item is not in the catalogue."""
+    items = sessions.items
+    if items.size and not (items.min() >= 0 and items.max() < n_items):
+        raise ValueError(
+            f"{caller}: items from {items.min()} to {items.max()}; expected 0 to {n_items - 1} "
+            f"from n_items={n_items}"
+        )
+
+
+@contextmanager
+def _scoring(model: GRU4Rec) -> Iterator[None]:
+    """Switch dropout and gradients off for a while."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"evaluate: {name} holds a value that is not finite")
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _parts(sessions: Sessions) -> Iterator[Sessions]:
+    """Yield some sessions at a time, at least one, so that their hidden states stay few."""
+    part = (sessions.offsets[1:] - 1) // _CHUNK_EVENTS
+    bounds = np.flatnonzero(np.diff(part, prepend=-1, append=part[-1] + 1))
+    for begin, end in pairwise(bounds):
+        yield sessions.select(np.arange(begin, end))
+
+
+def _scores(
+    model: GRU4Rec, sessions: Sessions, targets: str, exclude_seen: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield scores (n, n_items) and targets (n,) of some predictions at a time."""
+    hidden, _ = model(torch.from_numpy(sessions.items), torch.from_numpy(sessions.offsets))
+    if targets == "last":
+        events = sessions.offsets[1:] - 2
+    else:
+        last = np.zeros(sessions.n_events, dtype=np.bool_)
+        last[sessions.offsets[1:] - 1] = True
+        events = np.flatnonzero(~last)
+    first = np.repeat(sessions.offsets[:-1], sessions.lengths)
+    step = max(1, _CHUNK_SCORES // model.n_items)
+    for begin in range(0, len(events), step):
+        chunk = events[begin : begin + step]
+        scores = model.scores(hidden[torch.from_numpy(chunk)])
+        if exclude_seen:
+            seen, offsets = gather(first[chunk], chunk + 1 - first[chunk])
+            row = np.repeat(np.arange(len(chunk)), np.diff(offsets))
+            scores[torch.from_numpy(row), torch.from_numpy(sessions.items[seen])] = -torch.inf
+        yield scores, torch.from_numpy(sessions.items[chunk + 1])
+
+
+def _ranks(scores: Tensor, wanted: Tensor, mode: str) -> NDArray[np.float64]:
+    own = scores.gather(1, wanted[:, None])
+    n_greater = torch.count_nonzero(scores > own, 1).numpy()
+    n_equal = torch.count_nonzero(scores == own, 1).numpy() - 1
+    rank = metrics.rank_from_counts(n_greater, n_equal, mode)
+    return np.where(own[:, 0].numpy() > -np.inf, rank, np.inf)

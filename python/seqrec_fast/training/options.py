@@ -1,0 +1,104 @@
+"""What a training run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LOSSES = ("full", "sampled")
+BATCHINGS = ("whole-session", "session-parallel")
+OPTIMIZERS = ("adam", "adagrad")
+MONITORS = ("recall@20", "mrr@20", "ndcg@20")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """
+    Options of :class:`Trainer`.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training sessions, at most.
+    batch_size : int
+        Sessions in a mini-batch, or lanes.
+    batching : {"whole-session", "session-parallel"}
+        See :class:`WholeSessionBatches` and :class:`SessionParallelBatches`.
+    max_length : int
+        Longest stretch of a session that the gradient goes back through; ``"whole-session"``.
+    bptt : int
+        The same for ``"session-parallel"``.
+    loss : {"full", "sampled"}
+        Cross-entropy over the whole catalogue, or over the targets of the mini-batch and
+        shared negatives, see :class:`NegativeSampler`.
+    n_sample : int
+        Negatives in addition to the targets of the mini-batch.
+    alpha : float
+        Negatives are drawn with probability proportional to popularity ** alpha.
+    logq : float
+        Strength of the correction for that, 0 to 1.
+    optimizer : {"adam", "adagrad"}
+        See :func:`make_optimizers`.
+    lr : float
+        Learning rate at the start.
+    lr_decay : bool
+        Lower the learning rate in equal steps to 0 at the end of the last epoch.
+    patience : int, optional
+        Stop after this many epochs without a better validation result, and take the best
+        epoch. None: train all epochs.
+    monitor : {"recall@20", "mrr@20", "ndcg@20"}
+        The validation result that counts.
+    validation : float
+        Share of the training sessions, the last ones, to validate with if there is a
+        ``patience`` and no validation data.
+    seed : int
+        Fixes order, negatives and dropout.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    batching: str = "whole-session"
+    max_length: int = 200
+    bptt: int = 1
+    loss: str = "full"
+    n_sample: int = 2048
+    alpha: float = 0.5
+    logq: float = 1.0
+    optimizer: str = "adam"
+    lr: float = 0.01
+    lr_decay: bool = True
+    patience: int | None = None
+    monitor: str = "recall@20"
+    validation: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, known in (
+            ("batching", BATCHINGS),
+            ("loss", LOSSES),
+            ("optimizer", OPTIMIZERS),
+            ("monitor", MONITORS),
+        ):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(
+                    f"TrainingOptions: {name} is {value!r}; expected one of {', '.join(known)}"
+                )
+        for name in ("epochs", "batch_size", "max_length", "bptt", "n_sample", "patience"):
+            if (size := getattr(self, name)) is not None and size < 1:
+                raise ValueError(f"TrainingOptions: {name} is {size}; expected at least 1")
+        for name in ("alpha", "logq"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise ValueError(f"TrainingOptions: {name} is {share}; expected 0 to 1")
+        if not self.lr > 0:
+            raise ValueError(f"TrainingOptions: lr is {self.lr}; expected more than 0")
+        if not 0 < self.validation < 1:
+            raise ValueError(
+                f"TrainingOptions: validation is {self.validation}; expected between 0 and 1"
+            )
+        if self.seed < 0:
+            raise ValueError(f"TrainingOptions: seed is {self.seed}; expected 0 or more")

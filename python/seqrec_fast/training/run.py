@@ -1,0 +1,207 @@
+"""One training run: model, optimisers, batches and what has come of them so far."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from seqrec_fast.data import Sessions
+from seqrec_fast.models import GRU4Rec
+
+from .batches import Batch, Batches, SessionParallelBatches, WholeSessionBatches
+from .checkpoint import load_checkpoint, save_checkpoint
+from .losses import cross_entropy, sampled_cross_entropy
+from .negatives import NegativeSampler
+from .optimizers import make_optimizers
+from .options import TrainingOptions
+
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """
+    One epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    loss : float
+        Mean training loss per event.
+    seconds : float
+        Time of training, without validation.
+    metrics : dict
+        Validation results by name; empty without validation.
+    """
+
+    epoch: int
+    loss: float
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass
+class History:
+    """
+    What :meth:`Trainer.fit` did.
+
+    Attributes
+    ----------
+    epochs : list of EpochResult
+        Those before an interruption, too.
+    best_epoch : int or None
+        The epoch whose model was kept; None without validation: it is the last one.
+    stopped_early : bool
+    """
+
+    epochs: list[EpochResult] = field(default_factory=list)
+    best_epoch: int | None = None
+    stopped_early: bool = False
+
+    def best_value(self, monitor: str) -> float:
+        """Return the monitored result of the best epoch, -inf if there is none yet."""
+        return self.epochs[self.best_epoch - 1].metrics[monitor] if self.best_epoch else -math.inf
+
+
+class Run:
+    """All that changes while a model is trained."""
+
+    def __init__(self, model: GRU4Rec, options: TrainingOptions, train: Sessions) -> None:
+        self.model, self.options = model, options
+        self.history = History()
+        self._best: dict[str, Tensor] | None = None
+        self._batches: Batches
+        if options.batching == "whole-session":
+            self._batches = WholeSessionBatches(train, options.batch_size, options.max_length)
+        else:
+            self._batches = SessionParallelBatches(train, options.batch_size, options.bptt)
+        self._sampler: NegativeSampler | None = None
+        if options.loss == "sampled":
+            counts = np.bincount(train.items, minlength=model.n_items)
+            self._sampler = NegativeSampler(counts, options.n_sample, options.alpha, options.logq)
+        model.sparse_gradients = self._sampler is not None
+        self._optimizers = make_optimizers(model, options.optimizer, options.lr)
+        self._data = hashlib.blake2b(train.items.tobytes() + train.offsets.tobytes()).hexdigest()
+
+    def is_over(self) -> bool:
+        """Return whether all epochs are done, or the best one is too long ago."""
+        history, done = self.history, len(self.history.epochs)
+        patience = self.options.patience
+        if patience is not None and history.best_epoch is not None:
+            history.stopped_early = done - history.best_epoch >= patience
+        return history.stopped_early or done >= self.options.epochs
+
+    def train_epoch(self, epoch: int, disable: bool | None) -> tuple[float, float]:
+        """Pass over all batches; return the mean loss per event and the seconds."""
+        # Randomness depends on seed and epoch alone: resuming needs no state of generators.
+        seeds = np.random.SeedSequence([self.options.seed, epoch])
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+        rng = np.random.default_rng(seeds)
+        self.model.train()
+        started = time.perf_counter()
+        bar: Iterable[Batch] = tqdm(
+            self._batches.epoch(rng), f"epoch {epoch}/{self.options.epochs}",
+            len(self._batches), disable=disable, unit="batch", dynamic_ncols=True,
+        )  # fmt: skip
+        total, events, state = 0.0, 0, None
+        for step, batch in enumerate(bar, (epoch - 1) * len(self._batches)):
+            self._set_learning_rate(step)
+            carried = None if batch.reset is None else _carried(state, len(batch.offsets) - 1)
+            hidden, state = self.model(batch.items, batch.offsets, carried, batch.reset)
+            if self._sampler is None:
+                table, bias = self.model.item_table, self.model.output.bias
+                loss = cross_entropy(hidden, table, bias, batch.targets)
+            else:
+                candidates = self._sampler.candidates(batch.targets, rng)
+                loss = sampled_cross_entropy(self.model, hidden, candidates)
+            self._update(loss)
+            if not math.isfinite(value := loss.item()):
+                raise FloatingPointError(
+                    f"Trainer.fit: the loss is {value} in epoch {epoch}; a smaller lr than "
+                    f"{self.options.lr} may help"
+                )
+            total += value * len(batch.items)
+            events += len(batch.items)
+        return total / events, time.perf_counter() - started
+
+    def add(self, result: EpochResult) -> None:
+        """Note an epoch, and its model if it is the best one."""
+        history, monitor = self.history, self.options.monitor
+        history.epochs.append(result)
+        if result.metrics and result.metrics[monitor] > history.best_value(monitor):
+            history.best_epoch = result.epoch
+            self._best = {name: t.clone() for name, t in self.model.state_dict().items()}
+
+    def finish(self) -> History:
+        """Put the best model in place."""
+        if self._best is not None:
+            self.model.load_state_dict(self._best)
+        return self.history
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint."""
+        content = {
+            **self._identity(),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "history": asdict(self.history),
+            "best": self._best,
+        }
+        save_checkpoint(path, content)
+
+    def restore(self, path: Path) -> None:
+        """Read a checkpoint of the same run."""
+        content = load_checkpoint(path)
+        for part, ours in self._identity().items():
+            theirs = content[part]
+            if isinstance(ours, str):
+                ours, theirs = {part: ours}, {part: theirs}
+            for name in ours.keys() - {"epochs", "patience"}:
+                if theirs.get(name) != ours[name]:
+                    was, now = theirs.get(name), ours[name]
+                    why = "other sessions" if part == "data" else f"{name}={was}, not {now}"
+                    raise ValueError(f"Trainer.fit: {os.fspath(path)} was made with {why}")
+        self.model.load_state_dict(content["model"])
+        for optimizer, state in zip(self._optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self._best = content["best"]
+        history = content["history"]
+        epochs = [EpochResult(**epoch) for epoch in history["epochs"]]
+        self.history = History(epochs, history["best_epoch"])
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "config": self.model.config, "options": asdict(self.options), "data": self._data
+        }  # fmt: skip
+
+    def _set_learning_rate(self, step: int) -> None:
+        options = self.options
+        left = 1 - step / (options.epochs * len(self._batches)) if options.lr_decay else 1.0
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr * left
+
+    def _update(self, loss: Tensor) -> None:
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+
+def _carried(state: Any, lanes: int) -> Any:
+    """Return the state of the first lanes, cut off from its past."""
+    if isinstance(state, tuple):
+        return tuple(_carried(part, lanes) for part in state)
+    return None if state is None else state[:, :lanes].detach()

@@ -1,0 +1,162 @@
+"""The training loop: epochs, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from seqrec_fast.data import Sessions
+from seqrec_fast.models import GRU4Rec
+
+from .evaluation import check_items, evaluate
+from .options import TrainingOptions
+from .run import EpochResult, History, Path, Run
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was interrupted from the keyboard; the message says what is left of it."""
+
+
+class Trainer:
+    """
+    Trains a model on sessions.
+
+    Parameters
+    ----------
+    model : GRU4Rec
+        Is trained as it stands; ``GRU4Rec(..., seed=0)`` fixes where it starts.
+    options : TrainingOptions, optional
+
+    Examples
+    --------
+    >>> from seqrec_fast.data import simulate
+    >>> from seqrec_fast.models import GRU4Rec
+    >>> from seqrec_fast.training import Trainer, TrainingOptions
+    >>> sessions = simulate(200, n_items=50, n_themes=5, n_categories=10).sessions
+    >>> model = GRU4Rec(50, embedding_dim=16, hidden_size=16, seed=0)
+    >>> len(Trainer(model, TrainingOptions(epochs=2)).fit(sessions).epochs)
+    2
+    """
+
+    def __init__(self, model: GRU4Rec, options: TrainingOptions | None = None) -> None:
+        self.model = model
+        self.options = options or TrainingOptions()
+
+    def fit(
+        self,
+        train: Sessions,
+        valid: Sessions | None = None,
+        *,
+        valid_targets: str = "all",
+        exclude_seen: bool = False,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        progress: bool | None = False,
+        on_epoch: Callable[[EpochResult], None] | None = None,
+    ) -> History:
+        """
+        Train, and leave the model in evaluation mode.
+
+        Data, options and seed fix the result bit for bit on one kind of machine with one number
+        of threads, also if training was interrupted and resumed.
+
+        Parameters
+        ----------
+        train : Sessions
+        valid : Sessions, optional
+            To validate with after each epoch. If there is a ``patience`` and this is None, the
+            last sessions of `train` are taken out for it.
+        valid_targets, exclude_seen
+            As in :func:`evaluate`, for validation.
+        checkpoint : path-like, optional
+            File to write after each epoch.
+        resume : bool
+            Go on from `checkpoint`. Model, data and options must be those it was made with;
+            ``epochs`` and ``patience`` may differ.
+        progress : bool or None
+            Show a progress bar; None: only on a terminal.
+        on_epoch : callable, optional
+            Is called with each EpochResult, after the checkpoint is written.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        TrainingInterrupted
+            On Ctrl-C; a ``KeyboardInterrupt``. The checkpoint holds the last whole epoch.
+        FloatingPointError
+            If the loss is not finite.
+        ValueError
+            If an item is out of range, no session has two events, or the checkpoint belongs to
+            another run.
+        OSError
+            If the checkpoint cannot be written or read.
+        """
+        if valid is None and self.options.patience is not None:
+            train, valid = hold_out_last(train, self.options.validation)
+        for sessions in (train,) if valid is None else (train, valid):
+            check_items("Trainer.fit", sessions, self.model.n_items)
+        run = Run(self.model, self.options, train)
+        if resume:
+            if checkpoint is None:
+                raise ValueError("Trainer.fit: resume is True and checkpoint is None")
+            run.restore(checkpoint)
+        rng_state = torch.get_rng_state()
+        try:
+            while not run.is_over():
+                epoch = len(run.history.epochs) + 1
+                loss, seconds = run.train_epoch(epoch, None if progress is None else not progress)
+                metrics = {}
+                if valid is not None:
+                    metrics = evaluate(
+                        self.model, valid, (20,), targets=valid_targets,
+                        exclude_seen=exclude_seen, coverage=False,
+                    )  # fmt: skip
+                run.add(EpochResult(epoch, loss, seconds, metrics))
+                if checkpoint is not None:
+                    run.save(checkpoint)
+                if on_epoch is not None:
+                    on_epoch(run.history.epochs[-1])
+        except KeyboardInterrupt:
+            raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
+        finally:
+            torch.set_rng_state(rng_state)
+            self.model.sparse_gradients = False
+            self.model.eval()
+        return run.finish()
+
+
+def hold_out_last(sessions: Sessions, share: float) -> tuple[Sessions, Sessions]:
+    """
+    Split off the sessions that start last, without times those that stand last.
+
+    Returns
+    -------
+    train, valid : Sessions
+
+    Raises
+    ------
+    ValueError
+        If that leaves no session in one of them.
+    """
+    ordered = sessions.sorted_by_start()
+    n_valid = max(1, round(len(ordered) * share))
+    if n_valid >= len(ordered):
+        raise ValueError(
+            f"hold_out_last: share {share} of {len(ordered)} sessions leaves none to train with"
+        )
+    numbers = np.arange(len(ordered))
+    return ordered.select(numbers[:-n_valid]), ordered.select(numbers[-n_valid:])
+
+
+def _interrupted(history: History, checkpoint: Path | None) -> str:
+    done = len(history.epochs)
+    text = f"training was interrupted in epoch {done + 1}"
+    if checkpoint is None or not done:
+        return f"{text}; there is no checkpoint to go on from"
+    return f"{text}; {os.fspath(checkpoint)} holds epoch {done}: resume from there"
