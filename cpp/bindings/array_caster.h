@@ -34,8 +34,9 @@ MatrixView<T> matrix_view(const char* function, const char* argument,
     view.rows = flat ? 1 : array.shape(0);
     view.columns = array.shape(array.ndim() - 1);
     view.row_stride = flat ? view.columns : array.strides(0) / kItem;
+    // An empty array may have any strides.
     const bool rows_contiguous =
-        view.columns <= 1 || array.strides(array.ndim() - 1) == kItem;
+        view.columns <= 1 || view.rows == 0 || array.strides(array.ndim() - 1) == kItem;
     if (!rows_contiguous || (view.rows > 1 && (flat ? 0 : array.strides(0) % kItem) != 0)) {
         throw py::type_error(concat(function, ": the rows of ", argument, " are not contiguous"));
     }

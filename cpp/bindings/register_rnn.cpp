@@ -122,6 +122,11 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
 }  // namespace
 
 void register_rnn(py::module_& m) {
+    m.attr("CELLS") = py::make_tuple("gru", "gru_reset_before", "lstm", "rnn_tanh", "rnn_relu");
+    m.def("gate_count", [](const std::string& cell) { return gate_count(parse_cell_kind(cell)); });
+    m.def("saved_count",
+          [](const std::string& cell) { return saved_count(parse_cell_kind(cell)); });
+    m.attr("FLOAT64_UNITS") = kFloat64Units;
     py::class_<SequenceLayout>(m, "SequenceLayout")
         .def_static("padded", &SequenceLayout::padded, py::arg("seq_len"), py::arg("batch"),
                     py::arg("batch_first"))

@@ -27,4 +27,9 @@ constexpr std::int64_t saved_count(CellKind kind) {
                                                 : 0;
 }
 
+// A layer of at most this many units is computed in float64 even for float32 data: it fills no
+// vector, so float64 costs nothing, and in a recurrence of so few numbers the rounding of each
+// would show in the result. The Python layers widen and narrow the arrays.
+constexpr std::int64_t kFloat64Units = 8;
+
 }  // namespace seqrec_fast

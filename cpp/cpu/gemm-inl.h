@@ -1,7 +1,8 @@
 // Register tiles: rows of A times packed panels, for every op.
 //
-// Numerics: each element of a product is one chain of fused multiply-adds in the order of k,
-// whatever the tile that computes it. So a row's result does not depend on the batch it came in.
+// Numerics: each element of a product is summed by fused multiply-adds in the order of k, in blocks
+// of kDepthBlock whose sums are added in order, whatever the tile that computes it. So a row's
+// result does not depend on the batch it came in, and rounding grows with the block, not with k.
 // Blocking: kRows x kVectors accumulators stay in registers for the whole depth; a panel (depth x
 // 64 B x vectors) stays in L1 while all rows of a tile pass over it.
 
@@ -12,6 +13,8 @@
 #else
 #define SEQREC_CPU_GEMM_INL_H_
 #endif
+
+#include <algorithm>
 
 #include "cpu/packed_panels.h"
 #include "cpu/simd_math-inl.h"
@@ -27,22 +30,24 @@ constexpr int kAccumulators = 24;
 constexpr int kAccumulators = 12;
 #endif
 
+constexpr std::int64_t kDepthBlock = 64;
+
 template <int kVectors>
 constexpr int max_rows() {
     return kAccumulators / kVectors < 8 ? kAccumulators / kVectors : 8;
 }
 
 // acc[row][slice][vector] += sum over k of rows[row][k] * panel[k][vector], for one or more
-// neighbouring slices (this target's vectors) of the packed vectors.
+// neighbouring slices (this target's vectors) of the packed vectors. `panel` starts at term k0.
 template <int kRows, int kSlices, int kVectors, class Tag, class T = hn::TFromD<Tag>>
 HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* HWY_RESTRICT panel,
-                             std::int64_t depth,
+                             std::int64_t k0, std::int64_t depth,
                              hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
     constexpr std::int64_t kLanes = lane_count<T>();
     const T* row[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-        row[r] = rows[r];
+        row[r] = rows[r] + k0;
     }
     for (std::int64_t k = 0; k < depth; ++k, panel += kVectors * kPackedLanes<T>) {
         hn::Vec<Tag> w[kSlices][kVectors];
@@ -83,6 +88,17 @@ HWY_NOINLINE void finish_rows(const Op& op, const T* sums, std::int64_t row0, st
     }
 }
 
+// An op may have `wanted(row, sums)`: a tile whose sums it does not want ends in the registers.
+template <class Op, class Sums>
+HWY_INLINE auto tile_wanted(const Op& op, std::int64_t row0, const Sums& acc, int)
+    -> decltype(op.wanted(row0, acc)) {
+    return op.wanted(row0, acc);
+}
+template <class Op, class Sums>
+HWY_INLINE bool tile_wanted(const Op&, std::int64_t, const Sums&, long) {
+    return true;
+}
+
 // One register tile: `op.init` gives what a row's sums start from, `op.finish` takes the sums.
 // `lane` is where this target's vector lies inside the packed vector.
 template <int kRows, int kSlices, int kVectors, class T, class Op>
@@ -90,22 +106,36 @@ HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t r
                               const T* panel, std::int64_t depth, std::int64_t lane) {
     const Lanes<T> d;
     hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-        for (int s = 0; s < kSlices; ++s) {
-            op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
-        }
-    }
-    multiply_add<kRows, kSlices, kVectors>(d, rows + row0, panel + lane, depth, acc);
+    // The blocks' sums meet in memory (L1): the registers are full.
     alignas(kCacheLine) T sums[kSlices][kRows][kVectors * lane_count<T>()];
+    for (std::int64_t k = 0; k == 0 || k < depth; k += kDepthBlock) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+        for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-        for (int s = 0; s < kSlices; ++s) {
+            for (int s = 0; s < kSlices; ++s) {
+                if (k == 0) {
+                    op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
+                } else {
 #pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) {
-                hn::Store(acc[r][s][v], d, sums[s][r] + v * lane_count<T>());
+                    for (int v = 0; v < kVectors; ++v) {
+                        acc[r][s][v] = hn::Zero(d);
+                    }
+                }
+            }
+        }
+        multiply_add<kRows, kSlices, kVectors>(d, rows + row0,
+                                               panel + lane + k * kVectors * kPackedLanes<T>, k,
+                                               std::min(depth - k, kDepthBlock), acc);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+            for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; ++v) {
+                    T* sum = sums[s][r] + v * lane_count<T>();
+                    hn::Store(k == 0 ? acc[r][s][v] : hn::Add(acc[r][s][v], hn::Load(d, sum)), d,
+                              sum);
+                }
             }
         }
     }
@@ -158,12 +188,13 @@ HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t 
     }
 }
 
-// The same for a plain matrix, where a panel is up to four blocks of columns and `op.part` gets
-// the first of them.
+// The same for the panels [begin, end) of a plain matrix, where a panel is up to four blocks of
+// columns and `op.part` gets the first of them.
 template <class T, class Op>
 HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t n_rows,
-                               const PackedPanels<T>& panels) {
-    for (std::int64_t p = 0; p < panels.n_panels(); ++p) {
+                               const PackedPanels<T>& panels, std::int64_t begin,
+                               std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
         const auto part = op.part(p * kMaxPanelVectors);
         const T* panel = panels.panel(p);
         switch (panels.vectors_in(p)) {
@@ -173,6 +204,12 @@ HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t 
             default: multiply_panel<1>(part, rows, n_rows, panel, panels.depth()); break;
         }
     }
+}
+
+template <class T, class Op>
+HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t n_rows,
+                               const PackedPanels<T>& panels) {
+    multiply_plain(op, rows, n_rows, panels, 0, panels.n_panels());
 }
 
 }  // namespace HWY_NAMESPACE

@@ -16,6 +16,10 @@ Array = NDArray[Any]
 Layer = TypeVar("Layer", bound="_RecurrentLayer")
 
 _PACKED: dict[str, Any] = {"float32": _core.PackedRnnF32, "float64": _core.PackedRnnF64}
+def _working_precision(hidden_size: int, precision: str) -> str:
+    return "float64" if hidden_size <= _core.FLOAT64_UNITS else precision
+
+
 _PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
@@ -25,6 +29,8 @@ class _RecurrentLayer:
     def __init__(self, packed: list[Any], bidirectional: bool, precision: str) -> None:
         self._packed = packed
         self._dtype = np.dtype(precision)
+        # Arithmetic; small layers take float64, see _core.FLOAT64_UNITS.
+        self._working = np.dtype(_working_precision(packed[0].hidden_size, precision))
         self._directions = 2 if bidirectional else 1
         self.precision = precision
         self.bidirectional = bidirectional
@@ -76,7 +82,11 @@ class _RecurrentLayer:
             elif parameter == "weight_hh" or (parameter == "weight_ih" and suffix != "_l0"):
                 raise ValueError(f"{cls.__name__}.from_state_dict: arrays have no '{prefix}{key}'")
             parameters.append(value)
-        return _PACKED[precision](cell, *parameters)
+        units = parameters[1].shape[0] // _core.gate_count(cell)
+        working = _working_precision(units, precision)
+        return _PACKED[working](
+            cell, *(None if p is None else p.astype(working, copy=False) for p in parameters)
+        )
 
     @property
     def nbytes(self) -> int:
@@ -98,12 +108,13 @@ class _RecurrentLayer:
         state_size = self._packed[0].state_size
         h_0 = self._checked_state("h_0", h_0, (layers, batch, state_size))
         c_0 = self._checked_state("c_0", c_0, (layers, batch, self.hidden_size))
-        h_n = np.empty((layers, batch, state_size), self._dtype)
+        values = values.astype(self._working, copy=False)
+        h_n = np.empty((layers, batch, state_size), self._working)
         c_n = None
         if isinstance(self, LSTM):
-            c_n = np.empty((layers, batch, self.hidden_size), self._dtype)
+            c_n = np.empty((layers, batch, self.hidden_size), self._working)
         for layer in range(self.num_layers):
-            y = np.empty((layout.n_events, self.output_size), self._dtype)
+            y = np.empty((layout.n_events, self.output_size), self._working)
             for direction in range(self._directions):
                 i = layer * self._directions + direction
                 columns = slice(direction * state_size, (direction + 1) * state_size)
@@ -119,8 +130,11 @@ class _RecurrentLayer:
                     None if c_n is None else c_n[i],
                     None,
                 )
-            values = y
-        return values.reshape(*shape, self.output_size), h_n, c_n
+            # Between layers too, so that the result is the one of layers called one by one.
+            values = y.astype(self._dtype, copy=False).astype(self._working, copy=False)
+        y = y.astype(self._dtype, copy=False).reshape(*shape, self.output_size)
+        h_n = h_n.astype(self._dtype, copy=False)
+        return y, h_n, None if c_n is None else c_n.astype(self._dtype, copy=False)
 
     def _layout(
         self, x: ArrayLike, offsets: ArrayLike | None
@@ -160,7 +174,7 @@ class _RecurrentLayer:
                 f"{type(self).__name__}: {argument} is {state.dtype} of shape {state.shape}; "
                 f"expected {self._dtype} of shape {shape}"
             )
-        return np.ascontiguousarray(state)
+        return np.ascontiguousarray(state, self._working)
 
 
 _CALL_DOC = """

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-_GATES = {"gru": 3, "gru_reset_before": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
+_GATES = {cell: _core.gate_count(cell) for cell in _core.CELLS}
 _PACKED = {torch.float32: _core.PackedRnnF32, torch.float64: _core.PackedRnnF64}
 _BACKWARD = {torch.float32: _core.rnn_backward_f32, torch.float64: _core.rnn_backward_f64}
-_LANES = {torch.float32: 16, torch.float64: 8}  # units per packed vector of 64 bytes
-_SAVED = {"gru": 4, "gru_reset_before": 3, "lstm": 5, "rnn_tanh": 0, "rnn_relu": 0}
+_SAVED = {cell: _core.saved_count(cell) for cell in _core.CELLS}
 
 _library = torch.library.Library("seqrec_fast", "DEF")
 _library.define(
@@ -64,6 +63,15 @@ def _mask(reset: Tensor | None) -> np.ndarray[Any, Any] | None:
     return reset.detach().to(torch.bool).contiguous().numpy().reshape(-1).view(np.uint8)
 
 
+def _working_dtype(x: Tensor, hidden: int) -> torch.dtype:
+    """Dtype of the arithmetic: small layers take float64, see _core.FLOAT64_UNITS."""
+    return torch.float64 if hidden <= _core.FLOAT64_UNITS else x.dtype
+
+
+def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.detach().to(dtype) for t in tensors]
+
+
 def _layout(
     x: Tensor, offsets: Tensor | None, batch_sizes: Tensor | None, batch_first: bool
 ) -> _core.SequenceLayout:
@@ -82,7 +90,7 @@ def _sizes(
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Shapes of y, h_n, c_n and saved."""
     state, hidden = weight_hh.shape[1], weight_hh.shape[0] // _GATES[cell]
-    lanes = _LANES[x.dtype]
+    lanes = 64 // _working_dtype(x, hidden).itemsize  # of a packed vector
     width = _SAVED[cell] * ((hidden + lanes - 1) // lanes * lanes) if save else 0
     events = x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]
     return (
@@ -110,10 +118,13 @@ def _rnn_forward_cpu(
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    packed = _PACKED[x.dtype](
-        cell, *(_array(w) for w in (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr))
-    )
     sizes = _sizes(cell, x, h_0, weight_hh, save)
+    dtype = x.dtype
+    working = _working_dtype(x, weight_hh.shape[0] // _GATES[cell])
+    x, h_0, c_0, *weights = _cast(
+        working, x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr
+    )
+    packed = _PACKED[working](cell, *map(_array, weights))
     y, h_n, c_n, saved = (x.new_empty(size) for size in sizes)
     packed.forward(
         _layout(x, offsets, batch_sizes, batch_first),
@@ -127,15 +138,17 @@ def _rnn_forward_cpu(
         c_n.numpy() if cell == "lstm" else None,
         saved.numpy() if saved.dim() == 2 else None,
     )
-    return y, h_n, c_n, saved
+    return y.to(dtype), h_n.to(dtype), c_n.to(dtype), saved
 
 
 def _rnn_forward_fake(
     cell: str, x: Tensor, h_0: Tensor, c_0: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     weight_hh, save = rest[1], rest[-1]
-    y, h_n, c_n, saved = _sizes(cell, x, h_0, weight_hh, save)
-    return x.new_empty(y), x.new_empty(h_n), x.new_empty(c_n), x.new_empty(saved)
+    *states, saved = _sizes(cell, x, h_0, weight_hh, save)
+    working = _working_dtype(x, weight_hh.shape[0] // _GATES[cell])
+    y, h_n, c_n = (x.new_empty(size) for size in states)
+    return y, h_n, c_n, x.new_empty(saved, dtype=working)
 
 
 def _weight_gradients(
@@ -195,6 +208,10 @@ def _rnn_backward_cpu(
     gates, state = _GATES[cell], weight_hh.shape[1]
     hidden = weight_hh.shape[0] // gates
     events = x.numel() // x.shape[-1] if x.shape[-1] else 0
+    dtype, working = x.dtype, _working_dtype(x, hidden)
+    dy, dh_n, dc_n, x, h_0, c_0, weight_ih, weight_hh, weight_hr, y = _cast(
+        working, dy, dh_n, dc_n, x, h_0, c_0, weight_ih, weight_hh, weight_hr, y
+    )
     dx_gates = x.new_empty(events, gates * hidden)
     buffers = {"h_before": x.new_empty(events, state)}
     if cell == "gru":
@@ -207,7 +224,7 @@ def _rnn_backward_cpu(
     dh_0 = x.new_empty(h_0.shape)
     dc_0 = x.new_empty([h_0.shape[0], hidden] if cell == "lstm" else [0])
     names = ("dh_gates_n", "h_before", "rh_before", "dprojected", "unprojected")
-    _BACKWARD[x.dtype](
+    _BACKWARD[working](
         cell,
         _array(weight_hh),
         _array(weight_hr),
@@ -235,7 +252,7 @@ def _rnn_backward_cpu(
         weights = _weight_gradients(cell, x, dx_gates, buffers, bias_ih is not None, weight_ih)
     elif need_dx and weight_ih is None:
         dx = dx.clone()  # an operator's outputs do not share memory
-    return (dx, dh_0, dc_0, *weights)
+    return tuple(grad.to(dtype) for grad in (dx, dh_0, dc_0, *weights))
 
 
 def _rnn_backward_fake(
