@@ -104,9 +104,7 @@ def build_sessions(
         If a threshold is below 1, if ``min_item_support`` is given together with a
         vocabulary, or if without a vocabulary no session is left.
     """
-    for name, least in (("item_support", min_item_support), ("session_length", min_session_length)):
-        if least < 1:
-            raise ValueError(f"build_sessions: min_{name} is {least}; expected at least 1")
+    _check_thresholds(min_item_support, min_session_length)
     if vocabulary is not None and min_item_support > 1:
         raise ValueError("build_sessions: min_item_support and vocabulary exclude each other")
     item_ids, items = factorize(log.item_ids)
@@ -148,6 +146,12 @@ def build_sessions(
         tied_events=_count_ties(result),
     )
     return result, vocabulary, report
+
+
+def _check_thresholds(min_item_support: int, min_session_length: int) -> None:
+    for name, least in (("item_support", min_item_support), ("session_length", min_session_length)):
+        if least < 1:
+            raise ValueError(f"build_sessions: min_{name} is {least}; expected at least 1")
 
 
 def _by_appearance(ids: Ids) -> tuple[Ids, NDArray[np.int64]]:
