@@ -1,0 +1,124 @@
+"""Accuracy of a recommender over the whole catalogue, without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrec_fast import metrics
+from seqrec_fast.data.sessions import Sessions
+from seqrec_fast.recommender import Recommender
+
+# Scores that exist at one time, and events that run through the network together.
+_BLOCK_SCORES = 1 << 22
+_BLOCK_EVENTS = 1 << 14
+
+
+def evaluate(
+    recommender: Recommender,
+    test: Sessions,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    *,
+    targets: str = "all",
+    exclude_seen: bool = False,
+    mode: str = "conservative",
+    on_sessions: Callable[[int], object] | None = None,
+) -> dict[str, float]:
+    """Rank the whole catalogue for each prediction; return recall, MRR, NDCG and coverage.
+
+    Parameters
+    ----------
+    recommender : Recommender
+    test : Sessions
+        Sessions of the recommender's vocabulary.
+    ks : sequence of int
+        Lengths of the list.
+    targets : {"all", "last"}
+        Predict every event of a session after the first from those before it, or the last one
+        only.
+    exclude_seen : bool
+        Do not rank the items of the history; a target among them is a miss.
+    mode : {"conservative", "standard", "median"}
+        How ties count, see :func:`seqrec_fast.metrics.rank_from_counts`.
+    on_sessions : callable, optional
+        Called with the number of sessions done since the last call.
+
+    Returns
+    -------
+    dict
+        ``{"recall@1": ..., "mrr@1": ..., "ndcg@1": ..., "recall@5": ..., "coverage@1": ...,
+        "predictions": ...}``
+
+    Raises
+    ------
+    ValueError
+        If ``targets`` or ``mode`` is unknown, an item is out of range, or no session has two
+        events.
+    """
+    if targets not in ("all", "last"):
+        raise ValueError(f"evaluate: targets is {targets!r}; expected 'all' or 'last'")
+    n_items = recommender.n_items
+    if test.n_events and not (test.items.min() >= 0 and test.items.max() < n_items):
+        raise ValueError(
+            f"evaluate: items from {test.items.min()} to {test.items.max()}; expected 0 to "
+            f"{n_items - 1}, the items of the recommender"
+        )
+    test = test.select(test.lengths >= 2)
+    if len(test) == 0:
+        raise ValueError("evaluate: no session has two events")
+    longest = min(max(ks), n_items)
+    covered = np.zeros((longest, n_items), dtype=np.bool_)
+    ranks = []
+    for part in _parts(test):
+        outputs = recommender.advance(part.items, part.offsets)[0]
+        for events, histories in _predictions(part, targets, n_items):
+            exclude = (histories.items, histories.offsets) if exclude_seen else None
+            found = recommender.best_indices(outputs[events], longest, exclude)[1]
+            place = np.broadcast_to(np.arange(longest), found.shape)
+            covered[place[found >= 0], found[found >= 0]] = True
+            scores = recommender.scores(outputs[events])
+            wanted = part.items[events + 1]
+            ranks.append(_ranks(scores, wanted, histories if exclude_seen else None, mode))
+        if on_sessions is not None:
+            on_sessions(len(part))
+    all_ranks = np.concatenate(ranks)
+    result = metrics.summarize(all_ranks, ks)
+    result |= {f"coverage@{k}": float(covered[:k].any(axis=0).mean()) for k in ks}
+    return {**result, "predictions": len(all_ranks)}
+
+
+def _parts(sessions: Sessions) -> Iterator[Sessions]:
+    """Yield some sessions at a time, at least one, so that their hidden states stay few."""
+    part = (sessions.offsets[1:] - 1) // _BLOCK_EVENTS
+    bounds = np.flatnonzero(np.diff(part, prepend=-1, append=part[-1] + 1))
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        yield sessions.select(np.arange(begin, end))
+
+
+def _predictions(
+    sessions: Sessions, targets: str, n_items: int
+) -> Iterator[tuple[NDArray[np.int64], Sessions]]:
+    """Yield the events after which something is predicted, and the sessions up to there."""
+    session = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    left = sessions.offsets[1:][session] - 1 - np.arange(sessions.n_events)
+    events = np.flatnonzero(left == 1 if targets == "last" else left >= 1)
+    step = max(1, _BLOCK_SCORES // n_items)
+    for begin in range(0, len(events), step):
+        chunk = events[begin : begin + step]
+        yield chunk, sessions.select(session[chunk]).trimmed(last=left[chunk])
+
+
+def _ranks(
+    scores: NDArray[np.float32],
+    wanted: NDArray[np.int64],
+    exclude: Sessions | None,
+    mode: str,
+) -> NDArray[np.float64]:
+    if exclude is None:
+        return metrics.rank_of_targets(scores, wanted, mode)
+    scores[np.repeat(np.arange(len(wanted)), exclude.lengths), exclude.items] = -np.inf
+    ranks = metrics.rank_of_targets(scores, wanted, mode)
+    own = scores[np.arange(len(wanted)), wanted]
+    return np.where(own > -np.inf, ranks, np.inf)

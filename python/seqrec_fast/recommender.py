@@ -1,0 +1,295 @@
+"""Recommendations from a model file, without PyTorch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
+from seqrec_fast.index import ItemIndex
+from seqrec_fast.io import ModelFile, load_model
+from seqrec_fast.layers import GRU, LSTM, RNN
+
+if TYPE_CHECKING:
+    from seqrec_fast.sessions import SessionStore
+
+__all__ = ["Recommender", "load"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+def load(path: str | os.PathLike[str]) -> Recommender:
+    """Make a recommender from a model file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A ``model.safetensors`` that :func:`seqrec_fast.io.save_model` or
+        ``seqrec-fast train`` has written.
+
+    Returns
+    -------
+    Recommender
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`seqrec_fast.io.load_model`.
+    """
+    return Recommender(load_model(path))
+
+
+class Recommender:
+    """Recommends the items that come next in a session; any number of threads may share it.
+
+    Items that the model does not know are skipped and counted in :attr:`unknown_items`. A
+    session without a known item is answered from the model's initial state, which is the same
+    for all of them.
+
+    Parameters
+    ----------
+    file : ModelFile
+        A model, see :func:`load`.
+
+    Attributes
+    ----------
+    config : dict
+        The model's sizes and kinds.
+    vocabulary : ItemVocabulary
+        The items; ``vocabulary.ids`` are the user's ids.
+    """
+
+    def __init__(self, file: ModelFile) -> None:
+        self.config: dict[str, Any] = dict(file.config)
+        self.vocabulary = ItemVocabulary(file.item_ids)
+        embedding = self.config["embedding"]
+        inputs = "input_gates.weight" if embedding == "none" else "embedding.weight"
+        outputs = "embedding.weight" if embedding == "tied" else "output.weight"
+        self._inputs = np.ascontiguousarray(file.tensors[inputs])
+        self._layer = _layer(self.config, file.tensors)
+        self._output_weight = file.tensors[outputs]
+        self._output_bias = file.tensors["output.bias"]
+        self._index = ItemIndex(self._output_weight, self._output_bias)
+        self._unknown_items = 0
+        self._lock = threading.Lock()
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.vocabulary)
+
+    @property
+    def unknown_items(self) -> int:
+        """How many events have been skipped so far because their item is unknown."""
+        return self._unknown_items
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"Recommender({config['cell']}, n_items={self.n_items}, "
+            f"hidden_size={config['hidden_size']}, num_layers={config['num_layers']})"
+        )
+
+    def recommend(
+        self,
+        sessions: Sequence[ArrayLike] | ArrayLike,
+        k: int = 20,
+        exclude_seen: bool = False,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> tuple[Ids, Floats]:
+        """Return the ``k`` items that are most likely to come next in each session.
+
+        Parameters
+        ----------
+        sessions : list of B lists or arrays of item ids
+            The events of each session so far, oldest first. With ``offsets``: all sessions in
+            one (events,) array.
+        k : int
+            Length of the list.
+        exclude_seen : bool
+            Leave out the items of the session. People often return to an item, so that by
+            default they are recommended like all others.
+        offsets : (B + 1,) int array, optional
+            Session ``i`` is ``sessions[offsets[i]:offsets[i + 1]]``.
+
+        Returns
+        -------
+        items : (B, k) array of the user's ids, int64 or str
+            Most likely first; among equal scores the item that stands first in the model.
+            Where fewer than k are left: -1, or ``""`` for string ids.
+        scores : (B, k) float32 array
+            Greater is likelier; -inf where no item is left.
+
+        Raises
+        ------
+        TypeError
+            If a session is no list of integers or strings.
+        ValueError
+            If k is below 1, or offsets do not rise from 0 to the number of events.
+
+        Examples
+        --------
+        >>> items, scores = load("model.safetensors").recommend(  # doctest: +SKIP
+        ...     [[214821275, 214821371], [214717867]], k=3
+        ... )
+        """
+        ids, bounds = _ragged(sessions, offsets)
+        items, bounds = self.known(ids, bounds)
+        state = self.advance(items, bounds)[1]
+        return self.best(state, k, (items, bounds) if exclude_seen else None)
+
+    def sessions(self) -> SessionStore:
+        """Return an empty store of sessions that answers event by event."""
+        from seqrec_fast.sessions import SessionStore
+
+        return SessionStore(self)
+
+    def known(self, item_ids: Ids, offsets: Ints) -> tuple[Ints, Ints]:
+        """Turn the user's ids into item indices, without the items that are unknown.
+
+        Parameters
+        ----------
+        item_ids : (events,) int64 or str array
+        offsets : (B + 1,) int64 array
+
+        Returns
+        -------
+        items : (known events,) int64 array
+        offsets : (B + 1,) int64 array
+        """
+        items = self.vocabulary.index_of(item_ids)
+        if items.size == 0 or items.min() >= 0:
+            return items, offsets
+        is_known = items >= 0
+        n_known = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known)])
+        with self._lock:
+            self._unknown_items += len(items) - int(n_known[-1])
+        return items[is_known], n_known[offsets]
+
+    def advance(
+        self, items: Ints, offsets: Ints, state: Floats | None = None
+    ) -> tuple[Floats, Floats]:
+        """Run the recurrent layers over item indices.
+
+        Parameters
+        ----------
+        items : (events,) int64 array
+            Indices, 0 to n_items - 1.
+        offsets : (B + 1,) int64 array
+        state : (n_states, B, hidden_size) float32 array, optional
+            The state before the first event: the hidden state of each layer, then, for an
+            LSTM, the cell state of each layer. By default zeros.
+
+        Returns
+        -------
+        outputs : (events, hidden_size) float32 array
+            The top layer after each event.
+        state : (n_states, B, hidden_size) float32 array
+            The state after the last event.
+        """
+        x = self._inputs[items]
+        if not isinstance(self._layer, LSTM):
+            return self._layer(x, state, offsets=offsets)
+        layers = self._layer.num_layers
+        pair = None if state is None else (state[:layers], state[layers:])
+        outputs, (h_n, c_n) = self._layer(x, pair, offsets=offsets)
+        return outputs, np.concatenate([h_n, c_n])
+
+    @property
+    def n_states(self) -> int:
+        """How many vectors of hidden_size make up the state of a session."""
+        layers = self._layer.num_layers
+        return 2 * layers if isinstance(self._layer, LSTM) else layers
+
+    def best(
+        self, state: Floats, k: int, exclude: tuple[Ints, Ints] | None = None
+    ) -> tuple[Ids, Floats]:
+        """Return the best items, in the user's ids, for states as of :meth:`advance`.
+
+        Parameters
+        ----------
+        state : (n_states, B, hidden_size) float32 array
+        k : int
+        exclude : pair of (n,) and (B + 1,) int64 arrays, optional
+            Item indices to leave out, ragged.
+
+        Returns
+        -------
+        items, scores : (B, k) arrays
+            As of :meth:`recommend`.
+        """
+        scores, found = self.best_indices(state[self._layer.num_layers - 1], k, exclude)
+        ids = self.vocabulary.ids
+        filler: int | str = -1 if ids.dtype.kind == "i" else ""
+        return np.where(found >= 0, ids[found], filler), scores
+
+    def best_indices(
+        self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None
+    ) -> tuple[Floats, Ints]:
+        """Return (B, k) scores and item indices for (B, hidden_size) top-layer states."""
+        return self._index.topk(np.ascontiguousarray(outputs), k, exclude)
+
+    def scores(self, outputs: Floats) -> Floats:
+        """Return the (n, n_items) scores of all items for (n, hidden_size) top-layer states.
+
+        For evaluation: it writes all scores out, where :meth:`recommend` does not.
+        """
+        return np.asarray(outputs @ self._output_weight.T + self._output_bias, dtype=np.float32)
+
+
+def _layer(config: dict[str, Any], tensors: dict[str, Floats]) -> GRU | LSTM | RNN:
+    if config["cell"] == "lstm":
+        return LSTM.from_state_dict(tensors, prefix="rnn.")
+    if config["cell"] == "rnn":
+        nonlinearity = config["nonlinearity"]
+        return RNN.from_state_dict(tensors, prefix="rnn.", nonlinearity=nonlinearity)
+    reset_after = config.get("reset_after", True)
+    return GRU.from_state_dict(tensors, prefix="rnn.", reset_after=reset_after)
+
+
+def _ragged(sessions: Any, offsets: ArrayLike | None) -> tuple[Ids, Ints]:
+    """Return sessions of either form as one array with offsets, both checked."""
+    if offsets is None:
+        return _joined(sessions)
+    ids = as_ids(sessions, "Recommender.recommend: sessions")
+    bounds = np.asarray(offsets)
+    if bounds.ndim != 1 or len(bounds) == 0 or bounds.dtype.kind not in "iu":
+        raise ValueError(
+            f"Recommender.recommend: offsets is {bounds.dtype} of shape {bounds.shape}; expected "
+            "integers of shape (B + 1,)"
+        )
+    bounds = bounds.astype(np.int64)
+    if bounds[0] != 0 or bounds[-1] != len(ids):
+        raise ValueError(
+            f"Recommender.recommend: offsets go from {bounds[0]} to {bounds[-1]}; expected 0 to "
+            f"the number of events, {len(ids)}"
+        )
+    if (falls := np.flatnonzero(np.diff(bounds) < 0)).size:
+        raise ValueError(f"Recommender.recommend: offsets decrease at position {falls[0] + 1}")
+    return ids, bounds
+
+
+def _joined(sessions: Any) -> tuple[Ids, Ints]:
+    if isinstance(sessions, str | bytes) or not hasattr(sessions, "__iter__"):
+        raise TypeError(
+            f"Recommender.recommend: sessions is {sessions!r}; expected a list of sessions, each "
+            "a list of item ids"
+        )
+    flat: list[Any] = []
+    ends = [0]
+    for number, session in enumerate(sessions):
+        if isinstance(session, str | bytes) or not hasattr(session, "__iter__"):
+            raise TypeError(
+                f"Recommender.recommend: sessions[{number}] is {session!r}; expected a list of "
+                "item ids (one session alone is a list in a list)"
+            )
+        flat.extend(session.tolist() if isinstance(session, np.ndarray) else session)
+        ends.append(len(flat))
+    return as_ids(flat, "Recommender.recommend: sessions"), np.array(ends, dtype=np.int64)
