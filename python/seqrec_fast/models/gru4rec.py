@@ -107,38 +107,41 @@ class GRU4Rec(torch.nn.Module):
         }
         _check(self.config)
         self.sparse_gradients = False
-        input_size: int | None = embedding_dim
-        if embedding == "none":
-            input_size = None
-            self.input_gates = torch.nn.Embedding(n_items, _GATES[cell] * hidden_size)
-        else:
-            self.embedding = torch.nn.Embedding(n_items, embedding_dim)
-        layer: dict[str, Any] = {"num_layers": num_layers}
-        if num_layers > 1:
-            layer["dropout"] = dropout_hidden
-        if cell == "gru":
-            self.rnn: torch.nn.RNNBase = GRU(
-                input_size, hidden_size, reset_after=reset_after, **layer
-            )
-        elif cell == "lstm":
-            self.rnn = LSTM(input_size, hidden_size, **layer)
-        else:
-            self.rnn = RNN(input_size, hidden_size, nonlinearity=nonlinearity, **layer)
-        self.output = _Output(n_items, None if embedding == "tied" else hidden_size)
-        self.reset_parameters(seed)
-
-    def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw all parameters anew: Glorot's uniform for tables, PyTorch's for the layers."""
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            self.rnn.reset_parameters()
-            tables = [self.input_table]
-            if self.item_table is not self.input_table:
-                tables.append(self.item_table)
-            for table in tables:
-                bound = math.sqrt(6.0 / sum(table.shape))
-                torch.nn.init.uniform_(table, -bound, bound)
+            self._build()
+            self.reset_parameters()
+
+    def _build(self) -> None:
+        config = self.config
+        cell, hidden_size = config["cell"], config["hidden_size"]
+        input_size = config["embedding_dim"]
+        if config["embedding"] == "none":
+            input_size = None
+            self.input_gates = torch.nn.Embedding(self.n_items, _GATES[cell] * hidden_size)
+        else:
+            self.embedding = torch.nn.Embedding(self.n_items, input_size)
+        options: dict[str, Any] = {"num_layers": config["num_layers"]}
+        if config["num_layers"] > 1:
+            options["dropout"] = config["dropout_hidden"]
+        if cell == "gru":
+            options["reset_after"] = config["reset_after"]
+        elif cell == "rnn":
+            options["nonlinearity"] = config["nonlinearity"]
+        layer: Any = {"gru": GRU, "lstm": LSTM, "rnn": RNN}[cell]
+        self.rnn: torch.nn.RNNBase = layer(input_size, hidden_size, **options)
+        self.output = _Output(self.n_items, None if config["embedding"] == "tied" else hidden_size)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew: Glorot's uniform for tables, PyTorch's for the layers."""
+        self.rnn.reset_parameters()
+        tables = [self.input_table]
+        if self.item_table is not self.input_table:
+            tables.append(self.item_table)
+        for table in tables:
+            bound = math.sqrt(6.0 / sum(table.shape))
+            torch.nn.init.uniform_(table, -bound, bound)
         torch.nn.init.zeros_(self.output.bias)
 
     @property

@@ -7,7 +7,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .evaluation import evaluate
 from .losses import cross_entropy, sampled_cross_entropy
 from .negatives import Candidates, NegativeSampler
-from .optimizers import make_optimizers
+from .optimizers import RowOptimizer, make_optimizers
 from .options import TrainingOptions
 from .run import EpochResult, History
 from .trainer import Trainer, TrainingInterrupted, hold_out_last
@@ -18,6 +18,7 @@ __all__ = [
     "EpochResult",
     "History",
     "NegativeSampler",
+    "RowOptimizer",
     "SessionParallelBatches",
     "Trainer",
     "TrainingInterrupted",

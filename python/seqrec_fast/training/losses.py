@@ -42,9 +42,10 @@ class _CrossEntropy(torch.autograd.Function):
             logits = torch.addmm(bias, h, weight.t())
             if target_offsets is not None:
                 logits.scatter_add_(1, target, target_offsets[begin : begin + rows, None])
-            log_sum = logits.logsumexp(1, keepdim=True)
-            loss += (log_sum - logits.gather(1, target)).sum()
-            d_logits = logits.sub_(log_sum).exp_()
+            d_logits = torch.softmax(logits, 1)
+            # log-sum-exp from the largest probability, which cannot underflow
+            log_sum = logits.amax(1) - d_logits.amax(1).log()
+            loss += log_sum.sum() - logits.gather(1, target).sum()
             d_logits.scatter_add_(1, target, d_logits.new_full(target.shape, -1.0))
             torch.mm(d_logits, weight, out=d_hidden[begin : begin + rows])
             d_weight.addmm_(d_logits.t(), h)

@@ -40,6 +40,8 @@ class TrainingOptions:
         See :func:`make_optimizers`.
     lr : float
         Learning rate at the start.
+    weight_decay : float
+        Share of the parameters, times the learning rate, that each update takes away; Adam.
     lr_decay : bool
         Lower the learning rate in equal steps to 0 at the end of the last epoch.
     patience : int, optional
@@ -70,6 +72,7 @@ class TrainingOptions:
     logq: float = 1.0
     optimizer: str = "adam"
     lr: float = 0.01
+    weight_decay: float = 0.0
     lr_decay: bool = True
     patience: int | None = None
     monitor: str = "recall@20"
@@ -96,6 +99,10 @@ class TrainingOptions:
                 raise ValueError(f"TrainingOptions: {name} is {share}; expected 0 to 1")
         if not self.lr > 0:
             raise ValueError(f"TrainingOptions: lr is {self.lr}; expected more than 0")
+        if not self.weight_decay >= 0:
+            raise ValueError(
+                f"TrainingOptions: weight_decay is {self.weight_decay}; expected 0 or more"
+            )
         if not 0 < self.validation < 1:
             raise ValueError(
                 f"TrainingOptions: validation is {self.validation}; expected between 0 and 1"

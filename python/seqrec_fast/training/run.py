@@ -91,7 +91,9 @@ class Run:
             counts = np.bincount(train.items, minlength=model.n_items)
             self._sampler = NegativeSampler(counts, options.n_sample, options.alpha, options.logq)
         model.sparse_gradients = self._sampler is not None
-        self._optimizers = make_optimizers(model, options.optimizer, options.lr)
+        self._optimizers = make_optimizers(
+            model, options.optimizer, options.lr, options.weight_decay
+        )
         self._data = hashlib.blake2b(train.items.tobytes() + train.offsets.tobytes()).hexdigest()
 
     def is_over(self) -> bool:
