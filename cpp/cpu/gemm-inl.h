@@ -3,6 +3,7 @@
 // Numerics: each element of a product is summed by fused multiply-adds in the order of k, in blocks
 // of kDepthBlock whose sums are added in order, whatever the tile that computes it. So a row's
 // result does not depend on the batch it came in, and rounding grows with the block, not with k.
+// An op that selects (top-k) has one block, so that its sums never leave the registers.
 // Blocking: kRows x kVectors accumulators stay in registers for the whole depth; a panel (depth x
 // 64 B x vectors) stays in L1 while all rows of a tile pass over it.
 
@@ -15,6 +16,7 @@
 #endif
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cpu/packed_panels.h"
 #include "cpu/simd_math-inl.h"
@@ -88,27 +90,23 @@ HWY_NOINLINE void finish_rows(const Op& op, const T* sums, std::int64_t row0, st
     }
 }
 
-// An op may have `wanted(row, sums)`: a tile whose sums it does not want ends in the registers.
-template <class Op, class Sums>
-HWY_INLINE auto tile_wanted(const Op& op, std::int64_t row0, const Sums& acc, int)
-    -> decltype(op.wanted(row0, acc)) {
-    return op.wanted(row0, acc);
-}
-template <class Op, class Sums>
-HWY_INLINE bool tile_wanted(const Op&, std::int64_t, const Sums&, long) {
-    return true;
-}
+template <class Op, class = void>
+struct Selects : std::false_type {};
+template <class Op>
+struct Selects<Op, std::enable_if_t<Op::kSelects>> : std::true_type {};
 
 // One register tile: `op.init` gives what a row's sums start from, `op.finish` takes the sums.
-// `lane` is where this target's vector lies inside the packed vector.
+// `lane` is where this target's vector lies inside the packed vector. For an op that selects
+// (Op::kSelects) a sum is one chain, and a tile that `op.wanted` refuses ends in the registers.
 template <int kRows, int kSlices, int kVectors, class T, class Op>
 HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t row0,
                               const T* panel, std::int64_t depth, std::int64_t lane) {
     const Lanes<T> d;
     hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
+    constexpr bool kSelects = Selects<Op>::value;
     // The blocks' sums meet in memory (L1): the registers are full.
     alignas(kCacheLine) T sums[kSlices][kRows][kVectors * lane_count<T>()];
-    for (std::int64_t k = 0; k == 0 || k < depth; k += kDepthBlock) {
+    for (std::int64_t k = 0; k == 0 || (!kSelects && k < depth); k += kDepthBlock) {
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
@@ -125,7 +123,13 @@ HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t r
         }
         multiply_add<kRows, kSlices, kVectors>(d, rows + row0,
                                                panel + lane + k * kVectors * kPackedLanes<T>, k,
-                                               std::min(depth - k, kDepthBlock), acc);
+                                               kSelects ? depth : std::min(depth - k, kDepthBlock),
+                                               acc);
+        if constexpr (kSelects) {
+            if (!op.wanted(row0, acc)) {
+                return;
+            }
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8

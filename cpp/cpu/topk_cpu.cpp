@@ -49,8 +49,11 @@ struct TopkOp {
     using V = hn::Vec<D>;
 
     struct Part {
+        static constexpr bool kSelects = true;
+
         template <int kVectors>
         HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[kVectors]) const {
+#pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v) {
                 acc[v] = hn::Zero(D());
             }
@@ -70,9 +73,12 @@ struct TopkOp {
         HWY_INLINE bool wanted(std::int64_t row0, const V (&acc)[kRows][kSlices][kVectors]) const {
             const D d;
             auto any = hn::FirstN(d, 0);
+#pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
                 const V floor = hn::Set(d, scan.selection->floors[row0 + r]);
+#pragma GCC unroll 8
                 for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
                     for (int v = 0; v < kVectors; ++v) {
                         any = hn::Or(any, hn::Ge(acc[r][s][v], floor));
                     }
