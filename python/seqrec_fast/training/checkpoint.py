@@ -33,8 +33,8 @@ def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> No
         try:
             torch.save({"kind": _KIND, "format_version": _FORMAT_VERSION, **content}, stream)
         except RuntimeError as error:
-            # torch reports a failed write to its archive as a RuntimeError
-            if isinstance(error.__context__, OSError):
+            # closing its archive, torch hides what stopped the writing behind a RuntimeError
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
                 raise error.__context__ from None
             raise
 
@@ -51,10 +51,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         If it is no checkpoint of this library, or one of a newer version.
     """
     name = os.fspath(path)
-    try:
-        content = torch.load(name, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise ValueError(f"load_checkpoint: {name} is truncated or no checkpoint") from error
+    with open(name, "rb") as stream:
+        try:
+            content = torch.load(stream, map_location="cpu", weights_only=True)
+        except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise ValueError(f"load_checkpoint: {name} is truncated or no checkpoint") from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         raise ValueError(f"load_checkpoint: {name} is no checkpoint of seqrec_fast")
     if content["format_version"] > _FORMAT_VERSION:

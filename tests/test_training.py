@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from seqrec_fast import io
+from seqrec_fast.data import Sessions, simulate
+from seqrec_fast.models import GRU4Rec
+from seqrec_fast.training import (
+    Trainer,
+    TrainingInterrupted,
+    TrainingOptions,
+    evaluate,
+    hold_out_last,
+    load_checkpoint,
+    save_checkpoint,
+    trainer,
+)
+
+N = 40
+SESSIONS = simulate(90, n_items=N, n_themes=4, n_categories=8, mean_length=5, seed=1).sessions
+
+KINDS = {
+    "whole, full, adam": {"weight_decay": 0.1},
+    "whole, sampled, adam": {"loss": "sampled", "n_sample": 10},
+    "parallel, sampled, adagrad": {
+        "batching": "session-parallel", "loss": "sampled", "n_sample": 10, "optimizer": "adagrad",
+    },
+    "parallel, full, adagrad": {
+        "batching": "session-parallel", "bptt": 2, "optimizer": "adagrad", "lr_decay": False,
+    },
+}  # fmt: skip
+kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+def new_model(**options) -> GRU4Rec:
+    defaults = {"embedding_dim": 8, "hidden_size": 8, "dropout_hidden": 0.2, "seed": 0}
+    return GRU4Rec(N, **{**defaults, **options})
+
+
+def small(**options) -> TrainingOptions:
+    return TrainingOptions(**{"epochs": 4, "batch_size": 16, "lr": 0.01, **options})
+
+
+def weights(model) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def same(first, second) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def interrupt_after(epochs: int):
+    def on_epoch(result) -> None:
+        if result.epoch == epochs:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@kinds
+def test_seed_fixes_the_result(kind) -> None:
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(models))  # what others drew does not matter
+        models.append(new_model())
+        Trainer(models[-1], small(seed=seed, **kind)).fit(SESSIONS)
+    assert same(weights(models[0]), weights(models[1]))
+    assert not same(weights(models[0]), weights(models[2]))
+
+
+@kinds
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, kind) -> None:
+    path = tmp_path / "run.ckpt"
+    train, valid = hold_out_last(SESSIONS, 0.2)
+    whole, resumed = new_model(), new_model()
+    history = Trainer(whole, small(**kind)).fit(train, valid)
+    with pytest.raises(TrainingInterrupted, match=r"in epoch 3; .*run\.ckpt holds epoch 2: resume"):
+        Trainer(resumed, small(**kind)).fit(
+            train, valid, checkpoint=path, on_epoch=interrupt_after(2)
+        )
+    resumed = new_model(seed=9)
+    again = Trainer(resumed, small(**kind)).fit(train, valid, checkpoint=path, resume=True)
+    assert same(weights(whole), weights(resumed))
+    assert [e.loss for e in again.epochs] == [e.loss for e in history.epochs]
+    assert [e.metrics for e in again.epochs] == [e.metrics for e in history.epochs]
+    assert again.best_epoch == history.best_epoch
+    # and once more, when nothing is left to do
+    finished = new_model(seed=9)
+    Trainer(finished, small(**kind)).fit(train, valid, checkpoint=path, resume=True)
+    assert same(weights(whole), weights(finished))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("embedding", ["separate", "tied", "none"])
+def test_every_model_learns(cell, embedding) -> None:
+    for kind in KINDS.values():
+        model = new_model(cell=cell, embedding=embedding)
+        history = Trainer(model, small(**{**kind, "lr": 0.03})).fit(SESSIONS)
+        losses = [epoch.loss for epoch in history.epochs]
+        assert losses[-1] < losses[0] < 1.5 * np.log(N)
+        assert all(epoch.seconds > 0 and epoch.metrics == {} for epoch in history.epochs)
+        assert history.best_epoch is None
+        assert not model.training
+        assert not model.sparse_gradients
+
+
+def test_early_stopping_keeps_the_best_epoch(monkeypatch) -> None:
+    values = iter([0.1, 0.3, 0.3, 0.2, 0.9])
+    seen = []
+
+    def fake(model, valid, *args, **options) -> dict[str, float]:
+        seen.append(weights(model))
+        assert len(valid) == 9
+        return {"recall@20": 0.0, "mrr@20": next(values)}
+
+    monkeypatch.setattr(trainer, "evaluate", fake)
+    model = new_model()
+    options = small(epochs=10, patience=2, monitor="mrr@20")
+    history = Trainer(model, options).fit(SESSIONS)
+    assert history.stopped_early
+    assert history.best_epoch == 2
+    assert [epoch.metrics["mrr@20"] for epoch in history.epochs] == [0.1, 0.3, 0.3, 0.2]
+    assert same(weights(model), seen[1])
+
+
+def test_validation_results_are_those_of_evaluate() -> None:
+    train, valid = hold_out_last(SESSIONS, 0.3)
+    model = new_model()
+    history = Trainer(model, small(epochs=1)).fit(
+        train, valid, valid_targets="last", exclude_seen=True
+    )
+    expected = evaluate(model, valid, (20,), targets="last", exclude_seen=True, coverage=False)
+    assert history.epochs[0].metrics == expected
+
+
+def test_hold_out_last_takes_the_sessions_that_start_last() -> None:
+    sessions = Sessions([1, 2, 3, 4, 5, 6], [0, 2, 4, 6], times=[9.0, 10, 1, 2, 5, 20])
+    train, valid = hold_out_last(sessions, 0.3)
+    assert (train.items.tolist(), valid.items.tolist()) == ([3, 4, 5, 6], [1, 2])
+    train, valid = hold_out_last(Sessions.from_lists([[1, 2], [3, 4]]), 0.1)
+    assert (train.items.tolist(), valid.items.tolist()) == ([1, 2], [3, 4])
+    with pytest.raises(ValueError, match=r"share 0\.9 of 2 sessions leaves none"):
+        hold_out_last(Sessions.from_lists([[1, 2], [3, 4]]), 0.9)
+
+
+def test_interrupt_in_the_middle_of_an_epoch(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "run.ckpt"
+    model, calls = new_model(), []
+    forward = GRU4Rec.forward
+
+    def interrupted(*args, **options):
+        calls.append(1)
+        if len(calls) == 10:  # an epoch has 6 batches
+            raise KeyboardInterrupt
+        return forward(*args, **options)
+
+    monkeypatch.setattr(GRU4Rec, "forward", interrupted)
+    with pytest.raises(TrainingInterrupted, match=r"in epoch 2; .* holds epoch 1"):
+        Trainer(model, small()).fit(SESSIONS, checkpoint=path)
+    monkeypatch.undo()
+    whole = new_model()
+    Trainer(whole, small()).fit(SESSIONS)
+    Trainer(model, small()).fit(SESSIONS, checkpoint=path, resume=True)
+    assert same(weights(whole), weights(model))
+    with pytest.raises(TrainingInterrupted, match="there is no checkpoint"):
+        Trainer(model, small()).fit(SESSIONS, on_epoch=interrupt_after(1))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch, error) -> None:
+    path = tmp_path / "run.ckpt"
+    save_checkpoint(path, {"epoch": 1})
+
+    class Full:
+        def __init__(self, stream) -> None:
+            self.stream, self.left = stream, 100
+
+        def write(self, data) -> int:
+            self.left -= len(data)
+            if self.left < 0:
+                raise error
+            return self.stream.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda content, stream: save(content, Full(stream)))
+    with pytest.raises(type(error)) as caught:
+        save_checkpoint(path, {"epoch": 2})
+    assert caught.value.args == error.args
+    assert load_checkpoint(path)["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["run.ckpt"]
+
+
+def test_failed_rename_leaves_the_last_checkpoint(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "run.ckpt"
+    save_checkpoint(path, {"epoch": 1})
+
+    def fail(*args) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(io.os, "replace", fail)
+    with pytest.raises(OSError, match="no"):
+        save_checkpoint(path, {"epoch": 2})
+    monkeypatch.undo()
+    assert load_checkpoint(path)["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["run.ckpt"]
+
+
+def test_foreign_checkpoints_are_refused(tmp_path) -> None:
+    path = tmp_path / "run.ckpt"
+    fit = Trainer(new_model(), small(epochs=1)).fit
+    fit(SESSIONS, checkpoint=path)
+    with pytest.raises(ValueError, match=r"run\.ckpt was made with other sessions"):
+        fit(SESSIONS.select(range(50)), checkpoint=path, resume=True)
+    for model, options, message in (
+        (new_model(), small(batch_size=9), "batch_size=16, not 9"),
+        (new_model(cell="rnn"), small(), "cell=gru, not rnn"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Trainer(model, options).fit(SESSIONS, checkpoint=path, resume=True)
+    Trainer(new_model(), small(epochs=2)).fit(SESSIONS, checkpoint=path, resume=True)
+    content = path.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "none.ckpt")
+    for damaged in (content[: len(content) // 2], b"", b"no checkpoint"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"run\.ckpt is truncated or no checkpoint"):
+            load_checkpoint(path)
+    torch.save({"a": 1}, path)
+    with pytest.raises(ValueError, match="no checkpoint of seqrec_fast"):
+        load_checkpoint(path)
+    save_checkpoint(path, {"format_version": 99})
+    with pytest.raises(ValueError, match="format_version 99"):
+        load_checkpoint(path)
+    with pytest.raises(ValueError, match="resume is True and checkpoint is None"):
+        fit(SESSIONS, resume=True)
+
+
+def test_bad_input_is_named(capsys) -> None:
+    with pytest.raises(ValueError, match="items from 0 to 40; expected 0 to 39"):
+        Trainer(new_model()).fit(Sessions.from_lists([[0, 40]]))
+    model = new_model()
+    torch.nn.init.constant_(model.output.bias, torch.inf)
+    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1; a smaller lr"):
+        Trainer(model, small()).fit(SESSIONS)
+    for name, value in {
+        "epochs": 0, "patience": 0, "alpha": 1.5, "lr": 0, "validation": 1, "seed": -1,
+        "loss": "bpr", "optimizer": "sgd", "monitor": "recall@5", "weight_decay": -1,
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=f"TrainingOptions: {name} is {value!r}; expected"):
+            TrainingOptions(**{name: value})
+
+
+def test_progress_bar(capsys) -> None:
+    Trainer(new_model(), small(epochs=1)).fit(SESSIONS)
+    assert capsys.readouterr().err == ""
+    Trainer(new_model(), small(epochs=1)).fit(SESSIONS, progress=True)
+    assert "epoch 1/1: 100%" in capsys.readouterr().err
