@@ -51,16 +51,16 @@ void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Ob
 }
 
 template <class T>
-void backward(const std::string& cell, const Object& weight_hh, const Object& weight_hr,
-              const SequenceLayout& layout, const Object& h_0, const Object& c_0,
+void backward(const std::string& cell, const Object& weight_ih, const Object& weight_hh,
+              const Object& weight_hr, const SequenceLayout& layout, const Object& h_0, const Object& c_0,
               const Object& reset, bool reverse, const Object& y, const Object& saved,
-              const Object& dy, const Object& dh_n, const Object& dc_n, const Object& dx_gates,
+              const Object& dy, const Object& dh_n, const Object& dc_n, const Object& dx, const Object& dx_gates,
               const Object& dh_gates_n, const Object& h_before, const Object& rh_before,
               const Object& dprojected, const Object& unprojected, const Object& dh_0,
               const Object& dc_0) {
     const char* const kName = "rnn_backward";
     const RnnWeights<T> weights = checked_weights(
-        kName, parameters<T>(cell, py::none(), weight_hh, py::none(), py::none(), weight_hr));
+        kName, parameters<T>(cell, weight_ih, weight_hh, py::none(), py::none(), weight_hr));
     RnnBackward<T> call;
     call.layout = &layout;
     call.h_0 = matrix_view<const T>(kName, "h_0", h_0);
@@ -72,6 +72,7 @@ void backward(const std::string& cell, const Object& weight_hh, const Object& we
     call.dy = matrix_view<const T>(kName, "dy", dy);
     call.dh_n = matrix_view<const T>(kName, "dh_n", dh_n);
     call.dc_n = matrix_view<const T>(kName, "dc_n", dc_n);
+    call.dx = matrix_view<T>(kName, "dx", dx);
     call.dx_gates = matrix_view<T>(kName, "dx_gates", dx_gates);
     call.dh_gates_n = matrix_view<T>(kName, "dh_gates_n", dh_gates_n);
     call.h_before = matrix_view<T>(kName, "h_before", h_before);
@@ -112,10 +113,10 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
         .def("forward", &forward<T>, py::arg("layout"), py::arg("x"), py::arg("h_0"),
              py::arg("c_0"), py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
              py::arg("c_n"), py::arg("saved"));
-    m.def(backward_name, &backward<T>, py::arg("cell"), py::arg("weight_hh"), py::arg("weight_hr"),
+    m.def(backward_name, &backward<T>, py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"), py::arg("weight_hr"),
           py::arg("layout"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"), py::arg("reverse"),
           py::arg("y"), py::arg("saved"), py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
-          py::arg("dx_gates"), py::arg("dh_gates_n"), py::arg("h_before"), py::arg("rh_before"),
+          py::arg("dx"), py::arg("dx_gates"), py::arg("dh_gates_n"), py::arg("h_before"), py::arg("rh_before"),
           py::arg("dprojected"), py::arg("unprojected"), py::arg("dh_0"), py::arg("dc_0"));
 }
 

@@ -32,8 +32,8 @@ struct GruGradOp {
         const hn::Vec<D> h_gate_n = M::mul(grad.n_pre, r);
         view.store_gate(r_pre, row, 0, unit);
         view.store_gate(grad.z_pre, row, 1, unit);
-        view.store_x_gate(grad.n_pre, row, 2, unit);
-        hn::StoreU(h_gate_n, d, view.dgates_at(row, 2, unit));
+        view.store_gate(grad.n_pre, row, 2, unit);
+        hn::StoreU(h_gate_n, d, view.dgates_at(row, 3, unit));
         store_part(h_gate_n, d, view.args->dh_gates_n + view.events[row] * hidden + unit,
                    hidden - unit);
         hn::StoreU(grad.h, d, dh);

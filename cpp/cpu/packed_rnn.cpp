@@ -29,17 +29,19 @@ PackedPanels<T> pack_gates(const T* weight, std::int64_t hidden_size, std::int64
 }
 
 // Packs the transpose: columns of a (G * H, columns) matrix become lanes; element k of the depth
-// is unit k % padded of gate k / padded, zero for the units beyond H.
+// is unit k % padded of gate (k / padded - shift) % G, zero for the units beyond H.
 template <class T>
 PackedPanels<T> pack_transposed(const T* weight, std::int64_t hidden_size, std::int64_t columns,
-                                std::int64_t first_gate, std::int64_t gates) {
+                                std::int64_t first_gate, std::int64_t gates,
+                                std::int64_t shift = 0) {
     const std::int64_t padded = padded_to_vectors<T>(hidden_size);
     PackedPanels<T> panels = plain_panels<T>(columns, gates * padded);
     for (std::int64_t vector = 0; vector < panels.n_vectors(); ++vector) {
         const std::int64_t column = vector * kPackedLanes<T>;
         panels.fill_vector(vector, columns - column, [&](std::int64_t lane, std::int64_t k) {
             const std::int64_t unit = k % padded;
-            const std::int64_t row = (first_gate + k / padded) * hidden_size + unit;
+            const std::int64_t gate = first_gate + (k / padded + gates - shift) % gates;
+            const std::int64_t row = gate * hidden_size + unit;
             return unit < hidden_size ? weight[row * columns + column + lane] : T(0);
         });
     }
@@ -99,8 +101,11 @@ std::int64_t PackedRnn<T>::nbytes() const {
 
 template <class T>
 PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w)
-    : kind(w.kind), hidden_size(w.hidden_size), state_size(w.state_size),
-      gates(gate_count(w.kind)), blocks(blocks_of<T>(w.hidden_size)) {
+    : kind(w.kind), input_size(w.input_size), hidden_size(w.hidden_size),
+      state_size(w.state_size), gates(gate_count(w.kind)), blocks(blocks_of<T>(w.hidden_size)) {
+    if (w.weight_ih != nullptr) {
+        input = pack_transposed(w.weight_ih, hidden_size, input_size, 0, gates, slot(0));
+    }
     const bool reset_before = kind == CellKind::gru_reset_before;
     recurrent =
         pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);

@@ -1,6 +1,7 @@
 // The reverse time loop of all recurrent cells: a thread runs all steps of its tile, newest first,
 // without a barrier. Per step: the cell's point-wise gradients, then one product with weight_hh.
-// What depends on no other step (weight and input gradients) is left to whole-sequence products.
+// The input gradient follows while the gates' gradients are in L1; weight gradients are left to
+// whole-sequence products.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_RNN_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -36,12 +37,12 @@ struct GradView {
     T* c_before;                 // LSTM
     T* work;
     const T* const* dh_rows;
-    T* dgates;                   // (rows, gates * padded_hidden), gate-major
-    const T* const* dgates_rows;
-    const T* const* candidate_rows;  // dgates_rows from the third gate on
+    T* dgates;                   // (rows, slots * padded_hidden), see PackedRnnGrad
+    const T* const* dgates_rows;     // from the first recurrent slot on
+    const T* const* candidate_rows;  // from the third slot on; read by gru_reset_before only
 
-    HWY_INLINE T* dgates_at(std::int64_t row, std::int64_t gate, std::int64_t unit) const {
-        return dgates + (row * weights->gates + gate) * padded_hidden + unit;
+    HWY_INLINE T* dgates_at(std::int64_t row, std::int64_t slot, std::int64_t unit) const {
+        return dgates + (row * weights->slots() + slot) * padded_hidden + unit;
     }
     HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
         const std::int64_t count = saved_count(weights->kind);
@@ -49,14 +50,10 @@ struct GradView {
                (unit / kPackedLanes<T> * count + index) * kPackedLanes<T> +
                unit % kPackedLanes<T>;
     }
-    // Stores a gate's gradient for the product with weight_hh and for the caller.
+    // Stores a gate's gradient for the products with the weights and for the caller.
     HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
                                std::int64_t unit) const {
-        hn::StoreU(value, Lanes<T>(), dgates_at(row, gate, unit));
-        store_x_gate(value, row, gate, unit);
-    }
-    HWY_INLINE void store_x_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
-                                 std::int64_t unit) const {
+        hn::StoreU(value, Lanes<T>(), dgates_at(row, weights->slot(gate), unit));
         const std::int64_t hidden = weights->hidden_size;
         T* to = args->dx_gates + (events[row] * weights->gates + gate) * hidden + unit;
         store_part(value, Lanes<T>(), to, hidden - unit);
@@ -93,6 +90,33 @@ struct AccumulateOp {
     }
 };
 
+// dx of one step's events.
+template <class T>
+struct InputGradOp {
+    T* dx;
+    std::int64_t width;
+    const std::int64_t* events;
+    std::int64_t column;
+
+    HWY_INLINE InputGradOp part(std::int64_t block) const {
+        return {dx, width, events, block * kPackedLanes<T>};
+    }
+    template <int kVectors>
+    HWY_INLINE void init(std::int64_t, std::int64_t, hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            acc[v] = hn::Zero(Lanes<T>());
+        }
+    }
+    template <int kVectors>
+    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            const std::int64_t first = column + v * kPackedLanes<T> + lane;
+            store_part(acc[v], Lanes<T>(), dx + events[row] * width + first, width - first);
+        }
+    }
+};
+
 template <class Cell, class T>
 class BackwardTile {
   public:
@@ -100,12 +124,12 @@ class BackwardTile {
         : args_(args), weights_(*args.weights), tile_(tile),
           padded_hidden_(weights_.blocks * kPackedLanes<T>),
           stride_(std::max(padded_to_vectors<T>(weights_.state_size), padded_hidden_)),
-          gates_stride_(weights_.gates * padded_hidden_) {
+          gates_stride_(weights_.slots() * padded_hidden_) {
         const std::int64_t rows = tile.rows();
         Workspace& workspace = thread_workspace();
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
                           Workspace::bytes_for<T>(rows * gates_stride_) +
-                          3 * Workspace::bytes_for<const T*>(rows) +
+                          4 * Workspace::bytes_for<const T*>(rows) +
                           Workspace::bytes_for<std::int64_t>(rows));
         dh_ = workspace.take<T>(rows * stride_);
         dc_ = workspace.take<T>(rows * stride_);
@@ -114,6 +138,7 @@ class BackwardTile {
         dgates_ = workspace.take<T>(rows * gates_stride_);
         dh_rows_ = workspace.take<const T*>(rows);
         dgates_rows_ = workspace.take<const T*>(rows);
+        slots_rows_ = workspace.take<const T*>(rows);
         candidate_rows_ = workspace.take<const T*>(rows);
         events_ = workspace.take<std::int64_t>(rows);
     }
@@ -130,6 +155,10 @@ class BackwardTile {
                                    events_,  dh_,       dc_,          c_before_, work_,
                                    dh_rows_, dgates_,   dgates_rows_, candidate_rows_};
             Cell::step_grad(view);
+            if (args_.dx != nullptr) {
+                const InputGradOp<T> op{args_.dx, weights_.input_size, events_, 0};
+                multiply_plain(op, slots_rows_, active, weights_.input);
+            }
             cut_at_resets(active);
         }
         store_states();
@@ -150,8 +179,9 @@ class BackwardTile {
                             dc_ + r * stride_);
             }
             dh_rows_[r] = dh_ + r * stride_;
-            dgates_rows_[r] = dgates_ + r * gates_stride_;
-            candidate_rows_[r] = dgates_rows_[r] + 2 * padded_hidden_;
+            slots_rows_[r] = dgates_ + r * gates_stride_;
+            dgates_rows_[r] = slots_rows_[r] + weights_.first_recurrent_slot() * padded_hidden_;
+            candidate_rows_[r] = slots_rows_[r] + 2 * padded_hidden_;
         }
     }
 
@@ -230,7 +260,7 @@ class BackwardTile {
     const SessionTile& tile_;
     const std::int64_t padded_hidden_, stride_, gates_stride_;
     T *dh_, *dc_, *c_before_, *work_, *dgates_;
-    const T **dh_rows_, **dgates_rows_, **candidate_rows_;
+    const T **dh_rows_, **dgates_rows_, **candidate_rows_, **slots_rows_;
     std::int64_t* events_;
 };
 

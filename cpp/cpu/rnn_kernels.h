@@ -27,7 +27,7 @@ struct RnnForwardArgs {
 };
 
 // Gradients of the same call. Reads y and saved of the forward pass. The whole-sequence products
-// (weight and input gradients) are left to the caller, from the matrices written here.
+// (weight gradients) are left to the caller, from the matrices written here.
 template <class T>
 struct RnnBackwardArgs {
     const PackedRnnGrad<T>* weights;
@@ -41,6 +41,7 @@ struct RnnBackwardArgs {
     const T* dy;                // (N, S)
     const T* dh_n;              // (B, S)
     const T* dc_n;              // (B, H), LSTM
+    T* dx;                      // (N, input_size); optional
     T* dx_gates;                // (N, G * H): with respect to W_ih x + b_ih
     T* dh_gates_n;              // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
     T* h_before;                // (N, S): the state each event started from

@@ -47,15 +47,11 @@ struct SimdMath {
     static HWY_INLINE V zero_unless_positive(V test, V x) {
         return hn::IfThenElseZero(hn::Gt(test, set(0)), x);
     }
-    // Highway's Exp gives 0 for NaN and is not defined beyond kMaxExponent, where 1 / (1 + exp)
-    // is 0 already.
     static HWY_INLINE V sigmoid(V x) {
-        const V e = hn::Exp(Tag(), hn::Min(hn::Neg(x), set(kMaxExponent)));
-        const V y = hn::Div(set(1), hn::Add(set(1), e));
-        return hn::IfThenElse(hn::IsNaN(x), x, y);
+        return hn::Div(set(1), hn::Add(set(1), exp_up_to(kMaxExponent, hn::Neg(x))));
     }
-    // float32: within 1.5 ULP and quicker than Highway's (4 ULP). Below 0.7 a minimax polynomial
-    // in x^2 of (tanh(x) / x - 1) / x^2, relative error 1.6e-8; above it 1 - 2 / (exp(2|x|) + 1).
+    // float32: within 1.5 ULP (Highway's: 4). Below 0.7 a minimax polynomial in x^2 of
+    // (tanh(x) / x - 1) / x^2, relative error 1.6e-8; above it 1 - 2 / (exp(2|x|) + 1).
     static HWY_INLINE V tanh(V x) {
         if constexpr (sizeof(T) == 8) {
             return hn::IfThenElse(hn::IsNaN(x), x, hn::Tanh(Tag(), x));
@@ -67,16 +63,41 @@ struct SimdMath {
             p = mul_add(p, z, set(0.13329110746449846));
             p = mul_add(p, z, set(-0.33333189900552096));
             const V small = mul_add(p, hn::Mul(z, x), x);
-            const V e = hn::Exp(Tag(), hn::Min(hn::Add(magnitude, magnitude), set(32)));
+            const V e = exp_up_to(32, hn::Add(magnitude, magnitude));
             const V large = hn::Sub(set(1), hn::Div(set(2), hn::Add(e, set(1))));
-            const V y = hn::IfThenElse(hn::Lt(magnitude, set(0.7)), small,
-                                       hn::CopySignToAbs(large, x));
-            return hn::IfThenElse(hn::IsNaN(x), x, y);
+            return hn::IfThenElse(hn::Lt(magnitude, set(0.7)), small,
+                                  hn::CopySignToAbs(large, x));
         }
     }
 
   private:
-    static constexpr double kMaxExponent = sizeof(T) == 4 ? 104 : 706;
+    // Beyond it 1 / (1 + exp(x)) is 0 to within the smallest normal number.
+    static constexpr double kMaxExponent = sizeof(T) == 4 ? 88 : 706;
+
+    // exp(min(x, limit)), NaN for NaN (the order of Min's arguments sees to that), within 1 ULP.
+    // float32: 2^n e^r with a minimax polynomial of (e^r - 1 - r) / r^2, relative error 3.1e-9;
+    // a third quicker than Highway's, which also covers results that are not normal numbers.
+    static HWY_INLINE V exp_up_to(double limit, V x) {
+        const Tag d;
+        x = hn::Min(set(limit), x);
+        if constexpr (sizeof(T) == 8) {
+            return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
+        } else {
+            x = hn::Max(set(-87), x);
+            const V n = hn::Round(hn::Mul(x, set(1.4426950408889634)));
+            // ln 2 in two parts, the first with zeros at its end, so that n times it is exact
+            V r = hn::NegMulAdd(n, set(0.693145751953125), x);
+            r = hn::NegMulAdd(n, set(1.42860682030941723212e-6), r);
+            V p = mul_add(set(0.0013814598474162106), r, set(0.00836871688731765));
+            p = mul_add(p, r, set(0.04166838804883945));
+            p = mul_add(p, r, set(0.16666520631627443));
+            p = mul_add(p, r, set(0.4999999344777903));
+            p = hn::Add(mul_add(p, hn::Mul(r, r), r), set(1));
+            const hn::RebindToSigned<Tag> di;
+            const auto exponent = hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127));
+            return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(exponent)));
+        }
+    }
 };
 
 // The first n lanes of p, zeros in the others. Only the tail of a row is shorter than a vector, so

@@ -91,6 +91,9 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
     check_shape(function, "dy", call.dy, events, state);
     check_shape(function, "dh_n", call.dh_n, batch, state);
     check_shape(function, "dc_n", call.dc_n, batch, hidden);
+    SEQREC_CHECK(!call.dx.present() || weights.has_input_weights(), function,
+                 ": dx needs weight_ih");
+    check_shape(function, "dx", call.dx, events, weights.input_size);
     check_shape(function, "dx_gates", call.dx_gates, events, weights.gates * hidden);
     check_shape(function, "dh_gates_n", call.dh_gates_n, events, hidden);
     check_shape(function, "h_before", call.h_before, events, state);
@@ -109,7 +112,7 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
     const RnnBackwardArgs<T> args{
         call.weights,       call.layout,          call.h_0.data,        call.c_0.data,
         call.reset.data,    call.reverse,         call.y.data,          call.saved.data,
-        call.dy.data,       call.dh_n.data,       call.dc_n.data,       call.dx_gates.data,
+        call.dy.data,       call.dh_n.data,       call.dc_n.data,       call.dx.data,         call.dx_gates.data,
         call.dh_gates_n.data, call.h_before.data, call.rh_before.data,  call.dprojected.data,
         call.unprojected.data, call.dh_0.data,    call.dc_0.data};
     switch (weights.kind) {

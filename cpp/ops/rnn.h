@@ -49,8 +49,8 @@ template <class T>
 std::int64_t saved_width(CellKind kind, std::int64_t hidden_size);
 
 // Gradients of one forward call. The products over whole sequences are left to the caller:
-//     dx = dx_gates W_ih        dW_ih = dx_gates' x           db_ih = column sums of dx_gates
-//     dW_hh = dh_gates' h_before                               db_hh = column sums of dh_gates
+//     dW_ih = dx_gates' x           db_ih = column sums of dx_gates
+//     dW_hh = dh_gates' h_before    db_hh = column sums of dh_gates
 // where dh_gates is dx_gates, but for a GRU: reset-after has dh_gates_n as its last H columns,
 // reset-before has rh_before in place of h_before for its last H columns.
 // LSTM with projection: dW_hr = dprojected' unprojected.
@@ -65,6 +65,7 @@ struct RnnBackward {
     MatrixView<const T> dy;                // (N, S)
     MatrixView<const T> dh_n;              // (B, S)
     MatrixView<const T> dc_n;              // (B, H), LSTM
+    MatrixView<T> dx;                      // (N, I); optional, needs weight_ih
     MatrixView<T> dx_gates;                // (N, G * H)
     MatrixView<T> dh_gates_n;              // (N, H), gru
     MatrixView<T> h_before;                // (N, S)

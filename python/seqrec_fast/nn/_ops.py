@@ -224,8 +224,11 @@ def _rnn_backward_cpu(
     dh_0 = x.new_empty(h_0.shape)
     dc_0 = x.new_empty([h_0.shape[0], hidden] if cell == "lstm" else [0])
     names = ("dh_gates_n", "h_before", "rh_before", "dprojected", "unprojected")
+    dx = x.new_empty(x.shape if need_dx else 0)
+    in_kernel = need_dx and weight_ih is not None
     _BACKWARD[working](
         cell,
+        _array(weight_ih) if in_kernel else None,
         _array(weight_hh),
         _array(weight_hr),
         _layout(x, offsets, batch_sizes, batch_first),
@@ -238,20 +241,18 @@ def _rnn_backward_cpu(
         _flat(dy),
         _array(dh_n),
         _array(dc_n),
+        _flat(dx) if in_kernel else None,
         dx_gates.numpy(),
         *(_array(buffers.get(name)) for name in names),
         dh_0.numpy(),
         dc_0.numpy() if cell == "lstm" else None,
     )
     none = x.new_empty(0)
-    dx = none
-    if need_dx:
-        dx = (dx_gates if weight_ih is None else dx_gates @ weight_ih).reshape(x.shape)
+    if need_dx and not in_kernel:
+        dx.copy_(dx_gates.view(x.shape))
     weights = (none,) * 5
     if need_dweights:
         weights = _weight_gradients(cell, x, dx_gates, buffers, bias_ih is not None, weight_ih)
-    elif need_dx and weight_ih is None:
-        dx = dx.clone()  # an operator's outputs do not share memory
     return tuple(grad.to(dtype) for grad in (dx, dh_0, dc_0, *weights))
 
 
