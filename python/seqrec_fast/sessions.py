@@ -89,16 +89,13 @@ class SessionStore:
         if not names:
             return
         numbers: dict[Hashable, int] = {}
-        session = np.array([numbers.setdefault(name, len(numbers)) for name in names])
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(session))])
-        indices = indices[np.argsort(session, kind="stable")]
-        with self._lock:
-            slots = [self._slot(name) for name in numbers]
-            before = np.ascontiguousarray(self._states[slots].transpose(1, 0, 2))
-            after = self._recommender.advance(indices, offsets, before)[1]
-            self._states[slots] = after.transpose(1, 0, 2)
-            for slot, begin, end in zip(slots, offsets[:-1], offsets[1:], strict=True):
-                self._seen[slot].extend(indices[begin:end].tolist())
+        session = [numbers.setdefault(name, len(numbers)) for name in names]
+        if len(numbers) == len(names):
+            offsets = np.arange(len(names) + 1)
+        else:
+            offsets = np.concatenate([[0], np.cumsum(np.bincount(session))])
+            indices = indices[np.argsort(session, kind="stable")]
+        self._apply(list(numbers), indices, offsets)
 
     def recommend(
         self, keys: Sequence[Hashable] | NDArray[Any], k: int = 20, exclude_seen: bool = False
@@ -162,6 +159,20 @@ class SessionStore:
                     self._states[slot] = 0.0
                     self._seen[slot] = array("q")
                     self._free.append(slot)
+
+    def _apply(
+        self, names: list[Hashable], indices: NDArray[np.int64], offsets: NDArray[np.int64]
+    ) -> None:
+        """Advance distinct sessions by the known items of each."""
+        with self._lock:
+            slots = [self._slot(name) for name in names]
+            before = np.ascontiguousarray(self._states[slots].transpose(1, 0, 2))
+            after = self._recommender.advance(indices, offsets, before)[1]
+            self._states[slots] = after.transpose(1, 0, 2)
+            bounds = offsets.tolist()
+            items = indices.tolist()
+            for number, slot in enumerate(slots):
+                self._seen[slot].extend(items[bounds[number] : bounds[number + 1]])
 
     def _slot(self, key: Hashable) -> int:
         """Return the row of a session's state; a new session gets a row of zeros."""

@@ -1,0 +1,89 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LOG_OPTIONS = (
+    click.option(
+        "--format",
+        type=click.Choice(["auto", "table", "pairs", "lines"]),
+        default="auto",
+        show_default=True,
+        help="A table with column names (CSV, TSV, Parquet), `user item` pairs without a header, "
+        "or one session per line.",
+    ),
+    click.option("--session-column", metavar="NAME", help="Column of the session or user ids."),
+    click.option("--item-column", metavar="NAME", help="Column of the item ids."),
+    click.option("--time-column", metavar="NAME", help="Column of the times."),
+)
+
+
+def log_options(command: Command) -> Command:
+    """Add the options that say how to read a log; the command gets them as ``columns``."""
+
+    @functools.wraps(command)
+    def wrapped(**options: Any) -> Any:
+        names = ("format", "session_column", "item_column", "time_column")
+        columns = {name: options.pop(name) for name in names}
+        return command(columns=columns, **options)
+
+    for option in reversed(_LOG_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def integer_list(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Turn ``"5,10"`` into ``(5, 10)``."""
+    try:
+        numbers = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of integers such as 10,20") from None
+    if min(numbers) < 1:
+        raise click.BadParameter(f"{min(numbers)} is below 1")
+    return numbers
+
+
+def set_threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    """Size the thread pool as soon as the option is read."""
+    if value is not None:
+        from seqrec_fast.config import set_num_threads
+
+        set_num_threads(value)
+    return value
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    callback=set_threads,
+    help="Threads to use; by default SEQREC_FAST_NUM_THREADS, else all processors.",
+)
+
+model_argument = click.argument("model", type=click.Path())
+
+
+def check_output(path: str, *inputs: str, option: str = "--out") -> None:
+    """Raise before hours of work if a file could not be written at the end of them."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{option} {path}: no folder {folder}")
+    if os.path.isdir(path) or not os.access(folder, os.W_OK):
+        raise PermissionError(f"{option} {path} cannot be written")
+    for name in inputs:
+        if os.path.exists(path) and os.path.exists(name) and os.path.samefile(path, name):
+            raise ValueError(f"{option} {path} is an input, too; expected another file")
+
+
+def progress(**arguments: Any) -> Any:
+    """Make a progress bar on the error stream, silent where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(disable=None, dynamic_ncols=True, **arguments)

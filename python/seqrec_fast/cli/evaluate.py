@@ -1,0 +1,117 @@
+"""``seqrec-fast evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from seqrec_fast.cli._options import (
+    integer_list,
+    log_options,
+    model_argument,
+    progress,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from seqrec_fast.data import FilterReport, Sessions
+    from seqrec_fast.recommender import Recommender
+
+
+@click.command(short_help="Measure how well a model predicts the events of a log.")
+@model_argument
+@click.argument("log", type=click.Path())
+@click.option(
+    "--k",
+    "ks",
+    default="10,20",
+    show_default=True,
+    callback=integer_list,
+    metavar="K,...",
+    help="Lengths of the list.",
+)
+@click.option(
+    "--ties",
+    default="conservative",
+    show_default=True,
+    type=click.Choice(["conservative", "standard", "median"]),
+    help="Where the target stands among items of the same score: last, first, or in the middle.",
+)
+@click.option("--filter-seen", is_flag=True, help="Do not rank the items of the history.")
+@click.option("--last-only", is_flag=True, help="Predict the last event of each session only.")
+@click.option(
+    "--leave-one-out",
+    is_flag=True,
+    help="As --last-only, for a model trained with --leave-one-out on the same log: sessions of "
+    "fewer than three events have no part.",
+)
+@threads_option
+@log_options
+def evaluate(
+    model: str,
+    log: str,
+    ks: tuple[int, ...],
+    ties: str,
+    filter_seen: bool,
+    last_only: bool,
+    leave_one_out: bool,
+    threads: int | None,
+    columns: dict[str, Any],
+) -> None:
+    """Measure how well MODEL predicts the next events in the file LOG.
+
+    Each event after the first of a session is predicted from those before it, and its item is
+    ranked among all items of the model. Events of items that the model does not know are left
+    out and counted. Recall@k is the share of events whose item is among the first k.
+
+    \b
+    Examples:
+      seqrec-fast evaluate model.safetensors test.tsv
+      seqrec-fast evaluate model.safetensors ratings.tsv.gz --leave-one-out --filter-seen --k 10
+    """  # noqa: D301 - a mark for click
+    from seqrec_fast.evaluation import evaluate as evaluate_model
+    from seqrec_fast.recommender import load
+
+    recommender = load(model)
+    sessions, report = _read(recommender, log, leave_one_out, columns)
+    with progress(total=len(sessions), unit=" sessions", unit_scale=True) as bar:
+        values = evaluate_model(
+            recommender,
+            sessions,
+            ks,
+            targets="last" if last_only or leave_one_out else "all",
+            exclude_seen=filter_seen,
+            mode=ties,
+            on_sessions=bar.update,
+        )
+    click.echo(f"{log}: {report}")
+    click.echo(
+        f"{values['predictions']:,} predictions in {len(sessions):,} sessions, "
+        f"{recommender.n_items:,} items ranked, ties {ties}"
+    )
+    click.echo(table(values, ks))
+
+
+def table(values: dict[str, float], ks: tuple[int, ...]) -> str:
+    """Lay out metrics, one row for each k."""
+    names = ("recall", "mrr", "ndcg", "coverage")
+    lines = ["   k" + "".join(f"{name:>10}" for name in names)]
+    for k in ks:
+        lines.append(f"{k:4}" + "".join(f"{values[f'{name}@{k}']:10.4f}" for name in names))
+    return "\n".join(lines)
+
+
+def _read(
+    recommender: Recommender, log: str, leave_one_out: bool, columns: dict[str, Any]
+) -> tuple[Sessions, FilterReport]:
+    from seqrec_fast.data import build_sessions, read_log, split_leave_one_out
+
+    sessions, _, report = build_sessions(
+        read_log(log, **columns), vocabulary=recommender.vocabulary
+    )
+    if leave_one_out:
+        sessions = split_leave_one_out(sessions)[2]
+    if len(sessions) == 0:
+        raise ValueError(f"evaluate: {log} leaves no session to predict in: {report}")
+    return sessions, report

@@ -1,0 +1,127 @@
+"""``seqrec-fast recommend``: from a file of sessions to a file of recommendations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from seqrec_fast.cli._options import (
+    check_output,
+    log_options,
+    model_argument,
+    progress,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from seqrec_fast.data import RaggedLog
+    from seqrec_fast.recommender import Recommender
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+@click.command(short_help="Recommend the next items of each session in a file.")
+@model_argument
+@click.argument("sessions", type=click.Path())
+@click.option(
+    "--out", required=True, type=click.Path(), help="File to write: .parquet, .csv or .tsv."
+)
+@click.option("--k", default=20, show_default=True, type=click.IntRange(1), help="Items a session.")
+@click.option("--exclude-seen", is_flag=True, help="Leave out the items of the session.")
+@click.option(
+    "--batch-size",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Sessions answered at a time.",
+)
+@threads_option
+@log_options
+def recommend(
+    model: str,
+    sessions: str,
+    out: str,
+    k: int,
+    exclude_seen: bool,
+    batch_size: int,
+    threads: int | None,
+    columns: dict[str, Any],
+) -> None:
+    """Recommend the next items of each session in the file SESSIONS.
+
+    SESSIONS is read piece by piece, so that it may be larger than the memory; the rows of a
+    session must be neighbours. The output has the columns SessionId, Rank (from 1), ItemId and
+    Score. It appears under its name when it is complete.
+
+    \b
+    Examples:
+      seqrec-fast recommend model.safetensors sessions.parquet --out recs.parquet
+      seqrec-fast recommend model.safetensors today.tsv --out recs.csv --k 5 --exclude-seen
+    """  # noqa: D301 - a mark for click
+    from seqrec_fast.data import iter_sessions
+    from seqrec_fast.recommender import load
+
+    ending = os.path.splitext(out)[1].lower()
+    if ending != ".parquet" and ending not in _SEPARATORS:
+        raise click.BadParameter(
+            f"{out} ends in {ending or 'nothing'!r}; expected .parquet, .csv or .tsv",
+            param_hint="--out",
+        )
+    check_output(out, model, sessions)
+    recommender = load(model)
+    batches = iter_sessions(sessions, batch_size=batch_size, **columns)
+    n_sessions = 0
+    with progress(unit=" sessions", unit_scale=True) as bar, _writer(out, ending) as write:
+        for batch in batches:
+            write(_rows(recommender, batch, k, exclude_seen))
+            n_sessions += len(batch)
+            bar.update(len(batch))
+    click.echo(f"{out}: {n_sessions:,} sessions")
+    if recommender.unknown_items:
+        click.echo(f"skipped {recommender.unknown_items:,} events of unknown items", err=True)
+
+
+def _rows(recommender: Recommender, batch: RaggedLog, k: int, exclude_seen: bool) -> dict[str, Any]:
+    """Return the columns of the output for a batch of sessions."""
+    items, scores = recommender.recommend(batch.item_ids, k, exclude_seen, offsets=batch.offsets)
+    session, rank = np.nonzero(scores > -np.inf)
+    return {
+        "SessionId": batch.session_ids[session],
+        "Rank": (rank + 1).astype(np.int32),
+        "ItemId": items[session, rank],
+        "Score": scores[session, rank],
+    }
+
+
+@contextmanager
+def _writer(out: str, ending: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a function that appends columns to a file, which appears when the block is done."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    from seqrec_fast.io import replacing
+
+    with replacing(out) as temporary:
+        writer: Any = None
+
+        def write(columns: dict[str, Any]) -> None:
+            nonlocal writer
+            table = pa.table(columns)
+            if writer is None and ending == ".parquet":
+                writer = pa.parquet.ParquetWriter(temporary, table.schema)
+            elif writer is None:
+                options = pa.csv.WriteOptions(delimiter=_SEPARATORS[ending], quoting_style="needed")
+                writer = pa.csv.CSVWriter(temporary, table.schema, write_options=options)
+            writer.write_table(table)
+
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.close()

@@ -1,0 +1,225 @@
+"""``seqrec-fast train``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from seqrec_fast.cli._options import check_output, log_options, threads_option
+
+if TYPE_CHECKING:
+    from seqrec_fast.data import ItemVocabulary, Sessions
+    from seqrec_fast.models import GRU4Rec
+    from seqrec_fast.training import EpochResult, TrainingOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Name, type or choices, default (None: see the help), help. The names are those of the
+# parameters of GRU4Rec and of the fields of TrainingOptions.
+_MODEL = (
+    ("cell", ["gru", "lstm", "rnn"], "gru", "Recurrent cell."),
+    (
+        "embedding",
+        ["separate", "tied", "none"],
+        "tied",
+        "Item embeddings: one table for input and one for output, one for both, or rows of input "
+        "gates instead of an input table.",
+    ),
+    ("embedding_dim", int, None, "Width of the input embedding; by default --hidden-size."),
+    ("hidden_size", int, 100, "Width of the hidden state."),
+    ("num_layers", int, 1, "Recurrent layers."),
+    ("dropout_embedding", float, 0.0, "Dropout of the input."),
+    ("dropout_hidden", float, 0.0, "Dropout of the hidden states."),
+)
+_TRAINING = (
+    ("epochs", int, 10, "Passes over the log, at most."),
+    ("batch_size", int, 64, "Sessions in a mini-batch."),
+    (
+        "batching",
+        ["whole-session", "session-parallel"],
+        "whole-session",
+        "Mini-batches of whole sessions, or of one event each of sessions that run in parallel.",
+    ),
+    ("max_length", int, 200, "Longest stretch of a session in a whole-session mini-batch."),
+    ("bptt", int, 1, "Events of a session in a session-parallel mini-batch."),
+    (
+        "loss",
+        ["full", "sampled"],
+        "full",
+        "Cross-entropy over the whole catalogue, or over the targets of the mini-batch and "
+        "shared negatives.",
+    ),
+    ("n_sample", int, 2048, "Negatives a mini-batch, with --loss sampled."),
+    ("alpha", float, 0.5, "They are drawn in proportion to popularity ** alpha."),
+    ("logq", float, 1.0, "Strength of the correction for that, 0 to 1."),
+    ("optimizer", ["adam", "adagrad"], "adam", "Optimiser."),
+    ("lr", float, 0.01, "Learning rate at the start."),
+    ("patience", int, None, "Validate after each epoch; stop after so many without progress."),
+    ("monitor", ["recall@20", "mrr@20", "ndcg@20"], "recall@20", "What counts as progress."),
+    ("seed", int, 0, "Fixes the result."),
+)
+
+
+def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
+    """Add the options of a table; the command gets them under their names."""
+
+    def decorate(command: Command) -> Command:
+        for name, kind, default, text in reversed(table):
+            choice = click.Choice(kind) if isinstance(kind, list) else kind
+            flag = "--layers" if name == "num_layers" else "--" + name.replace("_", "-")
+            command = click.option(
+                flag, name, type=choice, default=default, show_default=True, help=text
+            )(command)
+        return command
+
+    return decorate
+
+
+@click.command(short_help="Train a recommender on a log.")
+@click.argument("log", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Model file to write.")
+@_options(_MODEL)
+@_options(_TRAINING)
+@click.option(
+    "--lr-decay/--no-lr-decay", default=True, show_default=True, help="Lower --lr to 0 by the end."
+)
+@click.option("--valid", type=click.Path(), help="Log to validate with after each epoch.")
+@click.option(
+    "--valid-fraction",
+    "validation",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Share of the sessions, the last ones, to validate with if there is a --patience and "
+    "no --valid.",
+)
+@click.option(
+    "--leave-one-out",
+    is_flag=True,
+    help="Hold out the last two events of each session: the second to last to validate with "
+    "(if there is a --patience), the last for `evaluate --leave-one-out`.",
+)
+@click.option("--filter-seen", is_flag=True, help="Validate without the items of the history.")
+@click.option("--min-item-support", default=1, show_default=True, help="Drop rarer items.")
+@click.option("--min-session-length", default=2, show_default=True, help="Drop shorter sessions.")
+@click.option("--checkpoint", type=click.Path(), help="File to write after each epoch.")
+@click.option("--resume", is_flag=True, help="Go on from --checkpoint, where it exists.")
+@threads_option
+@log_options
+def train(log: str, out: str, threads: int | None, **options: Any) -> None:
+    """Train a recommender on the interactions in the file LOG.
+
+    LOG is CSV, TSV or Parquet with columns such as SessionId, ItemId, Time, or text with a
+    `user item` pair or a session in each line. After Ctrl-C, or a crash, the same command with
+    --resume goes on after the last epoch in --checkpoint.
+
+    \b
+    Examples:
+      seqrec-fast train clicks.tsv --out model.safetensors
+      seqrec-fast train clicks.parquet --out model.safetensors --session-column visitor \\
+          --cell lstm --hidden-size 128 --patience 2 --checkpoint run.ckpt --resume
+      seqrec-fast train ratings.tsv.gz --out model.safetensors --leave-one-out --loss sampled
+    """  # noqa: D301 - a mark for click
+    _check(log, out, options)
+    _require_torch(threads)
+    from seqrec_fast.models import GRU4Rec
+    from seqrec_fast.training import TrainingInterrupted, TrainingOptions
+
+    sizes = {name: options[name] for name, *_ in _MODEL}
+    sizes["embedding_dim"] = sizes["embedding_dim"] or sizes["hidden_size"]
+    names = [*(name for name, *_ in _TRAINING), "lr_decay", "validation"]
+    training = TrainingOptions(**{name: options[name] for name in names})
+    train, valid, vocabulary = _sessions(log, training, options)
+    model = GRU4Rec(len(vocabulary), seed=training.seed, **sizes)
+    begin = time.perf_counter()
+    try:
+        _fit(model, training, train, valid, options)
+    except TrainingInterrupted as error:
+        click.echo(f"\n{error}", err=True)
+        raise click.exceptions.Exit(130) from None
+    model.export(out, vocabulary)
+    click.echo(
+        f"{out}: {len(vocabulary):,} items, {os.path.getsize(out):,} bytes, trained in "
+        f"{time.perf_counter() - begin:.1f} s"
+    )
+
+
+def _check(log: str, out: str, options: dict[str, Any]) -> None:
+    """Raise for what can be known to fail before the log is read."""
+    check_output(out, log)
+    if options["checkpoint"] is not None:
+        check_output(options["checkpoint"], log, option="--checkpoint")
+    elif options["resume"]:
+        raise click.UsageError("--resume needs --checkpoint, the file to go on from")
+    if options["valid"] and options["leave_one_out"]:
+        raise click.UsageError("--valid and --leave-one-out exclude each other")
+
+
+def _require_torch(threads: int | None) -> None:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("train needs PyTorch: pip install seqrec-fast[train]") from error
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _sessions(
+    log: str, training: TrainingOptions, options: dict[str, Any]
+) -> tuple[Sessions, Sessions | None, ItemVocabulary]:
+    """Read the log, and what to validate with; None: the trainer splits it off if need be."""
+    from seqrec_fast.data import build_sessions, read_log, split_leave_one_out
+
+    if options["valid"] is not None:
+        valid_log = read_log(options["valid"], **options["columns"])
+    sessions, vocabulary, report = build_sessions(
+        read_log(log, **options["columns"]),
+        min_item_support=options["min_item_support"],
+        min_session_length=options["min_session_length"],
+    )
+    click.echo(f"{log}: {report}")
+    if options["valid"] is not None:
+        valid, _, report = build_sessions(valid_log, vocabulary=vocabulary)
+        click.echo(f"{options['valid']}: {report}")
+        return sessions, valid, vocabulary
+    if options["leave_one_out"]:
+        train, valid, _ = split_leave_one_out(sessions)
+        return train, valid if training.patience else None, vocabulary
+    return sessions, None, vocabulary
+
+
+def _fit(
+    model: GRU4Rec,
+    training: TrainingOptions,
+    train: Sessions,
+    valid: Sessions | None,
+    options: dict[str, Any],
+) -> None:
+    from seqrec_fast.training import Trainer
+
+    def report(result: EpochResult) -> None:
+        results = "".join(f"  {name} {value:.4f}" for name, value in result.metrics.items())
+        click.echo(
+            f"epoch {result.epoch}/{training.epochs}  loss {result.loss:.4f}{results}  "
+            f"{result.seconds:.1f} s"
+        )
+
+    checkpoint = options["checkpoint"]
+    history = Trainer(model, training).fit(
+        train,
+        valid,
+        valid_targets="last" if options["leave_one_out"] else "all",
+        exclude_seen=options["filter_seen"],
+        checkpoint=checkpoint,
+        resume=options["resume"] and os.path.exists(checkpoint),
+        progress=None,
+        on_epoch=report,
+    )
+    if history.stopped_early:
+        click.echo(f"stopped early: epoch {history.best_epoch} was the best")
+    elif history.best_epoch is not None:
+        click.echo(f"kept epoch {history.best_epoch}, the best")
