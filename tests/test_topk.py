@@ -177,6 +177,20 @@ def test_a_score_is_that_of_the_pair_alone(rng):
                 assert alone.topk(query, 1)[0][0] == scores[row, ids[row] == item][0]
 
 
+def test_a_score_is_one_chain_of_multiply_adds_with_the_bias_last(rng, target):
+    items, query, bias = normal(rng, 40, 150), normal(rng, 150), normal(rng, 40)
+    fused = target not in ("scalar", "sse4")
+    chain = np.zeros(40, np.float32)
+    for term, factor in zip(items.T, query, strict=True):
+        if fused:  # the product is exact in float64
+            chain = (term.astype(float) * factor + chain).astype(np.float32)
+        else:
+            chain = term * factor + chain
+    for used, expected in ((None, chain), (bias, chain + bias)):
+        scores, ids = ItemIndex(items, used).topk(query, 40)
+        np.testing.assert_array_equal(scores, expected[ids])
+
+
 @pytest.mark.parametrize("n_queries", [1, 2, 3, 5, 6, 7, 63, 64, 65, 130])
 def test_same_bits_for_every_batch_size_and_thread_count(n_queries, rng):
     items, queries = normal(rng, 4001, 48), normal(rng, 130, 48)
