@@ -23,7 +23,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
             if ctx.params["debug"]:
                 raise
             raise click.ClickException(str(error)) from error

@@ -58,6 +58,7 @@ _TRAINING = (
     ("logq", float, 1.0, "Strength of the correction for that, 0 to 1."),
     ("optimizer", ["adam", "adagrad"], "adam", "Optimiser."),
     ("lr", float, 0.01, "Learning rate at the start."),
+    ("weight_decay", float, 0.0, "Weight decay of --optimizer adam."),
     ("patience", int, None, "Validate after each epoch; stop after so many without progress."),
     ("monitor", ["recall@20", "mrr@20", "ndcg@20"], "recall@20", "What counts as progress."),
     ("seed", int, 0, "Fixes the result."),
