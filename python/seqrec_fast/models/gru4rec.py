@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 State = Tensor | tuple[Tensor, Tensor]
 
-CELLS = ("gru", "lstm", "rnn")
-EMBEDDINGS = ("separate", "tied", "none")
+_CELLS = {"gru": GRU, "lstm": LSTM, "rnn": RNN}
 _GATES = {"gru": 3, "lstm": 4, "rnn": 1}
+_EMBEDDINGS = ("separate", "tied", "none")
 
 
 class GRU4Rec(torch.nn.Module):
@@ -122,24 +122,19 @@ class GRU4Rec(torch.nn.Module):
             self.input_gates = torch.nn.Embedding(self.n_items, _GATES[cell] * hidden_size)
         else:
             self.embedding = torch.nn.Embedding(self.n_items, input_size)
-        options: dict[str, Any] = {"num_layers": config["num_layers"]}
-        if config["num_layers"] > 1:
-            options["dropout"] = config["dropout_hidden"]
+        dropout = config["dropout_hidden"] if config["num_layers"] > 1 else 0.0
+        options: dict[str, Any] = {"num_layers": config["num_layers"], "dropout": dropout}
         if cell == "gru":
             options["reset_after"] = config["reset_after"]
         elif cell == "rnn":
             options["nonlinearity"] = config["nonlinearity"]
-        layer: Any = {"gru": GRU, "lstm": LSTM, "rnn": RNN}[cell]
-        self.rnn: torch.nn.RNNBase = layer(input_size, hidden_size, **options)
+        self.rnn: torch.nn.RNNBase = _CELLS[cell](input_size, hidden_size, **options)
         self.output = _Output(self.n_items, None if config["embedding"] == "tied" else hidden_size)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew: Glorot's uniform for tables, PyTorch's for the layers."""
         self.rnn.reset_parameters()
-        tables = [self.input_table]
-        if self.item_table is not self.input_table:
-            tables.append(self.item_table)
-        for table in tables:
+        for table in dict.fromkeys((self.input_table, self.item_table)):
             bound = math.sqrt(6.0 / sum(table.shape))
             torch.nn.init.uniform_(table, -bound, bound)
         torch.nn.init.zeros_(self.output.bias)
@@ -286,11 +281,8 @@ class _Output(torch.nn.Module):
 
 
 def _check(config: dict[str, Any]) -> None:
-    for name, known in (
-        ("cell", CELLS),
-        ("embedding", EMBEDDINGS),
-        ("nonlinearity", ("tanh", "relu")),
-    ):
+    choices = {"cell": _CELLS, "embedding": _EMBEDDINGS, "nonlinearity": ("tanh", "relu")}
+    for name, known in choices.items():
         if config[name] not in known:
             raise ValueError(
                 f"GRU4Rec: {name} is {config[name]!r}; expected one of {', '.join(known)}"
