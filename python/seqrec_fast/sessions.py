@@ -42,7 +42,7 @@ class SessionStore:
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
-        shape = (0, recommender.n_states, recommender.config["hidden_size"])
+        shape = (recommender.n_states, 0, recommender.config["hidden_size"])
         self._states = np.zeros(shape, dtype=np.float32)
         self._slots: dict[Hashable, int] = {}
         self._free: list[int] = []
@@ -125,13 +125,13 @@ class SessionStore:
             If keys is no sequence.
         """
         names = _keys(keys, "recommend")
-        state = np.zeros((self._states.shape[1], len(names), self._states.shape[2]), np.float32)
+        state = np.zeros((self._states.shape[0], len(names), self._states.shape[2]), np.float32)
         seen: list[array[int]] = [array("q")] * len(names)
         with self._lock:
             for row, name in enumerate(names):
                 slot = self._slots.get(name)
                 if slot is not None:
-                    state[:, row] = self._states[slot]
+                    state[:, row] = self._states[:, slot]
                     seen[row] = self._seen[slot][:] if exclude_seen else seen[row]
         exclude = None
         if exclude_seen:
@@ -156,7 +156,7 @@ class SessionStore:
             for name in names:
                 slot = self._slots.pop(name, None)
                 if slot is not None:
-                    self._states[slot] = 0.0
+                    self._states[:, slot] = 0.0
                     self._seen[slot] = array("q")
                     self._free.append(slot)
 
@@ -166,9 +166,8 @@ class SessionStore:
         """Advance distinct sessions by the known items of each."""
         with self._lock:
             slots = [self._slot(name) for name in names]
-            before = np.ascontiguousarray(self._states[slots].transpose(1, 0, 2))
-            after = self._recommender.advance(indices, offsets, before)[1]
-            self._states[slots] = after.transpose(1, 0, 2)
+            before = np.take(self._states, slots, axis=1)
+            self._states[:, slots] = self._recommender.advance(indices, offsets, before)[1]
             bounds = offsets.tolist()
             items = indices.tolist()
             for number, slot in enumerate(slots):
@@ -184,10 +183,10 @@ class SessionStore:
         return slot
 
     def _grow(self) -> None:
-        rows = len(self._states)
+        n_states, rows, hidden_size = self._states.shape
         more = max(16, rows)
-        zeros = np.zeros((more, *self._states.shape[1:]), dtype=np.float32)
-        self._states = np.concatenate([self._states, zeros])
+        zeros = np.zeros((n_states, more, hidden_size), dtype=np.float32)
+        self._states = np.concatenate([self._states, zeros], axis=1)
         self._seen.extend(array("q") for _ in range(more))
         self._free.extend(reversed(range(rows, rows + more)))
 
