@@ -39,6 +39,9 @@ struct PackedRnn {
     PackedPanels<T> projection;     // LSTM with weight_hr: o * tanh(c) -> h
     AlignedBuffer<T> input_bias;    // in vector order: b_ih, and b_hh where it may be added to it
     AlignedBuffer<T> candidate_bias;  // b_hn of a GRU, blocks * lanes
+    // float64 arithmetic for float32 data: states are rounded to float32 after every step, so that
+    // a session has the same states whole and event by event.
+    bool float32_states = false;
 
     std::int64_t n_vectors() const { return blocks * gates; }
     bool has_input_weights() const { return input.depth() > 0; }

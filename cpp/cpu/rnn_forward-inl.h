@@ -219,6 +219,16 @@ class ForwardTile {
         Cell::step(view);
         std::swap(h_, h_next_);
         std::swap(h_rows_, h_next_rows_);
+        if (weights_.float32_states) {
+            round_to_float32(h_, active * stride_);
+            round_to_float32(c_, active * stride_);
+        }
+    }
+
+    static void round_to_float32(T* values, std::int64_t n) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            values[i] = static_cast<T>(static_cast<float>(values[i]));
+        }
     }
 
     const RnnForwardArgs<T>& args_;

@@ -74,16 +74,33 @@ struct SimdMath {
     // Beyond it 1 / (1 + exp(x)) is 0 to within the smallest normal number.
     static constexpr double kMaxExponent = sizeof(T) == 4 ? 88 : 706;
 
-    // exp(min(x, limit)), NaN for NaN (the order of Min's arguments sees to that), within 1 ULP.
+    // NaN stays NaN: SIMD minima and maxima give their second argument then, or NaN; Highway's
+    // scalar ones do not.
+    static HWY_INLINE V at_most(double limit, V x) {
+#if HWY_TARGET == HWY_SCALAR
+        return hn::IfThenElse(hn::Gt(x, set(limit)), set(limit), x);
+#else
+        return hn::Min(set(limit), x);
+#endif
+    }
+    static HWY_INLINE V at_least(double limit, V x) {
+#if HWY_TARGET == HWY_SCALAR
+        return hn::IfThenElse(hn::Lt(x, set(limit)), set(limit), x);
+#else
+        return hn::Max(set(limit), x);
+#endif
+    }
+
+    // exp(min(x, limit)), NaN for NaN, within 1 ULP.
     // float32: 2^n e^r with a minimax polynomial of (e^r - 1 - r) / r^2, relative error 3.1e-9;
     // a third quicker than Highway's, which also covers results that are not normal numbers.
     static HWY_INLINE V exp_up_to(double limit, V x) {
         const Tag d;
-        x = hn::Min(set(limit), x);
+        x = at_most(limit, x);
         if constexpr (sizeof(T) == 8) {
             return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
         } else {
-            x = hn::Max(set(-87), x);
+            x = at_least(-87, x);
             const V n = hn::Round(hn::Mul(x, set(1.4426950408889634)));
             // ln 2 in two parts, the first with zeros at its end, so that n times it is exact
             V r = hn::NegMulAdd(n, set(0.693145751953125), x);

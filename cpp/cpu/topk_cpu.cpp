@@ -134,25 +134,27 @@ namespace seqrec_fast {
 namespace {
 SEQREC_DISPATCH_TABLE(kScan, topk_scan);
 
-// How a call is split into tasks: tiles of queries times ranges of panels.
+// How a call is split into tasks: tiles of queries times ranges of panels. Tiles come first, since
+// every range selects anew, which costs about as much as scoring some ten thousand items.
 struct Plan {
     Plan(const TopkArgs& args)
         : k(std::min(args.k, args.items->n_items())),
           capacity(TopkSelection::capacity_for(k, args.items->n_items())) {
-        constexpr std::int64_t kMaxTileRows = 64;       // queries and a panel share L1 and L2
-        constexpr std::int64_t kMaxTileKeys = 1 << 21;  // 16 MiB of reservoirs
-        constexpr std::int64_t kMinTaskWork = 1 << 20;  // multiply-adds worth another thread
-        const PackedPanels<float>& panels = args.items->panels();
+        constexpr std::int64_t kMaxTileRows = 64;        // queries and a panel share L1 and L2
+        constexpr std::int64_t kMaxTileKeys = 1 << 21;   // 16 MiB of reservoirs
+        constexpr std::int64_t kMinTileRows = 24;        // fewer read the catalogue too often
+        constexpr std::int64_t kMinRangeWork = 1 << 21;  // multiply-adds per query
         const std::int64_t most = std::clamp<std::int64_t>(
             kMaxTileKeys / std::max<std::int64_t>(1, capacity), 1, kMaxTileRows);
-        n_tiles = (args.n_queries + most - 1) / most;
-        tile_rows = (args.n_queries + n_tiles - 1) / n_tiles;
         const std::int64_t threads = num_threads();
+        const std::int64_t fewest = (args.n_queries + most - 1) / most;
+        const std::int64_t even = (fewest + threads - 1) / threads * threads;
+        n_tiles = std::max(fewest, std::min(even, args.n_queries / kMinTileRows));
+        tile_rows = (args.n_queries + n_tiles - 1) / n_tiles;
+        n_tiles = (args.n_queries + tile_rows - 1) / tile_rows;
         const std::int64_t wanted = threads == 1 ? 1 : (2 * threads + n_tiles - 1) / n_tiles;
-        const std::int64_t work =
-            panels.n_vectors() * kPackedLanes<float> * panels.depth() * tile_rows;
-        n_ranges = std::clamp<std::int64_t>(std::min(wanted, work / kMinTaskWork), 1,
-                                            std::max<std::int64_t>(1, panels.n_panels()));
+        const std::int64_t work = args.items->n_items() * args.items->panels().depth();
+        n_ranges = std::clamp<std::int64_t>(work / kMinRangeWork, 1, wanted);
     }
 
     std::int64_t k, capacity;

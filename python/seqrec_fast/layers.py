@@ -84,9 +84,8 @@ class _RecurrentLayer:
             parameters.append(value)
         units = parameters[1].shape[0] // _core.gate_count(cell)
         working = _working_precision(units, precision)
-        return _PACKED[working](
-            cell, *(None if p is None else p.astype(working, copy=False) for p in parameters)
-        )
+        parameters = [None if p is None else p.astype(working, copy=False) for p in parameters]
+        return _PACKED[working](cell, *parameters, float32_states=working != precision)
 
     @property
     def nbytes(self) -> int:

@@ -124,7 +124,7 @@ def _rnn_forward_cpu(
     x, h_0, c_0, *weights = _cast(
         working, x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr
     )
-    packed = _PACKED[working](cell, *map(_array, weights))
+    packed = _PACKED[working](cell, *map(_array, weights), float32_states=working != dtype)
     y, h_n, c_n, saved = (x.new_empty(size) for size in sizes)
     packed.forward(
         _layout(x, offsets, batch_sizes, batch_first),

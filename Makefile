@@ -1,0 +1,59 @@
+# make demo   everything from nothing: environment, build, training, export, serving without torch
+# make test   everything from nothing: environment, build, lint, types, all tests
+# make bench  speed beside torch and other peers, on this machine
+# make lint   style and types alone
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+BUILD_OPTIONS := -Ccmake.define.SEQREC_WERROR=ON
+SOURCES := CMakeLists.txt pyproject.toml $(shell find cpp cmake -type f)
+
+.PHONY: demo test bench lint sanitize wheel-check clean
+
+demo: $(VENV)/.installed
+	$(BIN)/seqrec-fast demo
+
+test: $(VENV)/.installed lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q bench --benchmark-disable
+
+bench: $(VENV)/.installed $(VENV)/.bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.run
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check python tests bench
+	$(BIN)/ruff format --check python tests bench
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(find cpp -name '*.h' -o -name '*.cpp')
+
+# The C++ under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
+sanitize: $(VENV)/.installed
+	tools/sanitize.sh address,undefined
+	tools/sanitize.sh thread
+
+# A built wheel works where there is neither Highway nor torch.
+wheel-check: $(VENV)/.installed
+	tools/check_wheel.sh
+
+# System packages, then a virtual environment with torch (pinned in constraints.txt) and the
+# package. The CPU build of torch is asked for first; where no index has it, the default one.
+$(VENV)/.environment: constraints.txt pyproject.toml tools/install_system_packages.sh
+	tools/install_system_packages.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) 'torch==2.13.0+cpu' || $(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt --group build --group develop
+	touch $@
+
+# Editable, so that only a change of the C++ needs a new build.
+$(VENV)/.installed: $(VENV)/.environment $(SOURCES)
+	$(PIP) -c constraints.txt --no-build-isolation $(BUILD_OPTIONS) -e '.[train,test,lint]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e '.[bench]' --no-build-isolation $(BUILD_OPTIONS)
+	touch $@
+
+clean:
+	rm -rf build dist $(VENV) demo-output
