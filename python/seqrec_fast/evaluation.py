@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def _parts(sessions: Sessions) -> Iterator[Sessions]:
     """Yield some sessions at a time, at least one, so that their hidden states stay few."""
     part = (sessions.offsets[1:] - 1) // _BLOCK_EVENTS
     bounds = np.flatnonzero(np.diff(part, prepend=-1, append=part[-1] + 1))
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         yield sessions.select(np.arange(begin, end))
 
 
