@@ -205,12 +205,12 @@ def test_same_bits_for_every_batch_size_and_thread_count(n_queries, rng):
         np.testing.assert_array_equal(part_scores, scores[:n_queries])
 
 
-@pytest.mark.parametrize("k", [1, 20, 30000])
+@pytest.mark.parametrize("k", [1, 20, 100000])
 def test_ranges_of_items_merge_exactly(k, rng):
-    items = rng.integers(-2, 3, (30000, 40)).astype(np.float32)
-    queries = rng.integers(-2, 3, (3, 40)).astype(np.float32)
+    items = rng.integers(-2, 3, (100000, 64)).astype(np.float32)
+    queries = rng.integers(-2, 3, (3, 64)).astype(np.float32)
     index = ItemIndex(items)
-    lists = rng.integers(0, 30000, (3, 500))
+    lists = rng.integers(0, 100000, (3, 500))
     expected = reference.topk(queries, items, k)
     for threads in (1, 2, 3):
         sf.set_num_threads(threads)

@@ -84,8 +84,8 @@ def test_order_of_queries_does_not_matter(problem, data):
 @settings(deadline=None, max_examples=30)
 def test_threads_do_not_matter(seed, n_queries, k, distinct):
     rng = np.random.default_rng(seed)
-    items = rng.standard_normal((distinct, 24), dtype=np.float32)[rng.integers(0, distinct, 4000)]
-    queries = rng.standard_normal((n_queries, 24), dtype=np.float32)
+    items = rng.standard_normal((distinct, 220), dtype=np.float32)[rng.integers(0, distinct, 20000)]
+    queries = rng.standard_normal((n_queries, 220), dtype=np.float32)
     index = ItemIndex(items)
     answers = []
     for threads in (1, 2, 3):
