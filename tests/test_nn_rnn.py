@@ -10,10 +10,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from rnn_cases import CELLS, assert_at_most_twice, pair
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqrec_fast.nn as snn
+from rnn_cases import CELLS, assert_at_most_twice, pair
 from seqrec_fast.nn._ops import rnn_forward
 
 KINDS = ("GRU", "LSTM", "RNN")

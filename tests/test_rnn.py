@@ -7,9 +7,9 @@ import threading
 
 import numpy as np
 import pytest
-from rnn_cases import CELLS, SIZES, make_weights, relative_error
 
 import seqrec_fast as sf
+from rnn_cases import CELLS, SIZES, make_weights, relative_error
 from seqrec_fast import _core, reference
 
 TOLERANCE = {"float32": 2e-6, "float64": 2e-15}
@@ -18,9 +18,7 @@ TOLERANCE = {"float32": 2e-6, "float64": 2e-15}
 def layer_of(cell: str, weights: dict[str, np.ndarray], precision: str = "float32"):
     arrays = {f"{name}_l0": value for name, value in weights.items()}
     if cell.startswith("gru"):
-        return sf.GRU.from_state_dict(
-            arrays, precision=precision, reset_after=cell == "gru"
-        )
+        return sf.GRU.from_state_dict(arrays, precision=precision, reset_after=cell == "gru")
     if cell == "lstm":
         return sf.LSTM.from_state_dict(arrays, precision=precision)
     return sf.RNN.from_state_dict(arrays, precision=precision, nonlinearity=cell[4:])
@@ -188,9 +186,10 @@ def test_bad_weights(rng):
         sf.GRU.from_state_dict({})
     with pytest.raises(ValueError, match="precision is 'float16'"):
         layer_of("gru", weights, "float16")
+    skip = ("weight_ih1",)
     with pytest.raises(ValueError, match="arrays have no 'weight_ih_l1'"):
         sf.GRU.from_state_dict(
-            {f"{k}_l{i}": v for k, v in weights.items() for i in (0, 1) if f"{k}{i}" != "weight_ih1"}
+            {f"{k}_l{i}": v for k, v in weights.items() for i in (0, 1) if f"{k}{i}" not in skip}
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Iterator
 from typing import Any
 
 from . import _core
@@ -43,7 +42,7 @@ def supported_targets() -> list[str]:
     return _core.supported_targets()
 
 
-class force_target(contextlib.ContextDecorator):  # noqa: N801 - used like a function
+class force_target(contextlib.ContextDecorator):
     """
     Make kernels use one CPU target, for good or, as a context manager, for a while.
 

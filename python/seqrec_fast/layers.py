@@ -16,6 +16,8 @@ Array = NDArray[Any]
 Layer = TypeVar("Layer", bound="_RecurrentLayer")
 
 _PACKED: dict[str, Any] = {"float32": _core.PackedRnnF32, "float64": _core.PackedRnnF64}
+
+
 def _working_precision(hidden_size: int, precision: str) -> str:
     return "float64" if hidden_size <= _core.FLOAT64_UNITS else precision
 
@@ -57,7 +59,7 @@ class _RecurrentLayer:
                 f"they have {', '.join(map(str, arrays)) or 'nothing'}"
             )
         bidirectional = "weight_hh_l0_reverse" in own
-        packed = []
+        packed: list[Any] = []
         while f"weight_hh_l{len(packed) // (1 + bidirectional)}" in own:
             layer, reverse = divmod(len(packed), 1 + bidirectional)
             suffix = f"_l{layer}" + ("_reverse" if reverse else "")
@@ -68,7 +70,7 @@ class _RecurrentLayer:
     def _pack(
         cls, cell: str, own: Mapping[str, Array], prefix: str, suffix: str, precision: str
     ) -> Any:
-        parameters = []
+        parameters: list[Any] = []
         for parameter in _PARAMETERS:
             key = parameter + suffix
             value = own.get(key)
@@ -86,6 +88,40 @@ class _RecurrentLayer:
         working = _working_precision(units, precision)
         parameters = [None if p is None else p.astype(working, copy=False) for p in parameters]
         return _PACKED[working](cell, *parameters, float32_states=working != precision)
+
+    def __call__(
+        self, x: ArrayLike, h0: Any = None, offsets: ArrayLike | None = None
+    ) -> tuple[Array, Any]:
+        """
+        Run the layers over a batch of sequences.
+
+        Parameters
+        ----------
+        x : (T, B, I) array, or (events, I) with `offsets`
+            Of the layer's precision (float32 or float64).
+        h0 : (num_layers * D, B, H) array, optional
+            Initial state, zeros if absent; for an LSTM the pair (h_0, c_0). D is 2 for a
+            bidirectional layer, else 1.
+        offsets : (B + 1,) integer array, optional
+            Makes `x` ragged: sequence b is its rows ``offsets[b]`` to ``offsets[b + 1] - 1``. A
+            sequence of length 0 yields its initial state.
+
+        Returns
+        -------
+        y : (T, B, D * H) or (events, D * H) array
+            States of the top layer.
+        h_n : (num_layers * D, B, H) array
+            Final states; for an LSTM the pair (h_n, c_n).
+
+        Raises
+        ------
+        TypeError
+            If `x` has another dtype.
+        ValueError
+            If a shape does not fit, or offsets are not a partition of the rows of `x`.
+        """
+        y, h_n, _ = self._run(x, h0, None, offsets)
+        return y, h_n
 
     @property
     def nbytes(self) -> int:
@@ -176,57 +212,6 @@ class _RecurrentLayer:
         return np.ascontiguousarray(state, self._working)
 
 
-_CALL_DOC = """
-        Run the layers over a batch of sequences.
-
-        Parameters
-        ----------
-        x : (T, B, I) array, or (events, I) with `offsets`
-            Of the layer's precision (float32 or float64).
-        h0 : (num_layers * D, B, H) array, optional
-            Initial state, zeros if absent; for an LSTM the pair (h_0, c_0). D is 2 for a
-            bidirectional layer, else 1.
-        offsets : (B + 1,) integer array, optional
-            Makes `x` ragged: sequence b is its rows ``offsets[b]`` to ``offsets[b + 1] - 1``. A
-            sequence of length 0 yields its initial state.
-
-        Returns
-        -------
-        y : (T, B, D * H) or (events, D * H) array
-            States of the top layer.
-        h_n : (num_layers * D, B, H) array
-            Final states; for an LSTM the pair (h_n, c_n).
-
-        Raises
-        ------
-        TypeError
-            If `x` has another dtype.
-        ValueError
-            If a shape does not fit, or offsets are not a partition of the rows of `x`.
-"""
-
-_STATE_DICT_DOC = """
-        Build the layer from the parameters of its PyTorch twin.
-
-        Parameters
-        ----------
-        arrays : mapping of str to array
-            State dict as NumPy arrays: ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``,
-            ``bias_hh_l0``, ``weight_ih_l0_reverse``, ... Without ``weight_ih_l0`` the input of
-            the first layer is its input gates.
-        precision : str
-            ``"float32"`` or ``"float64"``: weights, arithmetic and arrays.
-        prefix : str
-            Only keys that start with it are read, for example ``"rnn."``.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is missing, has a wrong shape or is not finite, or for an unknown
-            precision.
-"""
-
-
 class GRU(_RecurrentLayer):
     """
     Gated recurrent unit; build it with :meth:`from_state_dict`.
@@ -249,15 +234,31 @@ class GRU(_RecurrentLayer):
         precision: str = "float32",
         prefix: str = "",
         reset_after: bool = True,
-    ) -> GRU:  # noqa: D102 - set below
+    ) -> GRU:
+        """
+        Build the layer from the parameters of its PyTorch twin.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            State dict as NumPy arrays: ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``,
+            ``bias_hh_l0``, ``weight_ih_l0_reverse``, ... Without ``weight_ih_l0`` the input of
+            the first layer is its input gates.
+        precision : str
+            ``"float32"`` or ``"float64"``: weights, arithmetic and arrays.
+        prefix : str
+            Only keys that start with it are read, for example ``"rnn."``.
+        reset_after : bool
+            False: the reset gate acts before the product with ``weight_hh``.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is missing, has a wrong shape or is not finite, or for an unknown
+            precision.
+        """
         cell = "gru" if reset_after else "gru_reset_before"
         return cls._from_state_dict(cell, arrays, precision, prefix)
-
-    def __call__(
-        self, x: ArrayLike, h0: Array | None = None, offsets: ArrayLike | None = None
-    ) -> tuple[Array, Array]:
-        y, h_n, _ = self._run(x, h0, None, offsets)
-        return y, h_n
 
 
 class LSTM(_RecurrentLayer):
@@ -266,7 +267,8 @@ class LSTM(_RecurrentLayer):
     @classmethod
     def from_state_dict(
         cls, arrays: Mapping[str, ArrayLike], *, precision: str = "float32", prefix: str = ""
-    ) -> LSTM:  # noqa: D102 - set below
+    ) -> LSTM:
+        """Build the layer from its PyTorch twin's parameters, see :meth:`GRU.from_state_dict`."""
         return cls._from_state_dict("lstm", arrays, precision, prefix)
 
     def __call__(
@@ -275,6 +277,7 @@ class LSTM(_RecurrentLayer):
         h0: tuple[Array, Array] | None = None,
         offsets: ArrayLike | None = None,
     ) -> tuple[Array, tuple[Array, Array]]:
+        """Run the layers as the other classes do, with pairs (h, c) for the states."""
         if h0 is not None and (not isinstance(h0, tuple | list) or len(h0) != 2):
             raise ValueError("LSTM: h0 is not a pair; expected (h_0, c_0)")
         h_0, c_0 = (None, None) if h0 is None else h0
@@ -294,20 +297,14 @@ class RNN(_RecurrentLayer):
         precision: str = "float32",
         prefix: str = "",
         nonlinearity: str = "tanh",
-    ) -> RNN:  # noqa: D102 - set below
+    ) -> RNN:
+        """
+        Build the layer from the parameters of its PyTorch twin, see :meth:`GRU.from_state_dict`.
+
+        `nonlinearity` is ``"tanh"`` or ``"relu"``.
+        """
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(
                 f"RNN.from_state_dict: nonlinearity is {nonlinearity!r}; expected 'tanh' or 'relu'"
             )
         return cls._from_state_dict(f"rnn_{nonlinearity}", arrays, precision, prefix)
-
-    def __call__(
-        self, x: ArrayLike, h0: Array | None = None, offsets: ArrayLike | None = None
-    ) -> tuple[Array, Array]:
-        y, h_n, _ = self._run(x, h0, None, offsets)
-        return y, h_n
-
-
-for _layer in (GRU, LSTM, RNN):
-    _layer.__call__.__doc__ = _CALL_DOC  # type: ignore[attr-defined]
-    _layer.from_state_dict.__func__.__doc__ = _STATE_DICT_DOC  # type: ignore[attr-defined]

@@ -5,9 +5,7 @@ from __future__ import annotations
 try:
     import torch as _torch
 except ImportError as error:
-    raise ImportError(
-        "seqrec_fast.nn needs PyTorch: pip install seqrec-fast[train]"
-    ) from error
+    raise ImportError("seqrec_fast.nn needs PyTorch: pip install seqrec-fast[train]") from error
 
 from .cells import GRUCell, LSTMCell, RNNCell
 from .rnn import GRU, LSTM, RNN

@@ -7,7 +7,7 @@ Operators are functional and have a fixed number of outputs; a tensor that a cel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
+_Tensor = TypeVar("_Tensor", Tensor, None, Tensor | None)
+
 _GATES = {cell: _core.gate_count(cell) for cell in _core.CELLS}
 _PACKED = {torch.float32: _core.PackedRnnF32, torch.float64: _core.PackedRnnF64}
 _BACKWARD = {torch.float32: _core.rnn_backward_f32, torch.float64: _core.rnn_backward_f64}
 _SAVED = {cell: _core.saved_count(cell) for cell in _core.CELLS}
 
-_library = torch.library.Library("seqrec_fast", "DEF")
+_library: Any = torch.library.Library("seqrec_fast", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     "rnn_forward(str cell, Tensor x, Tensor h_0, Tensor? c_0, Tensor? weight_ih,"
     " Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? offsets,"
@@ -43,10 +45,8 @@ def rnn_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return result
 
 
-def _array(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
-    if tensor is None:
-        return None
-    return tensor.detach().contiguous().numpy()
+def _array(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.detach().contiguous().numpy()
 
 
 def _flat(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
@@ -68,8 +68,8 @@ def _working_dtype(x: Tensor, hidden: int) -> torch.dtype:
     return torch.float64 if hidden <= _core.FLOAT64_UNITS else x.dtype
 
 
-def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.detach().to(dtype) for t in tensors]
+def _cast(dtype: torch.dtype, tensor: _Tensor) -> _Tensor:
+    return tensor if tensor is None else tensor.detach().to(dtype)
 
 
 def _layout(
@@ -121,16 +121,17 @@ def _rnn_forward_cpu(
     sizes = _sizes(cell, x, h_0, weight_hh, save)
     dtype = x.dtype
     working = _working_dtype(x, weight_hh.shape[0] // _GATES[cell])
-    x, h_0, c_0, *weights = _cast(
-        working, x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr
+    x, h_0 = _cast(working, x), _cast(working, h_0)
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
+    packed = _PACKED[working](
+        cell, *(_array(_cast(working, w)) for w in weights), float32_states=working != dtype
     )
-    packed = _PACKED[working](cell, *map(_array, weights), float32_states=working != dtype)
     y, h_n, c_n, saved = (x.new_empty(size) for size in sizes)
     packed.forward(
         _layout(x, offsets, batch_sizes, batch_first),
         _flat(x),
         _array(h_0),
-        _array(c_0),
+        _array(_cast(working, c_0)),
         _mask(reset),
         reverse,
         _flat(y),
@@ -168,7 +169,8 @@ def _weight_gradients(
     dbias_hh = dbias_ih.clone() if bias else none
     if cell == "gru":
         dh_gates_n = buffers["dh_gates_n"]
-        dweight_hh = torch.cat([dx_gates[:, : 2 * hidden].t() @ h_before, dh_gates_n.t() @ h_before])
+        r_z = dx_gates[:, : 2 * hidden].t() @ h_before
+        dweight_hh = torch.cat([r_z, dh_gates_n.t() @ h_before])
         if bias:
             dbias_hh[2 * hidden :] = dh_gates_n.sum(0)
     elif cell == "gru_reset_before":
@@ -209,9 +211,10 @@ def _rnn_backward_cpu(
     hidden = weight_hh.shape[0] // gates
     events = x.numel() // x.shape[-1] if x.shape[-1] else 0
     dtype, working = x.dtype, _working_dtype(x, hidden)
-    dy, dh_n, dc_n, x, h_0, c_0, weight_ih, weight_hh, weight_hr, y = _cast(
-        working, dy, dh_n, dc_n, x, h_0, c_0, weight_ih, weight_hh, weight_hr, y
-    )
+    dy, dh_n, dc_n, x = (_cast(working, t) for t in (dy, dh_n, dc_n, x))  # type: ignore[assignment]
+    h_0, c_0, y = (_cast(working, t) for t in (h_0, c_0, y))  # type: ignore[assignment]
+    weight_ih, weight_hh = _cast(working, weight_ih), _cast(working, weight_hh)
+    weight_hr = _cast(working, weight_hr)
     dx_gates = x.new_empty(events, gates * hidden)
     buffers = {"h_before": x.new_empty(events, state)}
     if cell == "gru":
@@ -289,7 +292,7 @@ def _rnn_backward_fake(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     cell, x, h_0, c_0, *weights = inputs[:9]
     layout, (batch_first, reverse, save) = inputs[9:12], inputs[12:]
-    y, h_n, c_n, saved = output
+    y, _, _, saved = output
     ctx.save_for_backward(x, h_0, c_0, *weights, y, saved, *layout)
     ctx.arguments = (cell, batch_first, reverse, save)
     ctx.mark_non_differentiable(saved)

@@ -123,7 +123,7 @@ class RNNCell(torch.nn.RNNCellBase):
         As in :class:`torch.nn.RNNCell`.
     """
 
-    __constants__ = ("input_size", "hidden_size", "bias", "nonlinearity")
+    __constants__ = ["input_size", "hidden_size", "bias", "nonlinearity"]  # noqa: RUF012
     nonlinearity: str
 
     def __init__(

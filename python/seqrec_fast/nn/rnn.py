@@ -104,8 +104,10 @@ class _RecurrentLayer(torch.nn.RNNBase):
             packed = PackedSequence(output, batch_sizes, order, original)
             return packed, _permuted(state, original)
         if input.is_nested:
-            output, state = self.forward(input.values(), hx, offsets=input.offsets(), reset=reset)
-            return torch.nested.nested_tensor_from_jagged(output, input.offsets()), state
+            jagged: Any = input
+            rows = jagged.offsets()
+            output, state = self.forward(jagged.values(), hx, offsets=rows, reset=reset)
+            return torch.nested.nested_tensor_from_jagged(output, rows), state
         if offsets is not None:
             if input.dim() != 2:
                 raise ValueError(
@@ -150,7 +152,7 @@ class _RecurrentLayer(torch.nn.RNNBase):
     def _run(self, events: _Input, hx: State | None) -> tuple[Tensor, Any]:
         lstm = self.mode == "LSTM"
         values = events.values
-        weights = [
+        weights: list[tuple[Any, ...]] = [
             tuple(getattr(self, f"{name}_l{suffix}", None) for name in _PARAMETERS)
             for suffix in self._suffixes()
         ]
