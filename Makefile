@@ -43,7 +43,7 @@ $(VENV)/.environment: constraints.txt pyproject.toml tools/install_system_packag
 	tools/install_system_packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) 'torch==2.13.0+cpu' || $(PIP) -c constraints.txt torch
-	$(PIP) -c constraints.txt --group build --group develop
+	$(PIP) 'scikit-build-core>=1.0' 'pybind11>=3.0' ninja cmake
 	touch $@
 
 # Editable, so that only a change of the C++ needs a new build.
