@@ -19,7 +19,7 @@ from seqrec_fast.models import GRU4Rec
 from .batches import gather
 
 # Scores that exist at one time, and events that run through the network together.
-_CHUNK_SCORES = 1 << 21
+_CHUNK_SCORES = 1 << 22
 _CHUNK_EVENTS = 1 << 14
 
 
@@ -150,7 +150,7 @@ def _scores(
 
 def _ranks(scores: Tensor, wanted: Tensor, mode: str) -> NDArray[np.float64]:
     own = scores.gather(1, wanted[:, None])
-    n_greater = torch.count_nonzero(scores > own, 1).numpy()
-    n_equal = torch.count_nonzero(scores == own, 1).numpy() - 1
+    n_greater = (scores > own).sum(1).numpy()
+    n_equal = (scores == own).sum(1).numpy() - 1
     rank = metrics.rank_from_counts(n_greater, n_equal, mode)
     return np.where(own[:, 0].numpy() > -np.inf, rank, np.inf)
