@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q bench --benchmark-disable
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o python_files='bench_*.py' bench --benchmark-disable
 
 bench: $(VENV)/.installed $(VENV)/.bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.run

@@ -18,9 +18,9 @@ std::string concat(const Parts&... parts) {
 }  // namespace seqrec_fast
 
 // Throws std::invalid_argument (ValueError in Python) with the joined message unless `condition`.
-#define SEQREC_CHECK(condition, ...)                                           \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            throw std::invalid_argument(::seqrec_fast::concat(__VA_ARGS__));   \
-        }                                                                      \
+#define SEQREC_CHECK(condition, ...)                                         \
+    do {                                                                     \
+        if (!(condition)) {                                                  \
+            throw std::invalid_argument(::seqrec_fast::concat(__VA_ARGS__)); \
+        }                                                                    \
     } while (false)

@@ -6,10 +6,10 @@
 
 #include "base/targets.h"
 
-#define SEQREC_DISPATCH_TABLE(table, function)                                              \
-    const ::seqrec_fast::DispatchTable<decltype(&HWY_STATIC_DISPATCH(function))> table = {{ \
-        SEQREC_CHOOSE_SCALAR(function), SEQREC_CHOOSE_NEON(function),                       \
-        HWY_CHOOSE_SSE4(function), HWY_CHOOSE_AVX2(function), HWY_CHOOSE_AVX3(function)}}
+#define SEQREC_DISPATCH_TABLE(table, function)                                                    \
+    const ::seqrec_fast::DispatchTable<decltype(&HWY_STATIC_DISPATCH(function))> table = {        \
+        {SEQREC_CHOOSE_SCALAR(function), SEQREC_CHOOSE_NEON(function), HWY_CHOOSE_SSE4(function), \
+         HWY_CHOOSE_AVX2(function), HWY_CHOOSE_AVX3(function)}}
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define SEQREC_CHOOSE_SCALAR(function) HWY_CHOOSE_FALLBACK(function)

@@ -15,6 +15,6 @@
 // AVX3), and the scalable vectors (their types cannot live in arrays, which the register tiles
 // need). Bits 3 to 6 and 14 are targets of newer Highway releases (AVX10, SPR, ZEN4, SSE2).
 #define SEQREC_NEWER_X86_TARGETS ((1LL << 3) | (1LL << 4) | (1LL << 5) | (1LL << 6) | (1LL << 14))
-#define HWY_DISABLED_TARGETS                                                              \
+#define HWY_DISABLED_TARGETS                                                                 \
     (HWY_SSSE3 | HWY_AVX3_DL | SEQREC_NEWER_X86_TARGETS | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | \
      HWY_SVE2_128)

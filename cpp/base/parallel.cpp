@@ -152,8 +152,8 @@ PoolState& state() {
     static std::atomic<PoolState*> g_state{nullptr};
     PoolState* current = g_state.load(std::memory_order_acquire);
     while (current == nullptr || current->pid != getpid()) {
-        auto* fresh = new PoolState(current == nullptr ? initial_threads()
-                                                       : current->n_threads.load());
+        auto* fresh =
+            new PoolState(current == nullptr ? initial_threads() : current->n_threads.load());
         if (g_state.compare_exchange_strong(current, fresh)) {
             return *fresh;
         }
@@ -164,7 +164,9 @@ PoolState& state() {
 
 }  // namespace
 
-int num_threads() { return state().n_threads.load(); }
+int num_threads() {
+    return state().n_threads.load();
+}
 
 void set_num_threads(int n) {
     SEQREC_CHECK(n >= 1 && n <= kMaxThreads, "set_num_threads: n is ", n,
@@ -177,8 +179,7 @@ void parallel_for(std::int64_t n, const std::function<void(std::int64_t)>& task)
         return;
     }
     PoolState& pool_state = state();
-    const int threads =
-        static_cast<int>(std::min<std::int64_t>(n, pool_state.n_threads.load()));
+    const int threads = static_cast<int>(std::min<std::int64_t>(n, pool_state.n_threads.load()));
     std::unique_lock<std::mutex> busy(pool_state.busy, std::defer_lock);
     if (threads == 1 || t_inside_task || !busy.try_lock()) {
         for (std::int64_t i = 0; i < n; ++i) {

@@ -7,8 +7,7 @@
 
 namespace seqrec_fast {
 
-SequenceLayout SequenceLayout::padded(std::int64_t seq_len, std::int64_t batch,
-                                      bool batch_first) {
+SequenceLayout SequenceLayout::padded(std::int64_t seq_len, std::int64_t batch, bool batch_first) {
     SequenceLayout layout;
     layout.n_events_ = seq_len * batch;
     layout.base_.resize(index(batch));

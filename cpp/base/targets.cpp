@@ -18,10 +18,9 @@ bool cpu_supports(Target target) {
                       __builtin_cpu_supports("aes");
     const bool avx2 = sse4 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                       __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-    const bool avx512 =
-        avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     switch (target) {
         case Target::scalar: return true;
         case Target::sse4: return sse4;
@@ -44,7 +43,9 @@ std::string names(const std::vector<Target>& targets) {
     return joined;
 }
 
-Target widest_supported() { return supported_targets().back(); }
+Target widest_supported() {
+    return supported_targets().back();
+}
 
 Target parse(const std::string& name, const char* origin) {
     if (name.empty() || name == "auto") {

@@ -25,8 +25,8 @@ MatrixView<T> matrix_view(const char* function, const char* argument,
     }
     auto array = py::reinterpret_borrow<py::array>(object);
     if (array.ndim() < 1 || array.ndim() > 2) {
-        throw py::type_error(
-            concat(function, ": ", argument, " has ", array.ndim(), " dimensions; expected 1 or 2"));
+        throw py::type_error(concat(function, ": ", argument, " has ", array.ndim(),
+                                    " dimensions; expected 1 or 2"));
     }
     constexpr py::ssize_t kItem = static_cast<py::ssize_t>(sizeof(T));
     const bool flat = array.ndim() == 1;

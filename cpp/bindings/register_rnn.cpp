@@ -52,12 +52,12 @@ void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Ob
 
 template <class T>
 void backward(const std::string& cell, const Object& weight_ih, const Object& weight_hh,
-              const Object& weight_hr, const SequenceLayout& layout, const Object& h_0, const Object& c_0,
-              const Object& reset, bool reverse, const Object& y, const Object& saved,
-              const Object& dy, const Object& dh_n, const Object& dc_n, const Object& dx, const Object& dx_gates,
-              const Object& dh_gates_n, const Object& h_before, const Object& rh_before,
-              const Object& dprojected, const Object& unprojected, const Object& dh_0,
-              const Object& dc_0) {
+              const Object& weight_hr, const SequenceLayout& layout, const Object& h_0,
+              const Object& c_0, const Object& reset, bool reverse, const Object& y,
+              const Object& saved, const Object& dy, const Object& dh_n, const Object& dc_n,
+              const Object& dx, const Object& dx_gates, const Object& dh_gates_n,
+              const Object& h_before, const Object& rh_before, const Object& dprojected,
+              const Object& unprojected, const Object& dh_0, const Object& dc_0) {
     const char* const kName = "rnn_backward";
     const RnnWeights<T> weights = checked_weights(
         kName, parameters<T>(cell, weight_ih, weight_hh, py::none(), py::none(), weight_hr));
@@ -94,8 +94,8 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
                          const Object& bias_ih, const Object& bias_hh, const Object& weight_hr,
                          bool float32_states) {
                  PackedRnn<T> packed(checked_weights(
-                     cell.c_str(), parameters<T>(cell, weight_ih, weight_hh, bias_ih, bias_hh,
-                                                 weight_hr)));
+                     cell.c_str(),
+                     parameters<T>(cell, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)));
                  packed.float32_states = float32_states;
                  return packed;
              }),
@@ -109,18 +109,18 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
                                                                 : w.gates * w.hidden_size;
                                })
         .def_property_readonly("nbytes", &PackedRnn<T>::nbytes)
-        .def_property_readonly("saved_width",
-                               [](const PackedRnn<T>& w) {
-                                   return saved_width<T>(w.kind, w.hidden_size);
-                               })
+        .def_property_readonly(
+            "saved_width",
+            [](const PackedRnn<T>& w) { return saved_width<T>(w.kind, w.hidden_size); })
         .def("forward", &forward<T>, py::arg("layout"), py::arg("x"), py::arg("h_0"),
              py::arg("c_0"), py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
              py::arg("c_n"), py::arg("saved"));
-    m.def(backward_name, &backward<T>, py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"), py::arg("weight_hr"),
-          py::arg("layout"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"), py::arg("reverse"),
-          py::arg("y"), py::arg("saved"), py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
-          py::arg("dx"), py::arg("dx_gates"), py::arg("dh_gates_n"), py::arg("h_before"), py::arg("rh_before"),
-          py::arg("dprojected"), py::arg("unprojected"), py::arg("dh_0"), py::arg("dc_0"));
+    m.def(backward_name, &backward<T>, py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"),
+          py::arg("weight_hr"), py::arg("layout"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"),
+          py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"), py::arg("dh_n"),
+          py::arg("dc_n"), py::arg("dx"), py::arg("dx_gates"), py::arg("dh_gates_n"),
+          py::arg("h_before"), py::arg("rh_before"), py::arg("dprojected"), py::arg("unprojected"),
+          py::arg("dh_0"), py::arg("dc_0"));
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ CellKind parse_cell_kind(const std::string& name);
 
 // Matrices stacked in weight_ih and weight_hh: r, z, n or i, f, g, o or one.
 constexpr std::int64_t gate_count(CellKind kind) {
-    return kind == CellKind::lstm                                         ? 4
+    return kind == CellKind::lstm                                        ? 4
            : kind == CellKind::gru || kind == CellKind::gru_reset_before ? 3
-                                                                          : 1;
+                                                                         : 1;
 }
 
 // Values per unit and event that the forward pass saves for the backward pass:

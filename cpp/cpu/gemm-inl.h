@@ -99,8 +99,8 @@ struct Selects<Op, std::enable_if_t<Op::kSelects>> : std::true_type {};
 // `lane` is where this target's vector lies inside the packed vector. For an op that selects
 // (Op::kSelects) a sum is one chain, and a tile that `op.wanted` refuses ends in the registers.
 template <int kRows, int kSlices, int kVectors, class T, class Op>
-HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t row0,
-                              const T* panel, std::int64_t depth, std::int64_t lane) {
+HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t row0, const T* panel,
+                              std::int64_t depth, std::int64_t lane) {
     const Lanes<T> d;
     hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
     constexpr bool kSelects = Selects<Op>::value;
@@ -121,10 +121,9 @@ HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t r
                 }
             }
         }
-        multiply_add<kRows, kSlices, kVectors>(d, rows + row0,
-                                               panel + lane + k * kVectors * kPackedLanes<T>, k,
-                                               kSelects ? depth : std::min(depth - k, kDepthBlock),
-                                               acc);
+        multiply_add<kRows, kSlices, kVectors>(
+            d, rows + row0, panel + lane + k * kVectors * kPackedLanes<T>, k,
+            kSelects ? depth : std::min(depth - k, kDepthBlock), acc);
         if constexpr (kSelects) {
             if (!op.wanted(row0, acc)) {
                 return;

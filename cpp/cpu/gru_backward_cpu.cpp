@@ -123,8 +123,12 @@ void gru_backward(const RnnBackwardArgs<T>& args) {
     }
 }
 
-void gru_backward_f32(const RnnBackwardArgs<float>& args) { gru_backward(args); }
-void gru_backward_f64(const RnnBackwardArgs<double>& args) { gru_backward(args); }
+void gru_backward_f32(const RnnBackwardArgs<float>& args) {
+    gru_backward(args);
+}
+void gru_backward_f64(const RnnBackwardArgs<double>& args) {
+    gru_backward(args);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast

@@ -21,7 +21,9 @@ struct GruBlock {
     using M = SimdMath<D>;
 
     GruBlock(const StepView<T>& step, std::int64_t block, std::int64_t saved_values)
-        : view(step), unit0(block * kPackedLanes<T>), saved_offset(unit0 * saved_values),
+        : view(step),
+          unit0(block * kPackedLanes<T>),
+          saved_offset(unit0 * saved_values),
           candidate_bias(step.weights->candidate_bias.data() + unit0),
           x_gates(step.x_gates + unit0 * 3) {}
 
@@ -140,8 +142,8 @@ struct GruCandidateOp {
             for (int v = 0; v < kVectors; ++v) {
                 const B b = block(v);
                 const V n = gru_candidate<M>(b.input(row, 2, lane), acc[v], M::set(1));
-                const V z = hn::LoadU(
-                    typename B::D(), view.h_next + row * view.state_stride + b.unit0 + lane);
+                const V z = hn::LoadU(typename B::D(),
+                                      view.h_next + row * view.state_stride + b.unit0 + lane);
                 b.store(gru_blend<M>(z, n, b.state(row, lane)), row, lane);
                 if (view.saved_rows != nullptr) {
                     b.save(n, 2, row, lane);
@@ -177,8 +179,12 @@ void gru_forward(const RnnForwardArgs<T>& args) {
     }
 }
 
-void gru_forward_f32(const RnnForwardArgs<float>& args) { gru_forward(args); }
-void gru_forward_f64(const RnnForwardArgs<double>& args) { gru_forward(args); }
+void gru_forward_f32(const RnnForwardArgs<float>& args) {
+    gru_forward(args);
+}
+void gru_forward_f64(const RnnForwardArgs<double>& args) {
+    gru_forward(args);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast

@@ -86,8 +86,12 @@ struct LstmGradCell {
     }
 };
 
-void lstm_backward_f32(const RnnBackwardArgs<float>& args) { run_backward<LstmGradCell>(args); }
-void lstm_backward_f64(const RnnBackwardArgs<double>& args) { run_backward<LstmGradCell>(args); }
+void lstm_backward_f32(const RnnBackwardArgs<float>& args) {
+    run_backward<LstmGradCell>(args);
+}
+void lstm_backward_f64(const RnnBackwardArgs<double>& args) {
+    run_backward<LstmGradCell>(args);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast

@@ -30,8 +30,7 @@ struct LstmOp {
             const D d;
             const std::int64_t unit = unit0 + lane;
             T* c = view.c + row * view.state_stride + unit;
-            const LstmStep<M> step =
-                lstm_step<M>(acc[0], acc[1], acc[2], acc[3], hn::LoadU(d, c));
+            const LstmStep<M> step = lstm_step<M>(acc[0], acc[1], acc[2], acc[3], hn::LoadU(d, c));
             hn::StoreU(step.c, d, c);
             hn::StoreU(step.h, d, h_out + row * view.state_stride + unit);
             if (y_rows != nullptr) {
@@ -110,8 +109,12 @@ struct LstmCell {
     }
 };
 
-void lstm_forward_f32(const RnnForwardArgs<float>& args) { run_forward<LstmCell>(args); }
-void lstm_forward_f64(const RnnForwardArgs<double>& args) { run_forward<LstmCell>(args); }
+void lstm_forward_f32(const RnnForwardArgs<float>& args) {
+    run_forward<LstmCell>(args);
+}
+void lstm_forward_f64(const RnnForwardArgs<double>& args) {
+    run_forward<LstmCell>(args);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast

@@ -9,7 +9,9 @@ namespace seqrec_fast {
 
 PackedItems::PackedItems(const float* items, std::int64_t n_items, std::int64_t dim,
                          const float* bias)
-    : n_items_(n_items), dim_(dim), has_bias_(bias != nullptr),
+    : n_items_(n_items),
+      dim_(dim),
+      has_bias_(bias != nullptr),
       panels_(blocks_of<float>(n_items), dim + (bias != nullptr ? 1 : 0), kMaxPanelVectors) {
     constexpr std::int64_t kVectorsPerTask = 256;
     const std::int64_t n_vectors = panels_.n_vectors();

@@ -37,7 +37,9 @@ class PackedPanels {
     // `n_vectors` packed vectors of `depth` terms each, `panel_vectors` (1 to 4) to a panel; the
     // last panel takes what is left.
     PackedPanels(std::int64_t n_vectors, std::int64_t depth, std::int64_t panel_vectors)
-        : n_vectors_(n_vectors), depth_(depth), panel_vectors_(panel_vectors),
+        : n_vectors_(n_vectors),
+          depth_(depth),
+          panel_vectors_(panel_vectors),
           data_(static_cast<std::size_t>(n_vectors * depth * kPackedLanes<T>)) {}
 
     std::int64_t n_vectors() const { return n_vectors_; }

@@ -57,8 +57,12 @@ T bias_at(const T* bias, std::int64_t i) {
 
 template <class T>
 PackedRnn<T>::PackedRnn(const RnnWeights<T>& w)
-    : kind(w.kind), input_size(w.input_size), hidden_size(w.hidden_size), state_size(w.state_size),
-      gates(gate_count(w.kind)), blocks(blocks_of<T>(w.hidden_size)),
+    : kind(w.kind),
+      input_size(w.input_size),
+      hidden_size(w.hidden_size),
+      state_size(w.state_size),
+      gates(gate_count(w.kind)),
+      blocks(blocks_of<T>(w.hidden_size)),
       input_bias(static_cast<std::size_t>(blocks * gates * kPackedLanes<T>)) {
     const bool reset_before = kind == CellKind::gru_reset_before;
     if (w.weight_ih != nullptr) {
@@ -101,14 +105,17 @@ std::int64_t PackedRnn<T>::nbytes() const {
 
 template <class T>
 PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w)
-    : kind(w.kind), input_size(w.input_size), hidden_size(w.hidden_size),
-      state_size(w.state_size), gates(gate_count(w.kind)), blocks(blocks_of<T>(w.hidden_size)) {
+    : kind(w.kind),
+      input_size(w.input_size),
+      hidden_size(w.hidden_size),
+      state_size(w.state_size),
+      gates(gate_count(w.kind)),
+      blocks(blocks_of<T>(w.hidden_size)) {
     if (w.weight_ih != nullptr) {
         input = pack_transposed(w.weight_ih, hidden_size, input_size, 0, gates, slot(0));
     }
     const bool reset_before = kind == CellKind::gru_reset_before;
-    recurrent =
-        pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);
+    recurrent = pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);
     if (reset_before) {
         candidate = pack_transposed(w.weight_hh, hidden_size, state_size, 2, 1);
     }

@@ -32,12 +32,12 @@ struct PackedRnn {
 
     CellKind kind;
     std::int64_t input_size, hidden_size, state_size, gates;
-    std::int64_t blocks;            // of hidden units
-    PackedPanels<T> input;          // x -> gates; empty without weight_ih
-    PackedPanels<T> recurrent;      // h -> gates; for gru_reset_before r and z alone
-    PackedPanels<T> candidate;      // gru_reset_before: r * h -> n
-    PackedPanels<T> projection;     // LSTM with weight_hr: o * tanh(c) -> h
-    AlignedBuffer<T> input_bias;    // in vector order: b_ih, and b_hh where it may be added to it
+    std::int64_t blocks;              // of hidden units
+    PackedPanels<T> input;            // x -> gates; empty without weight_ih
+    PackedPanels<T> recurrent;        // h -> gates; for gru_reset_before r and z alone
+    PackedPanels<T> candidate;        // gru_reset_before: r * h -> n
+    PackedPanels<T> projection;       // LSTM with weight_hr: o * tanh(c) -> h
+    AlignedBuffer<T> input_bias;      // in vector order: b_ih, and b_hh where it may be added to it
     AlignedBuffer<T> candidate_bias;  // b_hn of a GRU, blocks * lanes
     // float64 arithmetic for float32 data: states are rounded to float32 after every step, so that
     // a session has the same states whole and event by event.
@@ -68,7 +68,9 @@ struct PackedRnnGrad {
     bool has_projection() const { return projection.depth() > 0; }
     bool has_input_weights() const { return input.depth() > 0; }
     std::int64_t slots() const { return kind == CellKind::gru ? 4 : gates; }
-    std::int64_t slot(std::int64_t gate) const { return kind == CellKind::gru ? (gate + 1) % 3 : gate; }
+    std::int64_t slot(std::int64_t gate) const {
+        return kind == CellKind::gru ? (gate + 1) % 3 : gate;
+    }
     std::int64_t first_recurrent_slot() const { return kind == CellKind::gru ? 1 : 0; }
 };
 

@@ -37,7 +37,7 @@ struct GradView {
     T* c_before;                 // LSTM
     T* work;
     const T* const* dh_rows;
-    T* dgates;                   // (rows, slots * padded_hidden), see PackedRnnGrad
+    T* dgates;                       // (rows, slots * padded_hidden), see PackedRnnGrad
     const T* const* dgates_rows;     // from the first recurrent slot on
     const T* const* candidate_rows;  // from the third slot on; read by gru_reset_before only
 
@@ -47,8 +47,7 @@ struct GradView {
     HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
         const std::int64_t count = saved_count(weights->kind);
         return args->saved + events[row] * count * padded_hidden +
-               (unit / kPackedLanes<T> * count + index) * kPackedLanes<T> +
-               unit % kPackedLanes<T>;
+               (unit / kPackedLanes<T> * count + index) * kPackedLanes<T> + unit % kPackedLanes<T>;
     }
     // Stores a gate's gradient for the products with the weights and for the caller.
     HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
@@ -121,7 +120,9 @@ template <class Cell, class T>
 class BackwardTile {
   public:
     BackwardTile(const RnnBackwardArgs<T>& args, const SessionTile& tile)
-        : args_(args), weights_(*args.weights), tile_(tile),
+        : args_(args),
+          weights_(*args.weights),
+          tile_(tile),
           padded_hidden_(weights_.blocks * kPackedLanes<T>),
           stride_(std::max(padded_to_vectors<T>(weights_.state_size), padded_hidden_)),
           gates_stride_(weights_.slots() * padded_hidden_) {
@@ -151,9 +152,9 @@ class BackwardTile {
                 ++active;
             }
             load_step(s, active);
-            const GradView<T> view{&args_,   &weights_, active,       stride_,   padded_hidden_,
-                                   events_,  dh_,       dc_,          c_before_, work_,
-                                   dh_rows_, dgates_,   dgates_rows_, candidate_rows_};
+            const GradView<T> view{
+                &args_, &weights_, active, stride_,  padded_hidden_, events_,      dh_,
+                dc_,    c_before_, work_,  dh_rows_, dgates_,        dgates_rows_, candidate_rows_};
             Cell::step_grad(view);
             if (args_.dx != nullptr) {
                 const InputGradOp<T> op{args_.dx, weights_.input_size, events_, 0};
@@ -210,9 +211,9 @@ class BackwardTile {
             const std::int64_t before = s > 0 ? tile_.event(r, s - 1) : -1;
             events_[r] = event;
             T* h_before = args_.h_before + event * width;
-            const T* h = before >= 0             ? args_.y + before * width
+            const T* h = before >= 0            ? args_.y + before * width
                          : args_.h_0 != nullptr ? args_.h_0 + tile_.session(r) * width
-                                                 : nullptr;
+                                                : nullptr;
             if (from_zero || h == nullptr) {
                 std::fill_n(h_before, width, T(0));
             } else {
@@ -235,8 +236,8 @@ class BackwardTile {
         if (!from_zero && before >= 0) {
             const T* saved = args_.saved + before * count * padded_hidden_;
             for (std::int64_t block = 0; block < weights_.blocks; ++block) {
-                std::copy_n(saved + (block * count + count - 1) * kPackedLanes<T>,
-                            kPackedLanes<T>, c + block * kPackedLanes<T>);
+                std::copy_n(saved + (block * count + count - 1) * kPackedLanes<T>, kPackedLanes<T>,
+                            c + block * kPackedLanes<T>);
             }
         } else if (!from_zero && args_.c_0 != nullptr) {
             std::copy_n(args_.c_0 + tile_.session(r) * weights_.hidden_size, weights_.hidden_size,

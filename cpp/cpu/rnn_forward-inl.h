@@ -28,18 +28,18 @@ namespace HWY_NAMESPACE {
 template <class T>
 struct StepView {
     const PackedRnn<T>* weights;
-    std::int64_t rows;            // still active
-    std::int64_t state_stride;    // of h, h_next, c and work: padded S or H, whichever is larger
-    const T* h;                   // (rows, state_stride), padded with zeros
-    const T* const* h_rows;       // rows of h
+    std::int64_t rows;          // still active
+    std::int64_t state_stride;  // of h, h_next, c and work: padded S or H, whichever is larger
+    const T* h;                 // (rows, state_stride), padded with zeros
+    const T* const* h_rows;     // rows of h
     T* h_next;
-    T* c;                         // (rows, state_stride), LSTM: updated in place
-    T* work;                      // (rows, state_stride)
-    const T* const* work_rows;    // rows of work
-    const T* x_gates;             // (rows, n_vectors * lanes) in vector order, with the bias
+    T* c;                       // (rows, state_stride), LSTM: updated in place
+    T* work;                    // (rows, state_stride)
+    const T* const* work_rows;  // rows of work
+    const T* x_gates;           // (rows, n_vectors * lanes) in vector order, with the bias
     std::int64_t x_gates_stride;
-    T* const* y_rows;             // (rows) pointers to S values each; null if not wanted
-    T* const* saved_rows;         // (rows) pointers; null if not wanted
+    T* const* y_rows;      // (rows) pointers to S values each; null if not wanted
+    T* const* saved_rows;  // (rows) pointers; null if not wanted
 };
 
 // Writes a row's product plus bias in vector order: the input gates.
@@ -75,7 +75,9 @@ template <class Cell, class T>
 class ForwardTile {
   public:
     ForwardTile(const RnnForwardArgs<T>& args, const SessionTile& tile)
-        : args_(args), weights_(*args.weights), tile_(tile),
+        : args_(args),
+          weights_(*args.weights),
+          tile_(tile),
           stride_(std::max(padded_to_vectors<T>(weights_.state_size),
                            weights_.blocks * kPackedLanes<T>)),
           gates_stride_(weights_.n_vectors() * kPackedLanes<T>),
@@ -210,10 +212,17 @@ class ForwardTile {
             y_rows_[r] = args_.y + (args_.y == nullptr ? 0 : event * args_.ldy);
             saved_rows_[r] = args_.saved + (args_.saved == nullptr ? 0 : event * saved_stride_);
         }
-        const StepView<T> view{&weights_,      active,     stride_,
-                               h_,             h_rows_,    h_next_,
-                               c_,             work_,      work_rows_,
-                               x_gates,        gates_stride_,
+        const StepView<T> view{&weights_,
+                               active,
+                               stride_,
+                               h_,
+                               h_rows_,
+                               h_next_,
+                               c_,
+                               work_,
+                               work_rows_,
+                               x_gates,
+                               gates_stride_,
                                args_.y == nullptr ? nullptr : y_rows_,
                                args_.saved == nullptr ? nullptr : saved_rows_};
         Cell::step(view);

@@ -55,8 +55,7 @@ struct RnnCell {
     static constexpr int kGates = 1;
     template <class T>
     static void step(const StepView<T>& view) {
-        multiply_plain(RnnOp<T, Activation>{view}, view.h_rows, view.rows,
-                       view.weights->recurrent);
+        multiply_plain(RnnOp<T, Activation>{view}, view.h_rows, view.rows, view.weights->recurrent);
     }
 };
 
@@ -69,8 +68,12 @@ void rnn_forward(const RnnForwardArgs<T>& args) {
     }
 }
 
-void rnn_forward_f32(const RnnForwardArgs<float>& args) { rnn_forward(args); }
-void rnn_forward_f64(const RnnForwardArgs<double>& args) { rnn_forward(args); }
+void rnn_forward_f32(const RnnForwardArgs<float>& args) {
+    rnn_forward(args);
+}
+void rnn_forward_f64(const RnnForwardArgs<double>& args) {
+    rnn_forward(args);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast

@@ -21,9 +21,9 @@ struct RnnForwardArgs {
     bool reverse;               // newest event first
     T* y;                       // (N, ldy) of which S columns are written; optional
     std::int64_t ldy;
-    T* h_n;                     // (B, S)
-    T* c_n;                     // (B, H), LSTM
-    T* saved;                   // (N, saved_count * padded H) for the backward pass; optional
+    T* h_n;    // (B, S)
+    T* c_n;    // (B, H), LSTM
+    T* saved;  // (N, saved_count * padded H) for the backward pass; optional
 };
 
 // Gradients of the same call. Reads y and saved of the forward pass. The whole-sequence products
@@ -36,20 +36,20 @@ struct RnnBackwardArgs {
     const T* c_0;               // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional
     bool reverse;
-    const T* y;                 // (N, S)
-    const T* saved;             // as written by the forward pass
-    const T* dy;                // (N, S)
-    const T* dh_n;              // (B, S)
-    const T* dc_n;              // (B, H), LSTM
-    T* dx;                      // (N, input_size); optional
-    T* dx_gates;                // (N, G * H): with respect to W_ih x + b_ih
-    T* dh_gates_n;              // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
-    T* h_before;                // (N, S): the state each event started from
-    T* rh_before;               // (N, H), gru_reset_before: r * h_before
-    T* dprojected;              // (N, S), LSTM with projection: with respect to h after it
-    T* unprojected;             // (N, H), LSTM with projection: o * tanh(c)
-    T* dh_0;                    // (B, S)
-    T* dc_0;                    // (B, H), LSTM
+    const T* y;      // (N, S)
+    const T* saved;  // as written by the forward pass
+    const T* dy;     // (N, S)
+    const T* dh_n;   // (B, S)
+    const T* dc_n;   // (B, H), LSTM
+    T* dx;           // (N, input_size); optional
+    T* dx_gates;     // (N, G * H): with respect to W_ih x + b_ih
+    T* dh_gates_n;   // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
+    T* h_before;     // (N, S): the state each event started from
+    T* rh_before;    // (N, H), gru_reset_before: r * h_before
+    T* dprojected;   // (N, S), LSTM with projection: with respect to h after it
+    T* unprojected;  // (N, H), LSTM with projection: o * tanh(c)
+    T* dh_0;         // (B, S)
+    T* dc_0;         // (B, H), LSTM
 };
 
 template <class T>

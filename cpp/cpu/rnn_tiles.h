@@ -22,8 +22,10 @@ inline std::int64_t tile_rows(std::int64_t batch) {
 class SessionTile {
   public:
     SessionTile(const SequenceLayout& layout, std::int64_t tile, std::int64_t rows, bool reverse)
-        : layout_(layout), sessions_(layout.by_length().data() + tile * rows),
-          rows_(std::min(rows, layout.batch() - tile * rows)), reverse_(reverse) {}
+        : layout_(layout),
+          sessions_(layout.by_length().data() + tile * rows),
+          rows_(std::min(rows, layout.batch() - tile * rows)),
+          reverse_(reverse) {}
 
     std::int64_t rows() const { return rows_; }
     std::int64_t session(std::int64_t row) const { return sessions_[row]; }

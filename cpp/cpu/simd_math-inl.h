@@ -41,9 +41,7 @@ struct SimdMath {
     static HWY_INLINE V mul_add(V a, V b, V c) { return hn::MulAdd(a, b, c); }
     static HWY_INLINE V neg_mul_add(V a, V b, V c) { return hn::NegMulAdd(a, b, c); }
     // NaN stays NaN, as in PyTorch.
-    static HWY_INLINE V relu(V x) {
-        return hn::IfThenElse(hn::Lt(x, set(0)), set(0), x);
-    }
+    static HWY_INLINE V relu(V x) { return hn::IfThenElse(hn::Lt(x, set(0)), set(0), x); }
     static HWY_INLINE V zero_unless_positive(V test, V x) {
         return hn::IfThenElseZero(hn::Gt(test, set(0)), x);
     }
@@ -65,8 +63,7 @@ struct SimdMath {
             const V small = mul_add(p, hn::Mul(z, x), x);
             const V e = exp_up_to(32, hn::Add(magnitude, magnitude));
             const V large = hn::Sub(set(1), hn::Div(set(2), hn::Add(e, set(1))));
-            return hn::IfThenElse(hn::Lt(magnitude, set(0.7)), small,
-                                  hn::CopySignToAbs(large, x));
+            return hn::IfThenElse(hn::Lt(magnitude, set(0.7)), small, hn::CopySignToAbs(large, x));
         }
     }
 

@@ -87,7 +87,8 @@ struct TopkOp {
             return HWY_UNLIKELY(!hn::AllFalse(d, any));
         }
         template <int kVectors>
-        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[kVectors]) const {
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                               const V (&acc)[kVectors]) const {
             const D d;
             alignas(kCacheLine) float scores[lane_count<float>()];
             for (int v = 0; v < kVectors; ++v) {
@@ -176,7 +177,8 @@ void write_answer(const TopkArgs& args, std::int64_t query, const std::uint64_t*
 // The best keys of each query in each range, when there are several ranges.
 struct PartialAnswers {
     PartialAnswers(const TopkArgs& args, const Plan& plan)
-        : k(plan.k), n_ranges(plan.n_ranges),
+        : k(plan.k),
+          n_ranges(plan.n_ranges),
           keys(static_cast<std::size_t>(args.n_queries * n_ranges * k)),
           counts(static_cast<std::size_t>(args.n_queries * n_ranges)) {}
 
@@ -226,12 +228,11 @@ void run_task(const TopkArgs& args, const Plan& plan, std::int64_t tile, std::in
     const std::int64_t n_rows = std::min(plan.tile_rows, args.n_queries - first);
     const PackedPanels<float>& panels = args.items->panels();
     Workspace& workspace = thread_workspace();
-    workspace.reserve(Workspace::bytes_for<float>(n_rows * panels.depth()) +
-                      Workspace::bytes_for<const float*>(n_rows) +
-                      Workspace::bytes_for<float>(n_rows) +
-                      Workspace::bytes_for<std::int64_t>(n_rows) +
-                      Workspace::bytes_for<ExcludedIds>(n_rows) +
-                      Workspace::bytes_for<std::uint64_t>(n_rows * plan.capacity));
+    workspace.reserve(
+        Workspace::bytes_for<float>(n_rows * panels.depth()) +
+        Workspace::bytes_for<const float*>(n_rows) + Workspace::bytes_for<float>(n_rows) +
+        Workspace::bytes_for<std::int64_t>(n_rows) + Workspace::bytes_for<ExcludedIds>(n_rows) +
+        Workspace::bytes_for<std::uint64_t>(n_rows * plan.capacity));
     float* const copies = workspace.take<float>(n_rows * panels.depth());
     const float** const rows = workspace.take<const float*>(n_rows);
     float* const floors = workspace.take<float>(n_rows);

@@ -34,7 +34,9 @@ inline std::uint64_t candidate_key(float score, std::uint32_t id) {
 inline float candidate_score(std::uint64_t key) {
     return from_orderable(static_cast<std::uint32_t>(key >> 32));
 }
-inline std::uint32_t candidate_id(std::uint64_t key) { return ~static_cast<std::uint32_t>(key); }
+inline std::uint32_t candidate_id(std::uint64_t key) {
+    return ~static_cast<std::uint32_t>(key);
+}
 
 // Ids that a query must not be given, ascending.
 struct ExcludedIds {
@@ -88,8 +90,7 @@ struct TopkSelection {
         // An item that ties with the k-th matters only if its id can be smaller. One step above
         // +inf is NaN, which no score reaches.
         const std::uint32_t order = static_cast<std::uint32_t>(first[k - 1] >> 32);
-        floors[row] =
-            from_orderable(candidate_id(first[k - 1]) < first_open ? order + 1 : order);
+        floors[row] = from_orderable(candidate_id(first[k - 1]) < first_open ? order + 1 : order);
     }
 };
 

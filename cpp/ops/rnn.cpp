@@ -37,8 +37,9 @@ RnnWeights<T> checked_weights(const char* function, const RnnParameters<T>& p) {
     check_shape(function, "weight_ih", p.weight_ih, gates * hidden, p.weight_ih.columns);
     check_shape(function, "bias_ih", p.bias_ih, 1, gates * hidden);
     check_shape(function, "bias_hh", p.bias_hh, 1, gates * hidden);
-    return {p.kind,           p.weight_ih.columns, hidden,         state,           p.weight_ih.data,
-            p.weight_hh.data, p.bias_ih.data,      p.bias_hh.data, p.weight_hr.data};
+    return {p.kind,         p.weight_ih.columns, hidden,
+            state,          p.weight_ih.data,    p.weight_hh.data,
+            p.bias_ih.data, p.bias_hh.data,      p.weight_hr.data};
 }
 
 template <class T>
@@ -64,10 +65,10 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
                 saved_width<T>(weights.kind, weights.hidden_size));
     check_required(function, "c_n", call.c_n, lstm);
     SEQREC_CHECK(lstm || !call.c_0.present(), function, ": c_0 belongs to an LSTM only");
-    const RnnForwardArgs<T> args{call.weights,     call.layout,  call.x.data,
-                                 call.h_0.data,    call.c_0.data, call.reset.data,
-                                 call.reverse,     call.y.data,  call.y.row_stride,
-                                 call.h_n.data,    call.c_n.data, call.saved.data};
+    const RnnForwardArgs<T> args{call.weights,  call.layout,   call.x.data,
+                                 call.h_0.data, call.c_0.data, call.reset.data,
+                                 call.reverse,  call.y.data,   call.y.row_stride,
+                                 call.h_n.data, call.c_n.data, call.saved.data};
     switch (weights.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: return gru_forward_cpu(args);
@@ -110,11 +111,11 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
     check_required(function, "dprojected", call.dprojected, weights.has_projection());
     check_required(function, "unprojected", call.unprojected, weights.has_projection());
     const RnnBackwardArgs<T> args{
-        call.weights,       call.layout,          call.h_0.data,        call.c_0.data,
-        call.reset.data,    call.reverse,         call.y.data,          call.saved.data,
-        call.dy.data,       call.dh_n.data,       call.dc_n.data,       call.dx.data,         call.dx_gates.data,
-        call.dh_gates_n.data, call.h_before.data, call.rh_before.data,  call.dprojected.data,
-        call.unprojected.data, call.dh_0.data,    call.dc_0.data};
+        call.weights,         call.layout,           call.h_0.data,      call.c_0.data,
+        call.reset.data,      call.reverse,          call.y.data,        call.saved.data,
+        call.dy.data,         call.dh_n.data,        call.dc_n.data,     call.dx.data,
+        call.dx_gates.data,   call.dh_gates_n.data,  call.h_before.data, call.rh_before.data,
+        call.dprojected.data, call.unprojected.data, call.dh_0.data,     call.dc_0.data};
     switch (weights.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: return gru_backward_cpu(args);

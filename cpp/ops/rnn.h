@@ -30,9 +30,9 @@ template <class T>
 struct RnnForward {
     const PackedRnn<T>* weights;
     const SequenceLayout* layout;
-    MatrixView<const T> x;                // (N, I), or (N, G * H) without weight_ih
-    MatrixView<const T> h_0;              // (B, S); optional: zeros
-    MatrixView<const T> c_0;              // (B, H); optional: zeros
+    MatrixView<const T> x;                 // (N, I), or (N, G * H) without weight_ih
+    MatrixView<const T> h_0;               // (B, S); optional: zeros
+    MatrixView<const T> c_0;               // (B, H); optional: zeros
     MatrixView<const std::uint8_t> reset;  // (1, N); optional. Non-zero: state zeroed before
     bool reverse = false;
     MatrixView<T> y;      // (N, S), rows may be strided; optional
@@ -61,19 +61,19 @@ struct RnnBackward {
     MatrixView<const T> h_0, c_0;          // as in forward
     MatrixView<const std::uint8_t> reset;  // as in forward
     bool reverse = false;
-    MatrixView<const T> y, saved;          // as written by forward
-    MatrixView<const T> dy;                // (N, S)
-    MatrixView<const T> dh_n;              // (B, S)
-    MatrixView<const T> dc_n;              // (B, H), LSTM
-    MatrixView<T> dx;                      // (N, I); optional, needs weight_ih
-    MatrixView<T> dx_gates;                // (N, G * H)
-    MatrixView<T> dh_gates_n;              // (N, H), gru
-    MatrixView<T> h_before;                // (N, S)
-    MatrixView<T> rh_before;               // (N, H), gru_reset_before
-    MatrixView<T> dprojected;              // (N, S), LSTM with projection
-    MatrixView<T> unprojected;             // (N, H), LSTM with projection
-    MatrixView<T> dh_0;                    // (B, S)
-    MatrixView<T> dc_0;                    // (B, H), LSTM
+    MatrixView<const T> y, saved;  // as written by forward
+    MatrixView<const T> dy;        // (N, S)
+    MatrixView<const T> dh_n;      // (B, S)
+    MatrixView<const T> dc_n;      // (B, H), LSTM
+    MatrixView<T> dx;              // (N, I); optional, needs weight_ih
+    MatrixView<T> dx_gates;        // (N, G * H)
+    MatrixView<T> dh_gates_n;      // (N, H), gru
+    MatrixView<T> h_before;        // (N, S)
+    MatrixView<T> rh_before;       // (N, H), gru_reset_before
+    MatrixView<T> dprojected;      // (N, S), LSTM with projection
+    MatrixView<T> unprojected;     // (N, H), LSTM with projection
+    MatrixView<T> dh_0;            // (B, S)
+    MatrixView<T> dc_0;            // (B, H), LSTM
 };
 
 template <class T>

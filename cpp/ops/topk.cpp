@@ -28,8 +28,8 @@ void check_exclusions(const char* function, const Topk& call) {
                  call.excluded.columns, ", the number of its values");
     for (std::int64_t i = 0; i < call.excluded.columns; ++i) {
         const std::int64_t id = call.excluded.data[i];
-        SEQREC_CHECK(id >= 0 && id < n_items, function, ": exclude holds the id ", id,
-                     " at index ", i, "; expected ids from 0 to ", n_items - 1);
+        SEQREC_CHECK(id >= 0 && id < n_items, function, ": exclude holds the id ", id, " at index ",
+                     i, "; expected ids from 0 to ", n_items - 1);
     }
 }
 

@@ -1,0 +1,32 @@
+"""Timing for machines that are shared: competitors take turns, medians of ratios are reported."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+WARMUP_ROUNDS = 2
+
+
+def paired(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
+    """
+    Median seconds of each run, and the median over rounds of its time over the first run's.
+
+    The first run is ours: a ratio of 2 means that ours is twice as fast.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(rounds + WARMUP_ROUNDS):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if i >= WARMUP_ROUNDS:
+                seconds[name].append(time.perf_counter() - start)
+    first = next(iter(seconds.values()))
+    return {
+        name: (
+            statistics.median(times),
+            statistics.median(t / f for t, f in zip(times, first, strict=True)),
+        )
+        for name, times in seconds.items()
+    }

@@ -1,0 +1,65 @@
+"""
+Print speed beside the peers on this machine, one thread:  python -m bench.run [rnn | topk ...]
+
+Competitors take turns in one process; the ratio is the median over rounds of their time over ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import seqrec_fast as sf
+from bench import bench_rnn, bench_topk
+from bench.paired import paired
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    facts = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+    flags = [flag for flag in wanted if flag in facts.get("flags", "").split()]
+    return f"{facts.get('model name', 'processor unknown')}; {' '.join(flags)}"
+
+
+def report(title: str, runs: dict[str, Callable[[], object]], rounds: int) -> None:
+    for name, (seconds, ratio) in paired(runs, rounds).items():
+        print(f"{title:44} {name:20} {seconds * 1e3:9.3f} ms {ratio:7.2f}x", flush=True)
+
+
+def rnn() -> None:
+    for task, shape in bench_rnn.CASES:
+        runs = task(shape)
+        bench_rnn.check(runs)
+        rounds = 60 if shape.batch == 1 else 11
+        report(f"{task.__name__} {shape}", runs, rounds)
+
+
+def topk() -> None:
+    for name, (n_items, dim, n_queries, k) in bench_topk.SHAPES.items():
+        rng = np.random.default_rng(0)
+        items = rng.standard_normal((n_items, dim), dtype=np.float32)
+        queries = rng.standard_normal((n_queries, dim), dtype=np.float32)
+        runs = {}
+        for make in bench_topk.COMPETITORS:
+            try:
+                runs[make.__name__] = make(items, queries, k)
+            except ImportError as error:
+                print(f"{name}: {make.__name__} left out, {error.name} is not installed")
+        report(f"top-k {name}", runs, 5 if items.size * n_queries > 1e9 else 15)
+
+
+SUITES = {"rnn": rnn, "topk": topk}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sf.set_num_threads(1)
+    print(f"{machine()}; target {sf.active_target()}; torch {torch.__version__}; one thread")
+    for suite in sys.argv[1:] or SUITES:
+        if suite not in SUITES:
+            sys.exit(f"bench.run: '{suite}' is unknown; expected {', '.join(SUITES)}")
+        SUITES[suite]()
