@@ -17,7 +17,8 @@ OFFSETS = torch.tensor([0, 3, 3, 4, 7])
 
 
 def small(**options) -> GRU4Rec:
-    return GRU4Rec(7, **{"embedding_dim": 5, "hidden_size": 5, "seed": 1, **options})
+    defaults = {"embedding_dim": 5, "hidden_size": 5, "seed": 1}
+    return GRU4Rec(7, **{**defaults, "dropout_embedding": 0, "dropout_hidden": 0, **options})
 
 
 def states(state):

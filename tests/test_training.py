@@ -14,6 +14,7 @@ from seqrec_fast.training import (
     evaluate,
     hold_out_last,
     load_checkpoint,
+    run,
     save_checkpoint,
     trainer,
 )
@@ -104,6 +105,22 @@ def test_every_model_learns(cell, embedding) -> None:
         assert history.best_epoch is None
         assert not model.training
         assert not model.sparse_gradients
+
+
+def test_defaults_depend_on_optimizer_and_catalogue(monkeypatch) -> None:
+    adam, adagrad = TrainingOptions(), TrainingOptions(optimizer="adagrad")
+    assert (adam.lr, adam.weight_decay) == (0.02, 0.15)
+    assert (adagrad.lr, adagrad.weight_decay) == (0.1, 0.0)
+    assert TrainingOptions(lr=0.5, weight_decay=0.0).lr == 0.5
+    results = {}
+    for loss, largest in (("full", 0), ("auto", N), ("sampled", N), ("auto", N - 1)):
+        monkeypatch.setattr(run, "MAX_FULL_ITEMS", largest)
+        model = new_model()
+        Trainer(model, small(loss=loss, epochs=1)).fit(SESSIONS)
+        results[loss, largest] = weights(model)
+    assert same(results["full", 0], results["auto", N])
+    assert same(results["sampled", N], results["auto", N - 1])
+    assert not same(results["full", 0], results["sampled", N])
 
 
 def test_early_stopping_keeps_the_best_epoch(monkeypatch) -> None:
@@ -242,7 +259,7 @@ def test_foreign_checkpoints_are_refused(tmp_path) -> None:
 
 def test_bad_input_is_named(capsys) -> None:
     with pytest.raises(ValueError, match="items from 0 to 40; expected 0 to 39"):
-        Trainer(new_model()).fit(Sessions.from_lists([[0, 40]]))
+        Trainer(new_model(), small()).fit(Sessions.from_lists([[0, 40]]))
     model = new_model()
     torch.nn.init.constant_(model.output.bias, torch.inf)
     with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1; a smaller lr"):

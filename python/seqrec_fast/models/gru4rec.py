@@ -88,8 +88,8 @@ class GRU4Rec(torch.nn.Module):
         num_layers: int = 1,
         nonlinearity: str = "tanh",
         reset_after: bool = True,
-        dropout_embedding: float = 0.0,
-        dropout_hidden: float = 0.0,
+        dropout_embedding: float = 0.2,
+        dropout_hidden: float = 0.2,
         seed: int | None = None,
     ) -> None:
         super().__init__()

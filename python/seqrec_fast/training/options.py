@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LOSSES = ("full", "sampled")
+LOSSES = ("auto", "full", "sampled")
 BATCHINGS = ("whole-session", "session-parallel")
 OPTIMIZERS = ("adam", "adagrad")
 MONITORS = ("recall@20", "mrr@20", "ndcg@20")
+
+_DEFAULTS = {
+    "lr": {"adam": 0.02, "adagrad": 0.1},
+    "weight_decay": {"adam": 0.15, "adagrad": 0.0},
+}
+#: The largest catalogue for which ``loss="auto"`` is the full loss.
+MAX_FULL_ITEMS = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,10 @@ class TrainingOptions:
         Longest stretch of a session that the gradient goes back through; ``"whole-session"``.
     bptt : int
         The same for ``"session-parallel"``.
-    loss : {"full", "sampled"}
+    loss : {"auto", "full", "sampled"}
         Cross-entropy over the whole catalogue, or over the targets of the mini-batch and
-        shared negatives, see :class:`NegativeSampler`.
+        shared negatives, see :class:`NegativeSampler`. ``"auto"``: the whole catalogue up to
+        10,000 items.
     n_sample : int
         Negatives in addition to the targets of the mini-batch.
     alpha : float
@@ -39,9 +47,10 @@ class TrainingOptions:
     optimizer : {"adam", "adagrad"}
         See :func:`make_optimizers`.
     lr : float
-        Learning rate at the start.
+        Learning rate at the start; by default 0.02 for Adam and 0.1 for Adagrad.
     weight_decay : float
-        Share of the parameters, times the learning rate, that each update takes away; Adam.
+        Share of the parameters, times the learning rate, that each update takes away; by
+        default 0.15 for Adam. Adagrad has none.
     lr_decay : bool
         Lower the learning rate in equal steps to 0 at the end of the last epoch.
     patience : int, optional
@@ -61,18 +70,18 @@ class TrainingOptions:
         If an option is out of range.
     """
 
-    epochs: int = 10
+    epochs: int = 8
     batch_size: int = 64
     batching: str = "whole-session"
-    max_length: int = 200
+    max_length: int = 50
     bptt: int = 1
-    loss: str = "full"
+    loss: str = "auto"
     n_sample: int = 2048
     alpha: float = 0.5
     logq: float = 1.0
     optimizer: str = "adam"
-    lr: float = 0.01
-    weight_decay: float = 0.0
+    lr: float = None  # type: ignore[assignment]
+    weight_decay: float = None  # type: ignore[assignment]
     lr_decay: bool = True
     patience: int | None = None
     monitor: str = "recall@20"
@@ -80,7 +89,10 @@ class TrainingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Fill in what depends on the optimiser, and check the ranges."""
+        for name, values in _DEFAULTS.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, values.get(self.optimizer, 1.0))
         for name, known in (
             ("batching", BATCHINGS),
             ("loss", LOSSES),

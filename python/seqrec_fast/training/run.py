@@ -23,7 +23,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import cross_entropy, sampled_cross_entropy
 from .negatives import NegativeSampler
 from .optimizers import make_optimizers
-from .options import TrainingOptions
+from .options import MAX_FULL_ITEMS, TrainingOptions
 
 Path = str | os.PathLike[str]
 
@@ -87,7 +87,8 @@ class Run:
         else:
             self._batches = SessionParallelBatches(train, options.batch_size, options.bptt)
         self._sampler: NegativeSampler | None = None
-        if options.loss == "sampled":
+        large = model.n_items > MAX_FULL_ITEMS
+        if options.loss == "sampled" or (options.loss == "auto" and large):
             counts = np.bincount(train.items, minlength=model.n_items)
             self._sampler = NegativeSampler(counts, options.n_sample, options.alpha, options.logq)
         model.sparse_gradients = self._sampler is not None
