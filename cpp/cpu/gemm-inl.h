@@ -182,11 +182,14 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
 }
 
 // All rows against all panels of a gated matrix, where a panel is one block of units.
-// `op.part(block)` is the op for one block.
+// `op.part(block)` is the op for one block. Steps that alternate the direction find the panel that
+// the step before ended with in L1.
 template <int kGates, class T, class Op>
 HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t n_rows,
-                               const PackedPanels<T>& panels) {
-    for (std::int64_t block = 0; block < panels.n_panels(); ++block) {
+                               const PackedPanels<T>& panels, bool backwards = false) {
+    const std::int64_t n = panels.n_panels();
+    for (std::int64_t i = 0; i < n; ++i) {
+        const std::int64_t block = backwards ? n - 1 - i : i;
         multiply_panel<kGates>(op.part(block), rows, n_rows, panels.panel(block), panels.depth());
     }
 }

@@ -87,7 +87,8 @@ struct GruCell {
     static constexpr int kGates = 3;
     template <class T>
     static void step(const StepView<T>& view) {
-        multiply_gates<3>(GruOp<T>{view}, view.h_rows, view.rows, view.weights->recurrent);
+        multiply_gates<3>(GruOp<T>{view}, view.h_rows, view.rows, view.weights->recurrent,
+                          view.odd_step);
     }
 };
 
@@ -165,7 +166,8 @@ struct GruResetBeforeCell {
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;
-        multiply_gates<2>(GruResetOp<T>{view}, view.h_rows, view.rows, weights.recurrent);
+        multiply_gates<2>(GruResetOp<T>{view}, view.h_rows, view.rows, weights.recurrent,
+                          view.odd_step);
         multiply_plain(GruCandidateOp<T>{view}, view.work_rows, view.rows, weights.candidate);
     }
 };

@@ -100,11 +100,11 @@ struct LstmCell {
         const PackedRnn<T>& weights = *view.weights;
         if (!weights.has_projection()) {
             const LstmOp<T> op{view, view.h_next, view.y_rows};
-            multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent);
+            multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent, view.odd_step);
             return;
         }
         const LstmOp<T> op{view, view.work, nullptr};
-        multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent);
+        multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent, view.odd_step);
         multiply_plain(LstmProjectionOp<T>{view}, view.work_rows, view.rows, weights.projection);
     }
 };

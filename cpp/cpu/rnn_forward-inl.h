@@ -28,6 +28,7 @@ namespace HWY_NAMESPACE {
 template <class T>
 struct StepView {
     const PackedRnn<T>* weights;
+    bool odd_step;
     std::int64_t rows;          // still active
     std::int64_t state_stride;  // of h, h_next, c and work: padded S or H, whichever is larger
     const T* h;                 // (rows, state_stride), padded with zeros
@@ -213,6 +214,7 @@ class ForwardTile {
             saved_rows_[r] = args_.saved + (args_.saved == nullptr ? 0 : event * saved_stride_);
         }
         const StepView<T> view{&weights_,
+                               (s & 1) != 0,
                                active,
                                stride_,
                                h_,
