@@ -27,6 +27,19 @@ constexpr std::int64_t saved_count(CellKind kind) {
                                                 : 0;
 }
 
+// Where backward keeps a gate's gradient: a slot per gate, in the gates' order. A reset-after GRU
+// has four: n of the input, r, z, n of the state, so that the products with weight_ih and weight_hh
+// both read neighbouring slots.
+constexpr std::int64_t slot_count(CellKind kind) {
+    return kind == CellKind::gru ? 4 : gate_count(kind);
+}
+constexpr std::int64_t gate_slot(CellKind kind, std::int64_t gate) {
+    return kind == CellKind::gru ? (gate + 1) % 3 : gate;
+}
+constexpr std::int64_t first_recurrent_slot(CellKind kind) {
+    return kind == CellKind::gru ? 1 : 0;
+}
+
 // A layer of at most this many units is computed in float64 even for float32 data: it fills no
 // vector, so float64 costs nothing, and in a recurrence of so few numbers the rounding of each
 // would show in the result. The Python layers widen and narrow the arrays.

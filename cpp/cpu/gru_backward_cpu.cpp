@@ -13,8 +13,9 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-template <class T>
+template <class View>
 struct GruGradOp {
+    using T = typename View::T;
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
@@ -39,23 +40,25 @@ struct GruGradOp {
         hn::StoreU(grad.h, d, dh);
     }
 
-    const GradView<T>& view;
+    const View& view;
 };
 
 struct GruGradCell {
-    static constexpr bool kHasCellState = false;
+    static constexpr CellKind kKind = CellKind::gru;
 
-    template <class T>
-    static void step_grad(const GradView<T>& view) {
-        for_each_unit(view, GruGradOp<T>{view});
+    template <class View>
+    static void step_grad(const View& view) {
+        using T = typename View::T;
+        for_each_unit(view, GruGradOp<View>{view});
         multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
                        view.weights->recurrent);
     }
 };
 
 // Reset-before, first pass: the gradients of z and n, and r * h for the weight gradient.
-template <class T>
+template <class View>
 struct GruCandidateGradOp {
+    using T = typename View::T;
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
@@ -76,12 +79,13 @@ struct GruCandidateGradOp {
         hn::StoreU(hn::Zero(d), d, view.work + row * view.stride + unit);
     }
 
-    const GradView<T>& view;
+    const View& view;
 };
 
 // Reset-before, second pass: `work` holds the gradient of r * h.
-template <class T>
+template <class View>
 struct GruResetGradOp {
+    using T = typename View::T;
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
@@ -96,19 +100,20 @@ struct GruResetGradOp {
         hn::StoreU(M::mul_add(drh, r, hn::LoadU(d, view.dh + at)), d, view.dh + at);
     }
 
-    const GradView<T>& view;
+    const View& view;
 };
 
 struct GruResetBeforeGradCell {
-    static constexpr bool kHasCellState = false;
+    static constexpr CellKind kKind = CellKind::gru_reset_before;
 
-    template <class T>
-    static void step_grad(const GradView<T>& view) {
+    template <class View>
+    static void step_grad(const View& view) {
+        using T = typename View::T;
         const PackedRnnGrad<T>& weights = *view.weights;
-        for_each_unit(view, GruCandidateGradOp<T>{view});
+        for_each_unit(view, GruCandidateGradOp<View>{view});
         multiply_plain(AccumulateOp<T>{view.work, view.stride}, view.candidate_rows, view.rows,
                        weights.candidate);
-        for_each_unit(view, GruResetGradOp<T>{view});
+        for_each_unit(view, GruResetGradOp<View>{view});
         multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
                        weights.recurrent);
     }

@@ -13,8 +13,9 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-template <class T>
+template <class View>
 struct LstmGradOp {
+    using T = typename View::T;
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
@@ -35,13 +36,14 @@ struct LstmGradOp {
         hn::StoreU(grad.c, d, view.dc + at);
     }
 
-    const GradView<T>& view;
+    const View& view;
     const T* dh_out;  // with respect to o * tanh(c)
 };
 
 // o * tanh(c) again, for the gradient of the projection.
-template <class T>
+template <class View>
 struct LstmUnprojectedOp {
+    using T = typename View::T;
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
@@ -53,14 +55,15 @@ struct LstmUnprojectedOp {
                    view.args->unprojected + view.events[row] * hidden + unit, hidden - unit);
     }
 
-    const GradView<T>& view;
+    const View& view;
 };
 
 struct LstmGradCell {
-    static constexpr bool kHasCellState = true;
+    static constexpr CellKind kKind = CellKind::lstm;
 
-    template <class T>
-    static void step_grad(const GradView<T>& view) {
+    template <class View>
+    static void step_grad(const View& view) {
+        using T = typename View::T;
         const PackedRnnGrad<T>& weights = *view.weights;
         const T* dh_out = view.dh;
         if (weights.has_projection()) {
@@ -71,17 +74,17 @@ struct LstmGradCell {
             clear(view, view.work);
             multiply_plain(AccumulateOp<T>{view.work, view.stride}, view.dh_rows, view.rows,
                            weights.projection);
-            for_each_unit(view, LstmUnprojectedOp<T>{view});
+            for_each_unit(view, LstmUnprojectedOp<View>{view});
             dh_out = view.work;
         }
-        for_each_unit(view, LstmGradOp<T>{view, dh_out});
+        for_each_unit(view, LstmGradOp<View>{view, dh_out});
         clear(view, view.dh);
         multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
                        weights.recurrent);
     }
 
-    template <class T>
-    static void clear(const GradView<T>& view, T* buffer) {
+    template <class View, class T>
+    static void clear(const View& view, T* buffer) {
         std::memset(buffer, 0, static_cast<std::size_t>(view.rows * view.stride) * sizeof(T));
     }
 };

@@ -112,7 +112,7 @@ PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w)
       gates(gate_count(w.kind)),
       blocks(blocks_of<T>(w.hidden_size)) {
     if (w.weight_ih != nullptr) {
-        input = pack_transposed(w.weight_ih, hidden_size, input_size, 0, gates, slot(0));
+        input = pack_transposed(w.weight_ih, hidden_size, input_size, 0, gates, gate_slot(kind, 0));
     }
     const bool reset_before = kind == CellKind::gru_reset_before;
     recurrent = pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);

@@ -51,9 +51,6 @@ struct PackedRnn {
 
 // What the backward kernels read: gradients of the gates times weight_hh and weight_ih, with the
 // depth padded to whole blocks per gate so that the gradients can stay in packed vectors.
-//
-// A row of gate gradients has a slot per gate, in the gates' order. A reset-after GRU has four:
-// n of the input, r, z, n of the state, so that both products read neighbouring slots.
 template <class T>
 struct PackedRnnGrad {
     explicit PackedRnnGrad(const RnnWeights<T>& weights);
@@ -67,11 +64,6 @@ struct PackedRnnGrad {
 
     bool has_projection() const { return projection.depth() > 0; }
     bool has_input_weights() const { return input.depth() > 0; }
-    std::int64_t slots() const { return kind == CellKind::gru ? 4 : gates; }
-    std::int64_t slot(std::int64_t gate) const {
-        return kind == CellKind::gru ? (gate + 1) % 3 : gate;
-    }
-    std::int64_t first_recurrent_slot() const { return kind == CellKind::gru ? 1 : 0; }
 };
 
 }  // namespace seqrec_fast

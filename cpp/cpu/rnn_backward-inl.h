@@ -23,9 +23,15 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros.
-template <class T>
+// What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros. The counts
+// of the cell are constants here, because they sit in the innermost addresses.
+template <class Cell, class Value>
 struct GradView {
+    using T = Value;
+    static constexpr std::int64_t kGates = gate_count(Cell::kKind);
+    static constexpr std::int64_t kSlots = slot_count(Cell::kKind);
+    static constexpr std::int64_t kSaved = saved_count(Cell::kKind);
+
     const RnnBackwardArgs<T>* args;
     const PackedRnnGrad<T>* weights;
     std::int64_t rows;           // active
@@ -42,19 +48,18 @@ struct GradView {
     const T* const* candidate_rows;  // from the third slot on; read by gru_reset_before only
 
     HWY_INLINE T* dgates_at(std::int64_t row, std::int64_t slot, std::int64_t unit) const {
-        return dgates + (row * weights->slots() + slot) * padded_hidden + unit;
+        return dgates + (row * kSlots + slot) * padded_hidden + unit;
     }
     HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
-        const std::int64_t count = saved_count(weights->kind);
-        return args->saved + events[row] * count * padded_hidden +
-               (unit / kPackedLanes<T> * count + index) * kPackedLanes<T> + unit % kPackedLanes<T>;
+        return args->saved + events[row] * kSaved * padded_hidden +
+               (unit / kPackedLanes<T> * kSaved + index) * kPackedLanes<T> + unit % kPackedLanes<T>;
     }
     // Stores a gate's gradient for the products with the weights and for the caller.
     HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
                                std::int64_t unit) const {
-        hn::StoreU(value, Lanes<T>(), dgates_at(row, weights->slot(gate), unit));
+        hn::StoreU(value, Lanes<T>(), dgates_at(row, gate_slot(Cell::kKind, gate), unit));
         const std::int64_t hidden = weights->hidden_size;
-        T* to = args->dx_gates + (events[row] * weights->gates + gate) * hidden + unit;
+        T* to = args->dx_gates + (events[row] * kGates + gate) * hidden + unit;
         store_part(value, Lanes<T>(), to, hidden - unit);
     }
     // A vector of row `events[row]` of an (N, width) matrix.
@@ -125,7 +130,7 @@ class BackwardTile {
           tile_(tile),
           padded_hidden_(weights_.blocks * kPackedLanes<T>),
           stride_(std::max(padded_to_vectors<T>(weights_.state_size), padded_hidden_)),
-          gates_stride_(weights_.slots() * padded_hidden_) {
+          gates_stride_(slot_count(Cell::kKind) * padded_hidden_) {
         const std::int64_t rows = tile.rows();
         Workspace& workspace = thread_workspace();
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
@@ -152,7 +157,7 @@ class BackwardTile {
                 ++active;
             }
             load_step(s, active);
-            const GradView<T> view{
+            const GradView<Cell, T> view{
                 &args_, &weights_, active, stride_,  padded_hidden_, events_,      dh_,
                 dc_,    c_before_, work_,  dh_rows_, dgates_,        dgates_rows_, candidate_rows_};
             Cell::step_grad(view);
@@ -181,7 +186,7 @@ class BackwardTile {
             }
             dh_rows_[r] = dh_ + r * stride_;
             slots_rows_[r] = dgates_ + r * gates_stride_;
-            dgates_rows_[r] = slots_rows_[r] + weights_.first_recurrent_slot() * padded_hidden_;
+            dgates_rows_[r] = slots_rows_[r] + first_recurrent_slot(Cell::kKind) * padded_hidden_;
             candidate_rows_[r] = slots_rows_[r] + 2 * padded_hidden_;
         }
     }
@@ -219,7 +224,7 @@ class BackwardTile {
             } else {
                 std::copy_n(h, width, h_before);
             }
-            if constexpr (Cell::kHasCellState) {
+            if constexpr (Cell::kKind == CellKind::lstm) {
                 load_cell_state(r, before, from_zero);
             }
             const T* dy = args_.dy + event * width;
@@ -231,7 +236,7 @@ class BackwardTile {
     }
 
     void load_cell_state(std::int64_t r, std::int64_t before, bool from_zero) {
-        const std::int64_t count = saved_count(weights_.kind);
+        constexpr std::int64_t count = saved_count(Cell::kKind);
         T* c = c_before_ + r * stride_;
         if (!from_zero && before >= 0) {
             const T* saved = args_.saved + before * count * padded_hidden_;
@@ -279,10 +284,11 @@ void run_backward(const RnnBackwardArgs<T>& args) {
 }
 
 // Calls cell(row, unit) for every active row and every vector of its hidden units.
-template <class T, class PointwiseOp>
-HWY_INLINE void for_each_unit(const GradView<T>& view, const PointwiseOp& op) {
+template <class View, class PointwiseOp>
+HWY_INLINE void for_each_unit(const View& view, const PointwiseOp& op) {
     for (std::int64_t row = 0; row < view.rows; ++row) {
-        for (std::int64_t unit = 0; unit < view.padded_hidden; unit += lane_count<T>()) {
+        for (std::int64_t unit = 0; unit < view.padded_hidden;
+             unit += lane_count<typename View::T>()) {
             op.apply(row, unit);
         }
     }

@@ -13,8 +13,9 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-template <class T, class Activation>
+template <class View, class Activation>
 struct RnnGradOp {
+    using T = typename View::T;
     using D = Lanes<T>;
 
     HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
@@ -25,16 +26,17 @@ struct RnnGradOp {
         hn::StoreU(hn::Zero(D()), D(), dh);
     }
 
-    const GradView<T>& view;
+    const View& view;
 };
 
 template <class Activation>
 struct RnnGradCell {
-    static constexpr bool kHasCellState = false;
+    static constexpr CellKind kKind = CellKind::rnn_tanh;  // rnn_relu has the same counts
 
-    template <class T>
-    static void step_grad(const GradView<T>& view) {
-        for_each_unit(view, RnnGradOp<T, Activation>{view});
+    template <class View>
+    static void step_grad(const View& view) {
+        using T = typename View::T;
+        for_each_unit(view, RnnGradOp<View, Activation>{view});
         multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
                        view.weights->recurrent);
     }
