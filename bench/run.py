@@ -20,7 +20,8 @@ from bench.paired import paired
 
 def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    facts = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    pairs = (line.partition(":") for line in lines)
+    facts = {name.strip(): value.strip() for name, _, value in pairs}
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
     flags = [flag for flag in wanted if flag in facts.get("flags", "").split()]
     return f"{facts.get('model name', 'processor unknown')}; {' '.join(flags)}"
