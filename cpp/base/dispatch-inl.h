@@ -2,6 +2,7 @@
 //
 // Used once per kernel entry point, under HWY_ONCE, after the per-target code:
 //     SEQREC_DISPATCH_TABLE(kForward, forward);   then   kForward[active_target()](args);
+// or  SEQREC_DISPATCH_FLOATS(forward_cpu, forward, ForwardArgs)   for templates over float types.
 #pragma once
 
 #include "base/targets.h"
@@ -10,6 +11,19 @@
     const ::seqrec_fast::DispatchTable<decltype(&HWY_STATIC_DISPATCH(function))> table = {        \
         {SEQREC_CHOOSE_SCALAR(function), SEQREC_CHOOSE_NEON(function), HWY_CHOOSE_SSE4(function), \
          HWY_CHOOSE_AVX2(function), HWY_CHOOSE_AVX3(function)}}
+
+// Defines op<float> and op<double>, which take one Args<T>, from the per-target `function<T>`.
+#define SEQREC_DISPATCH_FLOATS(op, function, Args)              \
+    template <>                                                 \
+    void op(const Args<float>& args) {                          \
+        static SEQREC_DISPATCH_TABLE(kTable, function<float>);  \
+        kTable[active_target()](args);                          \
+    }                                                           \
+    template <>                                                 \
+    void op(const Args<double>& args) {                         \
+        static SEQREC_DISPATCH_TABLE(kTable, function<double>); \
+        kTable[active_target()](args);                          \
+    }
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define SEQREC_CHOOSE_SCALAR(function) HWY_CHOOSE_FALLBACK(function)

@@ -128,32 +128,12 @@ void gru_backward(const RnnBackwardArgs<T>& args) {
     }
 }
 
-void gru_backward_f32(const RnnBackwardArgs<float>& args) {
-    gru_backward(args);
-}
-void gru_backward_f64(const RnnBackwardArgs<double>& args) {
-    gru_backward(args);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace seqrec_fast {
-namespace {
-SEQREC_DISPATCH_TABLE(kBackwardF32, gru_backward_f32);
-SEQREC_DISPATCH_TABLE(kBackwardF64, gru_backward_f64);
-}  // namespace
-
-template <>
-void gru_backward_cpu(const RnnBackwardArgs<float>& args) {
-    kBackwardF32[active_target()](args);
-}
-template <>
-void gru_backward_cpu(const RnnBackwardArgs<double>& args) {
-    kBackwardF64[active_target()](args);
-}
-
+SEQREC_DISPATCH_FLOATS(gru_backward_cpu, gru_backward, RnnBackwardArgs)
 }  // namespace seqrec_fast
 #endif  // HWY_ONCE

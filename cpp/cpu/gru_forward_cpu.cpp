@@ -181,32 +181,12 @@ void gru_forward(const RnnForwardArgs<T>& args) {
     }
 }
 
-void gru_forward_f32(const RnnForwardArgs<float>& args) {
-    gru_forward(args);
-}
-void gru_forward_f64(const RnnForwardArgs<double>& args) {
-    gru_forward(args);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace seqrec_fast {
-namespace {
-SEQREC_DISPATCH_TABLE(kForwardF32, gru_forward_f32);
-SEQREC_DISPATCH_TABLE(kForwardF64, gru_forward_f64);
-}  // namespace
-
-template <>
-void gru_forward_cpu(const RnnForwardArgs<float>& args) {
-    kForwardF32[active_target()](args);
-}
-template <>
-void gru_forward_cpu(const RnnForwardArgs<double>& args) {
-    kForwardF64[active_target()](args);
-}
-
+SEQREC_DISPATCH_FLOATS(gru_forward_cpu, gru_forward, RnnForwardArgs)
 }  // namespace seqrec_fast
 #endif  // HWY_ONCE

@@ -89,10 +89,8 @@ struct LstmGradCell {
     }
 };
 
-void lstm_backward_f32(const RnnBackwardArgs<float>& args) {
-    run_backward<LstmGradCell>(args);
-}
-void lstm_backward_f64(const RnnBackwardArgs<double>& args) {
+template <class T>
+void lstm_backward(const RnnBackwardArgs<T>& args) {
     run_backward<LstmGradCell>(args);
 }
 
@@ -102,19 +100,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace seqrec_fast {
-namespace {
-SEQREC_DISPATCH_TABLE(kBackwardF32, lstm_backward_f32);
-SEQREC_DISPATCH_TABLE(kBackwardF64, lstm_backward_f64);
-}  // namespace
-
-template <>
-void lstm_backward_cpu(const RnnBackwardArgs<float>& args) {
-    kBackwardF32[active_target()](args);
-}
-template <>
-void lstm_backward_cpu(const RnnBackwardArgs<double>& args) {
-    kBackwardF64[active_target()](args);
-}
-
+SEQREC_DISPATCH_FLOATS(lstm_backward_cpu, lstm_backward, RnnBackwardArgs)
 }  // namespace seqrec_fast
 #endif  // HWY_ONCE

@@ -109,10 +109,8 @@ struct LstmCell {
     }
 };
 
-void lstm_forward_f32(const RnnForwardArgs<float>& args) {
-    run_forward<LstmCell>(args);
-}
-void lstm_forward_f64(const RnnForwardArgs<double>& args) {
+template <class T>
+void lstm_forward(const RnnForwardArgs<T>& args) {
     run_forward<LstmCell>(args);
 }
 
@@ -122,19 +120,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace seqrec_fast {
-namespace {
-SEQREC_DISPATCH_TABLE(kForwardF32, lstm_forward_f32);
-SEQREC_DISPATCH_TABLE(kForwardF64, lstm_forward_f64);
-}  // namespace
-
-template <>
-void lstm_forward_cpu(const RnnForwardArgs<float>& args) {
-    kForwardF32[active_target()](args);
-}
-template <>
-void lstm_forward_cpu(const RnnForwardArgs<double>& args) {
-    kForwardF64[active_target()](args);
-}
-
+SEQREC_DISPATCH_FLOATS(lstm_forward_cpu, lstm_forward, RnnForwardArgs)
 }  // namespace seqrec_fast
 #endif  // HWY_ONCE

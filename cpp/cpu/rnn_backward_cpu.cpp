@@ -51,32 +51,12 @@ void rnn_backward(const RnnBackwardArgs<T>& args) {
     }
 }
 
-void rnn_backward_f32(const RnnBackwardArgs<float>& args) {
-    rnn_backward(args);
-}
-void rnn_backward_f64(const RnnBackwardArgs<double>& args) {
-    rnn_backward(args);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace seqrec_fast {
-namespace {
-SEQREC_DISPATCH_TABLE(kBackwardF32, rnn_backward_f32);
-SEQREC_DISPATCH_TABLE(kBackwardF64, rnn_backward_f64);
-}  // namespace
-
-template <>
-void rnn_backward_cpu(const RnnBackwardArgs<float>& args) {
-    kBackwardF32[active_target()](args);
-}
-template <>
-void rnn_backward_cpu(const RnnBackwardArgs<double>& args) {
-    kBackwardF64[active_target()](args);
-}
-
+SEQREC_DISPATCH_FLOATS(rnn_backward_cpu, rnn_backward, RnnBackwardArgs)
 }  // namespace seqrec_fast
 #endif  // HWY_ONCE

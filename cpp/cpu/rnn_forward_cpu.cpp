@@ -68,32 +68,12 @@ void rnn_forward(const RnnForwardArgs<T>& args) {
     }
 }
 
-void rnn_forward_f32(const RnnForwardArgs<float>& args) {
-    rnn_forward(args);
-}
-void rnn_forward_f64(const RnnForwardArgs<double>& args) {
-    rnn_forward(args);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace seqrec_fast
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace seqrec_fast {
-namespace {
-SEQREC_DISPATCH_TABLE(kForwardF32, rnn_forward_f32);
-SEQREC_DISPATCH_TABLE(kForwardF64, rnn_forward_f64);
-}  // namespace
-
-template <>
-void rnn_forward_cpu(const RnnForwardArgs<float>& args) {
-    kForwardF32[active_target()](args);
-}
-template <>
-void rnn_forward_cpu(const RnnForwardArgs<double>& args) {
-    kForwardF64[active_target()](args);
-}
-
+SEQREC_DISPATCH_FLOATS(rnn_forward_cpu, rnn_forward, RnnForwardArgs)
 }  // namespace seqrec_fast
 #endif  // HWY_ONCE
