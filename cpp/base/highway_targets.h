@@ -5,6 +5,12 @@
 // force_target and the AMX back ends need it anyway. So a wheel carries no Highway.
 #pragma once
 
+// Sanitizer builds have the scalar target alone: instrumented vector code takes minutes to compile,
+// and the indices that a sanitizer checks are computed by the same lines for every target.
+#if defined(SEQREC_ONLY_SCALAR)
+#define HWY_COMPILE_ONLY_SCALAR
+#endif
+
 // Plain C++ (Highway's SCALAR) is the floor on x86, whatever release of Highway and compiler.
 #if defined(__x86_64__) || defined(_M_X64)
 #define HWY_BROKEN_EMU128 1

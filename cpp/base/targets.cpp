@@ -72,7 +72,9 @@ const char* target_name(Target target) {
 }
 
 std::vector<Target> compiled_targets() {
-#if defined(__x86_64__)
+#if defined(SEQREC_ONLY_SCALAR)
+    return {Target::scalar};
+#elif defined(__x86_64__)
     return {Target::scalar, Target::sse4, Target::avx2, Target::avx512};
 #else
     return {Target::neon};
