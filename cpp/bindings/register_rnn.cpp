@@ -52,17 +52,18 @@ void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Ob
 
 template <class T>
 void backward(const std::string& cell, const Object& weight_ih, const Object& weight_hh,
-              const Object& weight_hr, const SequenceLayout& layout, const Object& h_0,
-              const Object& c_0, const Object& reset, bool reverse, const Object& y,
-              const Object& saved, const Object& dy, const Object& dh_n, const Object& dc_n,
-              const Object& dx, const Object& dx_gates, const Object& dh_gates_n,
-              const Object& h_before, const Object& rh_before, const Object& dprojected,
-              const Object& unprojected, const Object& dh_0, const Object& dc_0) {
+              const Object& weight_hr, const SequenceLayout& layout, const Object& x,
+              const Object& h_0, const Object& c_0, const Object& reset, bool reverse,
+              const Object& y, const Object& saved, const Object& dy, const Object& dh_n,
+              const Object& dc_n, const Object& dx, const Object& dh_0, const Object& dc_0,
+              const Object& dweight_ih, const Object& dweight_hh, const Object& dbias_ih,
+              const Object& dbias_hh, const Object& dweight_hr) {
     const char* const kName = "rnn_backward";
     const RnnWeights<T> weights = checked_weights(
         kName, parameters<T>(cell, weight_ih, weight_hh, py::none(), py::none(), weight_hr));
     RnnBackward<T> call;
     call.layout = &layout;
+    call.x = matrix_view<const T>(kName, "x", x);
     call.h_0 = matrix_view<const T>(kName, "h_0", h_0);
     call.c_0 = matrix_view<const T>(kName, "c_0", c_0);
     call.reset = matrix_view<const std::uint8_t>(kName, "reset", reset);
@@ -73,16 +74,15 @@ void backward(const std::string& cell, const Object& weight_ih, const Object& we
     call.dh_n = matrix_view<const T>(kName, "dh_n", dh_n);
     call.dc_n = matrix_view<const T>(kName, "dc_n", dc_n);
     call.dx = matrix_view<T>(kName, "dx", dx);
-    call.dx_gates = matrix_view<T>(kName, "dx_gates", dx_gates);
-    call.dh_gates_n = matrix_view<T>(kName, "dh_gates_n", dh_gates_n);
-    call.h_before = matrix_view<T>(kName, "h_before", h_before);
-    call.rh_before = matrix_view<T>(kName, "rh_before", rh_before);
-    call.dprojected = matrix_view<T>(kName, "dprojected", dprojected);
-    call.unprojected = matrix_view<T>(kName, "unprojected", unprojected);
     call.dh_0 = matrix_view<T>(kName, "dh_0", dh_0);
     call.dc_0 = matrix_view<T>(kName, "dc_0", dc_0);
+    call.dweight_ih = matrix_view<T>(kName, "dweight_ih", dweight_ih);
+    call.dweight_hh = matrix_view<T>(kName, "dweight_hh", dweight_hh);
+    call.dbias_ih = matrix_view<T>(kName, "dbias_ih", dbias_ih);
+    call.dbias_hh = matrix_view<T>(kName, "dbias_hh", dbias_hh);
+    call.dweight_hr = matrix_view<T>(kName, "dweight_hr", dweight_hr);
     const py::gil_scoped_release release;
-    const PackedRnnGrad<T> packed(weights);
+    const PackedRnnGrad<T> packed(weights, call.dx.present());
     call.weights = &packed;
     rnn_backward(kName, call);
 }
@@ -116,11 +116,11 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
              py::arg("c_0"), py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
              py::arg("c_n"), py::arg("saved"));
     m.def(backward_name, &backward<T>, py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"),
-          py::arg("weight_hr"), py::arg("layout"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"),
-          py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"), py::arg("dh_n"),
-          py::arg("dc_n"), py::arg("dx"), py::arg("dx_gates"), py::arg("dh_gates_n"),
-          py::arg("h_before"), py::arg("rh_before"), py::arg("dprojected"), py::arg("unprojected"),
-          py::arg("dh_0"), py::arg("dc_0"));
+          py::arg("weight_hr"), py::arg("layout"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
+          py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"),
+          py::arg("dh_n"), py::arg("dc_n"), py::arg("dx"), py::arg("dh_0"), py::arg("dc_0"),
+          py::arg("dweight_ih"), py::arg("dweight_hh"), py::arg("dbias_ih"), py::arg("dbias_hh"),
+          py::arg("dweight_hr"));
 }
 
 }  // namespace

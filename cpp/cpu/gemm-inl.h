@@ -39,9 +39,11 @@ constexpr int max_rows() {
     return kAccumulators / kVectors < 8 ? kAccumulators / kVectors : 8;
 }
 
-// acc[row][slice][vector] += sum over k of rows[row][k] * panel[k][vector], for one or more
-// neighbouring slices (this target's vectors) of the packed vectors. `panel` starts at term k0.
-template <int kRows, int kSlices, int kVectors, class Tag, class T = hn::TFromD<Tag>>
+// acc[row][slice][vector] += sum over k of rows[row][k * kRowStep] * panel[k][vector], for one or
+// more neighbouring slices (this target's vectors) of the packed vectors. `panel` starts at term
+// k0.
+template <int kRows, int kSlices, int kVectors, std::int64_t kRowStep, class Tag,
+          class T = hn::TFromD<Tag>>
 HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* HWY_RESTRICT panel,
                              std::int64_t k0, std::int64_t depth,
                              hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
@@ -49,7 +51,7 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* 
     const T* row[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-        row[r] = rows[r] + k0;
+        row[r] = rows[r] + k0 * kRowStep;
     }
     for (std::int64_t k = 0; k < depth; ++k, panel += kVectors * kPackedLanes<T>) {
         hn::Vec<Tag> w[kSlices][kVectors];
@@ -62,7 +64,7 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* 
         }
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
-            const hn::Vec<Tag> a = hn::Set(d, row[r][k]);
+            const hn::Vec<Tag> a = hn::Set(d, row[r][k * kRowStep]);
 #pragma GCC unroll 8
             for (int s = 0; s < kSlices; ++s) {
 #pragma GCC unroll 8
@@ -95,6 +97,13 @@ struct Selects : std::false_type {};
 template <class Op>
 struct Selects<Op, std::enable_if_t<Op::kSelects>> : std::true_type {};
 
+// Distance of a row's terms in memory: 1, or Op::kRowStep.
+template <class Op, class = void>
+struct RowStep : std::integral_constant<std::int64_t, 1> {};
+template <class Op>
+struct RowStep<Op, std::enable_if_t<(Op::kRowStep > 0)>>
+    : std::integral_constant<std::int64_t, Op::kRowStep> {};
+
 // One register tile: `op.init` gives what a row's sums start from, `op.finish` takes the sums.
 // `lane` is where this target's vector lies inside the packed vector. For an op that selects
 // (Op::kSelects) a sum is one chain, and a tile that `op.wanted` refuses ends in the registers.
@@ -121,7 +130,7 @@ HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t r
                 }
             }
         }
-        multiply_add<kRows, kSlices, kVectors>(
+        multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
             d, rows + row0, panel + lane + k * kVectors * kPackedLanes<T>, k,
             kSelects ? depth : std::min(depth - k, kDepthBlock), acc);
         if constexpr (kSelects) {

@@ -26,7 +26,7 @@ struct GruGradOp {
         const hn::Vec<D> n = hn::LoadU(d, view.saved_at(row, 2, unit));
         const hn::Vec<D> h_n = hn::LoadU(d, view.saved_at(row, 3, unit));
         const std::int64_t hidden = view.weights->hidden_size;
-        const hn::Vec<D> h = view.load_event(view.args->h_before, hidden, row, unit);
+        const hn::Vec<D> h = view.h_before(row, unit);
         T* dh = view.dh + row * view.stride + unit;
         const GruGrad<M> grad = gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh));
         const hn::Vec<D> r_pre = gru_reset_grad<M>(r, M::mul(grad.n_pre, h_n));
@@ -68,7 +68,7 @@ struct GruCandidateGradOp {
         const hn::Vec<D> z = hn::LoadU(d, view.saved_at(row, 1, unit));
         const hn::Vec<D> n = hn::LoadU(d, view.saved_at(row, 2, unit));
         const std::int64_t hidden = view.weights->hidden_size;
-        const hn::Vec<D> h = view.load_event(view.args->h_before, hidden, row, unit);
+        const hn::Vec<D> h = view.h_before(row, unit);
         T* dh = view.dh + row * view.stride + unit;
         const GruGrad<M> grad = gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh));
         view.store_gate(grad.z_pre, row, 1, unit);
@@ -92,8 +92,7 @@ struct GruResetGradOp {
     HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
         const D d;
         const hn::Vec<D> r = hn::LoadU(d, view.saved_at(row, 0, unit));
-        const hn::Vec<D> h =
-            view.load_event(view.args->h_before, view.weights->hidden_size, row, unit);
+        const hn::Vec<D> h = view.h_before(row, unit);
         const std::int64_t at = row * view.stride + unit;
         const hn::Vec<D> drh = hn::LoadU(d, view.work + at);
         view.store_gate(gru_reset_grad<M>(r, M::mul(drh, h)), row, 0, unit);

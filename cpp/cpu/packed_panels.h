@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "base/aligned_buffer.h"
 
@@ -67,6 +68,22 @@ class PackedPanels {
         for (std::int64_t k = 0; k < depth_; ++k, out += stride) {
             for (std::int64_t lane = 0; lane < kPackedLanes<T>; ++lane) {
                 out[lane] = lane < n_lanes ? source(lane, k) : T(0);
+            }
+        }
+    }
+
+    // Fills term k of every vector from a row of `n` columns, with 0 beyond them.
+    void fill_term(std::int64_t k, const T* row, std::int64_t n) {
+        for (std::int64_t vector = 0; vector < n_vectors_; ++vector) {
+            const std::int64_t p = vector / panel_vectors_, v = vector % panel_vectors_;
+            T* out = data_.data() +
+                     (p * panel_vectors_ * depth_ + k * vectors_in(p) + v) * kPackedLanes<T>;
+            const T* from = row + vector * kPackedLanes<T>;
+            const std::int64_t left = n - vector * kPackedLanes<T>;
+            if (left >= kPackedLanes<T>) {
+                std::memcpy(out, from, kCacheLine);
+            } else {
+                std::fill(std::copy_n(from, left, out), out + kPackedLanes<T>, T(0));
             }
         }
     }

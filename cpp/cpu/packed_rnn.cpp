@@ -104,14 +104,15 @@ std::int64_t PackedRnn<T>::nbytes() const {
 }
 
 template <class T>
-PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w)
+PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w, bool need_dx)
     : kind(w.kind),
       input_size(w.input_size),
       hidden_size(w.hidden_size),
       state_size(w.state_size),
       gates(gate_count(w.kind)),
-      blocks(blocks_of<T>(w.hidden_size)) {
-    if (w.weight_ih != nullptr) {
+      blocks(blocks_of<T>(w.hidden_size)),
+      has_input_weights(w.weight_ih != nullptr) {
+    if (w.weight_ih != nullptr && need_dx) {
         input = pack_transposed(w.weight_ih, hidden_size, input_size, 0, gates, gate_slot(kind, 0));
     }
     const bool reset_before = kind == CellKind::gru_reset_before;

@@ -53,17 +53,18 @@ struct PackedRnn {
 // depth padded to whole blocks per gate so that the gradients can stay in packed vectors.
 template <class T>
 struct PackedRnnGrad {
-    explicit PackedRnnGrad(const RnnWeights<T>& weights);
+    // Without `need_dx`, weight_ih is not packed.
+    PackedRnnGrad(const RnnWeights<T>& weights, bool need_dx);
 
     CellKind kind;
     std::int64_t input_size, hidden_size, state_size, gates, blocks;
     PackedPanels<T> recurrent;   // d(gates), depth G * blocks * lanes -> dh; reset-before: r, z
     PackedPanels<T> candidate;   // gru_reset_before: d(n) -> d(r * h)
-    PackedPanels<T> input;       // d(gates) -> dx; empty without weight_ih
+    PackedPanels<T> input;       // d(gates) -> dx
     PackedPanels<T> projection;  // LSTM with weight_hr: dh -> d(o * tanh(c))
+    bool has_input_weights;      // else the input is the input gates
 
     bool has_projection() const { return projection.depth() > 0; }
-    bool has_input_weights() const { return input.depth() > 0; }
 };
 
 }  // namespace seqrec_fast

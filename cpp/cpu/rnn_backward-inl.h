@@ -1,7 +1,7 @@
 // The reverse time loop of all recurrent cells: a thread runs all steps of its tile, newest first,
 // without a barrier. Per step: the cell's point-wise gradients, then one product with weight_hh.
-// The input gradient follows while the gates' gradients are in L1; weight gradients are left to
-// whole-sequence products.
+// The input gradient follows while the gates' gradients are in L1; weight gradients are sums over
+// whole sequences, see rnn_weight_grad_cpu.cpp.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_RNN_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -62,10 +62,14 @@ struct GradView {
         T* to = args->dx_gates + (events[row] * kGates + gate) * hidden + unit;
         store_part(value, Lanes<T>(), to, hidden - unit);
     }
-    // A vector of row `events[row]` of an (N, width) matrix.
-    HWY_INLINE hn::Vec<Lanes<T>> load_event(const T* matrix, std::int64_t width, std::int64_t row,
-                                            std::int64_t unit) const {
-        return load_part(Lanes<T>(), matrix + events[row] * width + unit, width - unit);
+    // Vectors of the state before and after the event of a row.
+    HWY_INLINE hn::Vec<Lanes<T>> h_before(std::int64_t row, std::int64_t unit) const {
+        return load_part(Lanes<T>(), args->h_before[events[row]] + unit,
+                         weights->state_size - unit);
+    }
+    HWY_INLINE hn::Vec<Lanes<T>> h_after(std::int64_t row, std::int64_t unit) const {
+        const std::int64_t width = weights->state_size;
+        return load_part(Lanes<T>(), args->y + events[row] * width + unit, width - unit);
     }
 };
 
@@ -207,25 +211,15 @@ class BackwardTile {
         return args_.reset != nullptr && args_.reset[event] != 0;
     }
 
-    // Per active row: its event, the state the event started from, and dy added to dh.
+    // Per active row: its event, the cell state it started from, and dy added to dh.
     void load_step(std::int64_t s, std::int64_t active) {
         const std::int64_t width = weights_.state_size;
         for (std::int64_t r = 0; r < active; ++r) {
             const std::int64_t event = tile_.event(r, s);
-            const bool from_zero = is_reset(event);
-            const std::int64_t before = s > 0 ? tile_.event(r, s - 1) : -1;
             events_[r] = event;
-            T* h_before = args_.h_before + event * width;
-            const T* h = before >= 0            ? args_.y + before * width
-                         : args_.h_0 != nullptr ? args_.h_0 + tile_.session(r) * width
-                                                : nullptr;
-            if (from_zero || h == nullptr) {
-                std::fill_n(h_before, width, T(0));
-            } else {
-                std::copy_n(h, width, h_before);
-            }
             if constexpr (Cell::kKind == CellKind::lstm) {
-                load_cell_state(r, before, from_zero);
+                const std::int64_t before = s > 0 ? tile_.event(r, s - 1) : -1;
+                load_cell_state(r, before, is_reset(event));
             }
             const T* dy = args_.dy + event * width;
             T* dh = dh_ + r * stride_;

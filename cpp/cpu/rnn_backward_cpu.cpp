@@ -20,7 +20,7 @@ struct RnnGradOp {
 
     HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
         T* dh = view.dh + row * view.stride + unit;
-        const hn::Vec<D> h = view.load_event(view.args->y, view.weights->hidden_size, row, unit);
+        const hn::Vec<D> h = view.h_after(row, unit);
         const hn::Vec<D> dsum = Activation::template grad<SimdMath<D>>(h, hn::LoadU(D(), dh));
         view.store_gate(dsum, row, 0, unit);
         hn::StoreU(hn::Zero(D()), D(), dh);

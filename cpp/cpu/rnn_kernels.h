@@ -26,13 +26,13 @@ struct RnnForwardArgs {
     T* saved;  // (N, saved_count * padded H) for the backward pass; optional
 };
 
-// Gradients of the same call. Reads y and saved of the forward pass. The whole-sequence products
-// (weight gradients) are left to the caller, from the matrices written here.
+// Gradients of the same call, but for the weights': those follow by rnn_weight_grad_cpu from the
+// matrices written here. Reads y and saved of the forward pass.
 template <class T>
 struct RnnBackwardArgs {
     const PackedRnnGrad<T>* weights;
     const SequenceLayout* layout;
-    const T* h_0;               // (B, S); optional: zeros
+    const T* const* h_before;   // (N) rows of S: the state each event started from
     const T* c_0;               // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional
     bool reverse;
@@ -44,12 +44,23 @@ struct RnnBackwardArgs {
     T* dx;           // (N, input_size); optional
     T* dx_gates;     // (N, G * H): with respect to W_ih x + b_ih
     T* dh_gates_n;   // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
-    T* h_before;     // (N, S): the state each event started from
     T* rh_before;    // (N, H), gru_reset_before: r * h_before
     T* dprojected;   // (N, S), LSTM with projection: with respect to h after it
     T* unprojected;  // (N, H), LSTM with projection: o * tanh(c)
     T* dh_0;         // (B, S)
     T* dc_0;         // (B, H), LSTM
+};
+
+// weight = sum over events of the outer product of their gates' gradients and their inputs; bias =
+// sum of the gates' gradients. Each element is summed in the order of the events, in blocks.
+template <class T>
+struct RnnWeightGradArgs {
+    const T* gates;  // (events, gates_stride) of which n_gates columns are read
+    std::int64_t gates_stride, n_gates, events;
+    const T* const* inputs;  // (events) rows of `width`
+    std::int64_t width;
+    T* weight;  // (n_gates, width); optional
+    T* bias;    // (n_gates); optional
 };
 
 template <class T>
@@ -64,5 +75,7 @@ template <class T>
 void rnn_forward_cpu(const RnnForwardArgs<T>& args);
 template <class T>
 void rnn_backward_cpu(const RnnBackwardArgs<T>& args);
+template <class T>
+void rnn_weight_grad_cpu(const RnnWeightGradArgs<T>& args);
 
 }  // namespace seqrec_fast

@@ -48,32 +48,26 @@ void rnn_forward(const char* function, const RnnForward<T>& call);
 template <class T>
 std::int64_t saved_width(CellKind kind, std::int64_t hidden_size);
 
-// Gradients of one forward call. The products over whole sequences are left to the caller:
-//     dW_ih = dx_gates' x           db_ih = column sums of dx_gates
-//     dW_hh = dh_gates' h_before    db_hh = column sums of dh_gates
-// where dh_gates is dx_gates, but for a GRU: reset-after has dh_gates_n as its last H columns,
-// reset-before has rh_before in place of h_before for its last H columns.
-// LSTM with projection: dW_hr = dprojected' unprojected.
+// Gradients of one forward call. Those of the weights are optional, each for itself.
 template <class T>
 struct RnnBackward {
     const PackedRnnGrad<T>* weights;
     const SequenceLayout* layout;
-    MatrixView<const T> h_0, c_0;          // as in forward
+    MatrixView<const T> x, h_0, c_0;       // as in forward; x is read for dweight_ih alone
     MatrixView<const std::uint8_t> reset;  // as in forward
     bool reverse = false;
     MatrixView<const T> y, saved;  // as written by forward
     MatrixView<const T> dy;        // (N, S)
     MatrixView<const T> dh_n;      // (B, S)
     MatrixView<const T> dc_n;      // (B, H), LSTM
-    MatrixView<T> dx;              // (N, I); optional, needs weight_ih
-    MatrixView<T> dx_gates;        // (N, G * H)
-    MatrixView<T> dh_gates_n;      // (N, H), gru
-    MatrixView<T> h_before;        // (N, S)
-    MatrixView<T> rh_before;       // (N, H), gru_reset_before
-    MatrixView<T> dprojected;      // (N, S), LSTM with projection
-    MatrixView<T> unprojected;     // (N, H), LSTM with projection
+    MatrixView<T> dx;              // as x; optional
     MatrixView<T> dh_0;            // (B, S)
     MatrixView<T> dc_0;            // (B, H), LSTM
+    MatrixView<T> dweight_ih;      // (G * H, I)
+    MatrixView<T> dweight_hh;      // (G * H, S)
+    MatrixView<T> dbias_ih;        // (1, G * H)
+    MatrixView<T> dbias_hh;        // (1, G * H)
+    MatrixView<T> dweight_hr;      // (S, H), LSTM with projection
 };
 
 template <class T>

@@ -152,38 +152,6 @@ def _rnn_forward_fake(
     return y, h_n, c_n, x.new_empty(saved, dtype=working)
 
 
-def _weight_gradients(
-    cell: str,
-    x: Tensor,
-    dx_gates: Tensor,
-    buffers: dict[str, Tensor],
-    bias: bool,
-    weight_ih: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Whole-sequence products, see cpp/ops/rnn.h; PyTorch's matmul does them."""
-    none = x.new_empty(0)
-    hidden = dx_gates.shape[1] // _GATES[cell]
-    h_before = buffers["h_before"]
-    dweight_ih = none if weight_ih is None else dx_gates.t() @ x.reshape(-1, x.shape[-1])
-    dbias_ih = dx_gates.sum(0) if bias else none
-    dbias_hh = dbias_ih.clone() if bias else none
-    if cell == "gru":
-        dh_gates_n = buffers["dh_gates_n"]
-        r_z = dx_gates[:, : 2 * hidden].t() @ h_before
-        dweight_hh = torch.cat([r_z, dh_gates_n.t() @ h_before])
-        if bias:
-            dbias_hh[2 * hidden :] = dh_gates_n.sum(0)
-    elif cell == "gru_reset_before":
-        candidate = dx_gates[:, 2 * hidden :].t() @ buffers["rh_before"]
-        dweight_hh = torch.cat([dx_gates[:, : 2 * hidden].t() @ h_before, candidate])
-    else:
-        dweight_hh = dx_gates.t() @ h_before
-    dweight_hr = none
-    if "dprojected" in buffers:
-        dweight_hr = buffers["dprojected"].t() @ buffers["unprojected"]
-    return dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_hr
-
-
 def _rnn_backward_cpu(
     cell: str,
     dy: Tensor,
@@ -207,56 +175,43 @@ def _rnn_backward_cpu(
     need_dx: bool,
     need_dweights: bool,
 ) -> tuple[Tensor, ...]:
-    gates, state = _GATES[cell], weight_hh.shape[1]
-    hidden = weight_hh.shape[0] // gates
-    events = x.numel() // x.shape[-1] if x.shape[-1] else 0
+    hidden = weight_hh.shape[0] // _GATES[cell]
     dtype, working = x.dtype, _working_dtype(x, hidden)
     dy, dh_n, dc_n, x = (_cast(working, t) for t in (dy, dh_n, dc_n, x))  # type: ignore[assignment]
     h_0, c_0, y = (_cast(working, t) for t in (h_0, c_0, y))  # type: ignore[assignment]
-    weight_ih, weight_hh = _cast(working, weight_ih), _cast(working, weight_hh)
-    weight_hr = _cast(working, weight_hr)
-    dx_gates = x.new_empty(events, gates * hidden)
-    buffers = {"h_before": x.new_empty(events, state)}
-    if cell == "gru":
-        buffers["dh_gates_n"] = x.new_empty(events, hidden)
-    if cell == "gru_reset_before":
-        buffers["rh_before"] = x.new_empty(events, hidden)
-    if weight_hr is not None:
-        buffers["dprojected"] = x.new_empty(events, state)
-        buffers["unprojected"] = x.new_empty(events, hidden)
-    dh_0 = x.new_empty(h_0.shape)
-    dc_0 = x.new_empty([h_0.shape[0], hidden] if cell == "lstm" else [0])
-    names = ("dh_gates_n", "h_before", "rh_before", "dprojected", "unprojected")
-    dx = x.new_empty(x.shape if need_dx else 0)
-    in_kernel = need_dx and weight_ih is not None
+    none = x.new_empty(0)
+
+    def like(tensor: Tensor | None) -> Tensor:
+        wanted = need_dweights and tensor is not None
+        return torch.empty_like(tensor, dtype=working) if wanted else none
+
+    dx = torch.empty_like(x, memory_format=torch.contiguous_format) if need_dx else none
+    dh_0 = torch.empty_like(h_0, memory_format=torch.contiguous_format)
+    dc_0 = x.new_empty(h_0.shape[0], hidden) if cell == "lstm" else none
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
+    dweights = [like(w) for w in weights]
     _BACKWARD[working](
         cell,
-        _array(weight_ih) if in_kernel else None,
-        _array(weight_hh),
-        _array(weight_hr),
+        _array(_cast(working, weight_ih)),
+        _array(_cast(working, weight_hh)),
+        _array(_cast(working, weight_hr)),
         _layout(x, offsets, batch_sizes, batch_first),
+        _flat(x),
         _array(h_0),
         _array(c_0),
         _mask(reset),
         reverse,
         _flat(y),
-        _array(saved) if saved.dim() == 2 else None,
+        saved.numpy() if saved.dim() == 2 else None,
         _flat(dy),
         _array(dh_n),
         _array(dc_n),
-        _flat(dx) if in_kernel else None,
-        dx_gates.numpy(),
-        *(_array(buffers.get(name)) for name in names),
+        _flat(dx) if need_dx else None,
         dh_0.numpy(),
         dc_0.numpy() if cell == "lstm" else None,
+        *(None if grad is none else grad.numpy() for grad in dweights),
     )
-    none = x.new_empty(0)
-    if need_dx and not in_kernel:
-        dx.copy_(dx_gates.view(x.shape))
-    weights = (none,) * 5
-    if need_dweights:
-        weights = _weight_gradients(cell, x, dx_gates, buffers, bias_ih is not None, weight_ih)
-    return tuple(grad.to(dtype) for grad in (dx, dh_0, dc_0, *weights))
+    return tuple(grad.to(dtype) for grad in (dx, dh_0, dc_0, *dweights))
 
 
 def _rnn_backward_fake(

@@ -1,0 +1,125 @@
+// Weight gradients on the CPU, for every target: sums of outer products over all events.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/rnn_weight_grad_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "base/parallel.h"
+#include "base/workspace.h"
+#include "cpu/gemm-inl.h"
+#include "cpu/rnn_kernels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// Events of one pass: a panel of inputs (events x 256 B) stays in L1.
+constexpr std::int64_t kEventsPerPass = 96;
+
+// weight += the sums over a pass. Its rows are the gates, whose gradients lie in packed vectors.
+template <class T>
+struct WeightGradOp {
+    static constexpr std::int64_t kRowStep = kPackedLanes<T>;
+
+    HWY_INLINE WeightGradOp part(std::int64_t block) const {
+        return {weight, width, block * kPackedLanes<T>};
+    }
+    template <int kVectors>
+    HWY_INLINE void init(std::int64_t, std::int64_t, hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            acc[v] = hn::Zero(Lanes<T>());
+        }
+    }
+    template <int kVectors>
+    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        const Lanes<T> d;
+        for (int v = 0; v < kVectors; ++v) {
+            const std::int64_t first = column + v * kPackedLanes<T> + lane;
+            T* to = weight + row * width + first;
+            store_part(hn::Add(load_part(d, to, width - first), acc[v]), d, to, width - first);
+        }
+    }
+
+    T* weight;
+    std::int64_t width, column;
+};
+
+// bias += column sums of a pass.
+template <class T>
+void add_column_sums(const PackedPanels<T>& gates, std::int64_t n_gates, T* bias) {
+    const Lanes<T> d;
+    for (std::int64_t gate = 0; gate < n_gates; gate += lane_count<T>()) {
+        const T* from = gates.panel(gate / kPackedLanes<T>) + gate % kPackedLanes<T>;
+        hn::Vec<Lanes<T>> sum = hn::Zero(d);
+        for (std::int64_t k = 0; k < gates.depth(); ++k) {
+            sum = hn::Add(sum, hn::LoadU(d, from + k * kPackedLanes<T>));
+        }
+        const hn::Vec<Lanes<T>> before = load_part(d, bias + gate, n_gates - gate);
+        store_part(hn::Add(before, sum), d, bias + gate, n_gates - gate);
+    }
+}
+
+// The gates [begin, end) over all events, in the events' order whatever the range.
+template <class T>
+void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std::int64_t end) {
+    const std::int64_t n_gates = end - begin;
+    T* weight = args.weight == nullptr ? nullptr : args.weight + begin * args.width;
+    T* bias = args.bias == nullptr ? nullptr : args.bias + begin;
+    if (weight != nullptr) {
+        std::fill_n(weight, n_gates * args.width, T(0));
+    }
+    if (bias != nullptr) {
+        std::fill_n(bias, n_gates, T(0));
+    }
+    Workspace& workspace = thread_workspace();
+    workspace.reserve(Workspace::bytes_for<const T*>(n_gates));
+    const T** rows = workspace.take<const T*>(n_gates);
+    PackedPanels<T> gates, inputs;
+    for (std::int64_t event = 0; event < args.events; event += kEventsPerPass) {
+        const std::int64_t n = std::min(kEventsPerPass, args.events - event);
+        if (n != gates.depth()) {
+            gates = PackedPanels<T>(blocks_of<T>(n_gates), n, 1);
+            inputs = PackedPanels<T>(blocks_of<T>(args.width), n, kMaxPanelVectors);
+            for (std::int64_t i = 0; i < n_gates; ++i) {
+                rows[i] = gates.panel(i / kPackedLanes<T>) + i % kPackedLanes<T>;
+            }
+        }
+        for (std::int64_t k = 0; k < n; ++k) {
+            gates.fill_term(k, args.gates + (event + k) * args.gates_stride + begin, n_gates);
+        }
+        if (bias != nullptr) {
+            add_column_sums(gates, n_gates, bias);
+        }
+        if (weight != nullptr) {
+            for (std::int64_t k = 0; k < n; ++k) {
+                inputs.fill_term(k, args.inputs[event + k], args.width);
+            }
+            multiply_plain(WeightGradOp<T>{weight, args.width, 0}, rows, n_gates, inputs);
+        }
+    }
+}
+
+template <class T>
+void weight_grad(const RnnWeightGradArgs<T>& args) {
+    // A range packs all inputs anew, so there is one per thread and not more.
+    const std::int64_t blocks = blocks_of<T>(args.n_gates);
+    const std::int64_t ranges = std::min<std::int64_t>(blocks, num_threads());
+    parallel_for(ranges, [&](std::int64_t i) {
+        const std::int64_t begin = blocks * i / ranges * kPackedLanes<T>;
+        const std::int64_t end = blocks * (i + 1) / ranges * kPackedLanes<T>;
+        weight_grad_range(args, begin, std::min(end, args.n_gates));
+    });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+SEQREC_DISPATCH_FLOATS(rnn_weight_grad_cpu, weight_grad, RnnWeightGradArgs)
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

@@ -1,0 +1,106 @@
+"""The compiled backward pass without PyTorch: against differences of the forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from rnn_cases import CELLS, make_weights
+
+import seqrec_fast as sf
+from seqrec_fast import _core
+
+LENGTHS = (4, 0, 1, 7, 2)
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+class Call:
+    """One ragged batch with resets, its forward and backward pass in float64."""
+
+    def __init__(self, cell: str, inputs: int, hidden: int, projection: int, reverse: bool) -> None:
+        rng = np.random.default_rng(5)
+        self.cell, self.hidden, self.reverse = cell, hidden, reverse
+        state = projection or hidden
+        self.offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
+        n, batch = int(self.offsets[-1]), len(LENGTHS)
+        self.values: dict[str, Any] = make_weights(rng, cell, inputs, hidden, projection)
+        self.values |= {"x": rng.normal(size=(n, inputs)), "h_0": rng.normal(size=(batch, state))}
+        if cell == "lstm":
+            self.values["c_0"] = rng.normal(size=(batch, hidden))
+        self.reset = (rng.random(n) < 0.2).astype(np.uint8)
+        self.seeds = [rng.normal(size=(n, state)), rng.normal(size=(batch, state))]
+        self.seeds.append(rng.normal(size=(batch, hidden)))
+
+    def forward(self, values: dict[str, Any]) -> tuple[float, np.ndarray, np.ndarray | None]:
+        """The scalar whose gradient is taken, y and saved."""
+        packed = _core.PackedRnnF64(self.cell, *(values.get(name) for name in NAMES))
+        n = len(values["x"])
+        y, h_n = np.empty((n, packed.state_size)), np.empty_like(values["h_0"])
+        c_0 = values.get("c_0")
+        c_n = None if c_0 is None else np.empty_like(c_0)
+        saved = np.empty((n, packed.saved_width)) if packed.saved_width else None
+        layout = _core.SequenceLayout.ragged("test", self.offsets, n)
+        packed.forward(
+            layout, values["x"], values["h_0"], c_0, self.reset, self.reverse, y, h_n, c_n, saved
+        )
+        outputs = [y, h_n] if c_n is None else [y, h_n, c_n]
+        pairs = zip(self.seeds, outputs, strict=False)
+        return sum(float((seed * out).sum()) for seed, out in pairs), y, saved
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        values = self.values
+        _, y, saved = self.forward(values)
+        grads = {name: np.full_like(value, np.nan) for name, value in values.items()}
+        dy, dh_n, dc_n = self.seeds
+        lstm = self.cell == "lstm"
+        _core.rnn_backward_f64(
+            self.cell, values["weight_ih"], values["weight_hh"], values.get("weight_hr"),
+            _core.SequenceLayout.ragged("test", self.offsets, len(y)),
+            values["x"], values["h_0"], values.get("c_0"), self.reset, self.reverse,
+            y, saved, dy, dh_n, dc_n if lstm else None,
+            *(grads.get(name) for name in ("x", "h_0", "c_0", *NAMES)),
+        )  # fmt: skip
+        return grads
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", [*CELLS, "projection"])
+@pytest.mark.parametrize(("inputs", "hidden"), [(3, 5), (17, 65)])
+def test_gradients_are_those_of_differences(cell, inputs, hidden, reverse, target):
+    projection = 4 if cell == "projection" else 0
+    call = Call("lstm" if projection else cell, inputs, hidden, projection, reverse)
+    rng = np.random.default_rng(6)
+    for name, grad in call.gradients().items():
+        direction = rng.normal(size=grad.shape) / np.sqrt(grad.size)
+        step = 1e-6
+        up, down = (
+            call.forward(call.values | {name: call.values[name] + sign * step * direction})[0]
+            for sign in (1, -1)
+        )
+        expected = (up - down) / (2 * step)
+        np.testing.assert_allclose((grad * direction).sum(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_same_bits_for_every_thread_count(cell):
+    call = Call(cell, 33, 70, 0, False)
+    sf.set_num_threads(1)
+    one = call.gradients()
+    sf.set_num_threads(3)
+    for name, grad in call.gradients().items():
+        np.testing.assert_array_equal(grad, one[name], err_msg=name)
+
+
+def test_a_wrong_gradient_shape_is_named():
+    call = Call("gru", 3, 5, 0, False)
+    call.values["bias_hh"] = np.zeros(14)
+    with pytest.raises(ValueError, match=r"rnn_backward: dbias_hh has shape \(1, 14\)"):
+        y, saved = np.zeros((14, 5)), np.zeros((14, 4 * 8))
+        values = call.values
+        _core.rnn_backward_f64(
+            "gru", values["weight_ih"], values["weight_hh"], None,
+            _core.SequenceLayout.ragged("test", call.offsets, 14),
+            values["x"], values["h_0"], None, None, False, y, saved, y, values["h_0"], None,
+            None, values["h_0"], None, None, None, None, np.zeros(14), None,
+        )  # fmt: skip
