@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "base/aligned_buffer.h"
 
@@ -74,17 +73,13 @@ class PackedPanels {
 
     // Fills term k of every vector from a row of `n` columns, with 0 beyond them.
     void fill_term(std::int64_t k, const T* row, std::int64_t n) {
-        for (std::int64_t vector = 0; vector < n_vectors_; ++vector) {
-            const std::int64_t p = vector / panel_vectors_, v = vector % panel_vectors_;
-            T* out = data_.data() +
-                     (p * panel_vectors_ * depth_ + k * vectors_in(p) + v) * kPackedLanes<T>;
-            const T* from = row + vector * kPackedLanes<T>;
-            const std::int64_t left = n - vector * kPackedLanes<T>;
-            if (left >= kPackedLanes<T>) {
-                std::memcpy(out, from, kCacheLine);
-            } else {
-                std::fill(std::copy_n(from, left, out), out + kPackedLanes<T>, T(0));
-            }
+        for (std::int64_t p = 0; p < n_panels(); ++p) {
+            const std::int64_t width = vectors_in(p) * kPackedLanes<T>;
+            const std::int64_t filled = std::min(width, n);
+            T* out = data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T> + k * width;
+            std::fill(std::copy_n(row, filled, out), out + width, T(0));
+            row += filled;
+            n -= filled;
         }
     }
 

@@ -121,7 +121,7 @@ class ForwardTile {
     }
 
   private:
-    static constexpr std::int64_t kChunkRows = 96;
+    static constexpr std::int64_t kChunkRows = 48;
 
     void load_states() {
         const std::int64_t rows = tile_.rows();

@@ -49,12 +49,13 @@ struct WeightGradOp {
 
 // bias += column sums of a pass.
 template <class T>
-void add_column_sums(const PackedPanels<T>& gates, std::int64_t n_gates, T* bias) {
+void add_column_sums(const PackedPanels<T>& gates, std::int64_t events, std::int64_t n_gates,
+                     T* bias) {
     const Lanes<T> d;
     for (std::int64_t gate = 0; gate < n_gates; gate += lane_count<T>()) {
         const T* from = gates.panel(gate / kPackedLanes<T>) + gate % kPackedLanes<T>;
         hn::Vec<Lanes<T>> sum = hn::Zero(d);
-        for (std::int64_t k = 0; k < gates.depth(); ++k) {
+        for (std::int64_t k = 0; k < events; ++k) {
             sum = hn::Add(sum, hn::LoadU(d, from + k * kPackedLanes<T>));
         }
         const hn::Vec<Lanes<T>> before = load_part(d, bias + gate, n_gates - gate);
@@ -80,8 +81,9 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
     PackedPanels<T> gates, inputs;
     for (std::int64_t event = 0; event < args.events; event += kEventsPerPass) {
         const std::int64_t n = std::min(kEventsPerPass, args.events - event);
-        if (n != gates.depth()) {
-            gates = PackedPanels<T>(blocks_of<T>(n_gates), n, 1);
+        if (n != inputs.depth()) {
+            // An odd depth, so that the same event of all panels does not fall on few cache sets.
+            gates = PackedPanels<T>(blocks_of<T>(n_gates), n | 1, 1);
             inputs = PackedPanels<T>(blocks_of<T>(args.width), n, kMaxPanelVectors);
             for (std::int64_t i = 0; i < n_gates; ++i) {
                 rows[i] = gates.panel(i / kPackedLanes<T>) + i % kPackedLanes<T>;
@@ -91,7 +93,7 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
             gates.fill_term(k, args.gates + (event + k) * args.gates_stride + begin, n_gates);
         }
         if (bias != nullptr) {
-            add_column_sums(gates, n_gates, bias);
+            add_column_sums(gates, n, n_gates, bias);
         }
         if (weight != nullptr) {
             for (std::int64_t k = 0; k < n; ++k) {
