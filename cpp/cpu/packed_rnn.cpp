@@ -36,14 +36,14 @@ PackedPanels<T> pack_transposed(const T* weight, std::int64_t hidden_size, std::
                                 std::int64_t shift = 0) {
     const std::int64_t padded = padded_to_vectors<T>(hidden_size);
     PackedPanels<T> panels = plain_panels<T>(columns, gates * padded);
-    for (std::int64_t vector = 0; vector < panels.n_vectors(); ++vector) {
-        const std::int64_t column = vector * kPackedLanes<T>;
-        panels.fill_vector(vector, columns - column, [&](std::int64_t lane, std::int64_t k) {
-            const std::int64_t unit = k % padded;
-            const std::int64_t gate = first_gate + (k / padded + gates - shift) % gates;
-            const std::int64_t row = gate * hidden_size + unit;
-            return unit < hidden_size ? weight[row * columns + column + lane] : T(0);
-        });
+    for (std::int64_t slot = 0; slot < gates; ++slot) {
+        const std::int64_t gate = first_gate + (slot + gates - shift) % gates;
+        const T* rows = weight + gate * hidden_size * columns;
+        for (std::int64_t unit = 0; unit < padded; ++unit) {
+            const bool present = unit < hidden_size;
+            panels.fill_term(slot * padded + unit, present ? rows + unit * columns : nullptr,
+                             present ? columns : 0);
+        }
     }
     return panels;
 }
