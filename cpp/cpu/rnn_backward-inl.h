@@ -18,6 +18,7 @@
 #include "cpu/gemm-inl.h"
 #include "cpu/rnn_kernels.h"
 #include "cpu/rnn_tiles.h"
+#include "hwy/cache_control.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
@@ -161,6 +162,7 @@ class BackwardTile {
                 ++active;
             }
             load_step(s, active);
+            prefetch_saved(s - 1, active);
             const GradView<Cell, T> view{
                 &args_, &weights_, active, stride_,  padded_hidden_, events_,      dh_,
                 dc_,    c_before_, work_,  dh_rows_, dgates_,        dgates_rows_, candidate_rows_};
@@ -225,6 +227,17 @@ class BackwardTile {
             T* dh = dh_ + r * stride_;
             for (std::int64_t i = 0; i < width; ++i) {
                 dh[i] += dy[i];
+            }
+        }
+    }
+
+    // Fetches what the forward pass saved of a step while the step after it computes.
+    void prefetch_saved(std::int64_t s, std::int64_t active) const {
+        const std::int64_t width = saved_count(Cell::kKind) * padded_hidden_;
+        for (std::int64_t r = 0; r < active && s >= 0; ++r) {
+            const T* saved = args_.saved + tile_.event(r, s) * width;
+            for (std::int64_t i = 0; i < width; i += kPackedLanes<T>) {
+                hwy::Prefetch(saved + i);
             }
         }
     }

@@ -69,7 +69,7 @@ def _working_dtype(x: Tensor, hidden: int) -> torch.dtype:
 
 
 def _cast(dtype: torch.dtype, tensor: _Tensor) -> _Tensor:
-    return tensor if tensor is None else tensor.detach().to(dtype)
+    return tensor if tensor is None or tensor.dtype == dtype else tensor.detach().to(dtype)
 
 
 def _layout(
@@ -139,7 +139,7 @@ def _rnn_forward_cpu(
         c_n.numpy() if cell == "lstm" else None,
         saved.numpy() if saved.dim() == 2 else None,
     )
-    return y.to(dtype), h_n.to(dtype), c_n.to(dtype), saved
+    return _cast(dtype, y), _cast(dtype, h_n), _cast(dtype, c_n), saved
 
 
 def _rnn_forward_fake(
@@ -183,10 +183,10 @@ def _rnn_backward_cpu(
 
     def like(tensor: Tensor | None) -> Tensor:
         wanted = need_dweights and tensor is not None
-        return torch.empty_like(tensor, dtype=working) if wanted else none
+        return x.new_empty(tensor.shape) if wanted else none  # type: ignore[union-attr]
 
-    dx = torch.empty_like(x, memory_format=torch.contiguous_format) if need_dx else none
-    dh_0 = torch.empty_like(h_0, memory_format=torch.contiguous_format)
+    dx = x.new_empty(x.shape) if need_dx else none
+    dh_0 = x.new_empty(h_0.shape)
     dc_0 = x.new_empty(h_0.shape[0], hidden) if cell == "lstm" else none
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
     dweights = [like(w) for w in weights]
@@ -211,7 +211,7 @@ def _rnn_backward_cpu(
         dc_0.numpy() if cell == "lstm" else None,
         *(None if grad is none else grad.numpy() for grad in dweights),
     )
-    return tuple(grad.to(dtype) for grad in (dx, dh_0, dc_0, *dweights))
+    return tuple(_cast(dtype, grad) for grad in (dx, dh_0, dc_0, *dweights))
 
 
 def _rnn_backward_fake(
