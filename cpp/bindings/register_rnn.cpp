@@ -32,7 +32,8 @@ RnnParameters<T> parameters(const std::string& cell, const Object& weight_ih,
 template <class T>
 void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Object& x,
              const Object& h_0, const Object& c_0, const Object& reset, bool reverse,
-             const Object& y, const Object& h_n, const Object& c_n, const Object& saved) {
+             const Object& y, const Object& h_n, const Object& c_n, const Object& saved,
+             const Object& ids, const Object& gate_table) {
     const char* const kName = "rnn_forward";
     RnnForward<T> call;
     call.weights = &weights;
@@ -46,8 +47,19 @@ void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Ob
     call.h_n = matrix_view<T>(kName, "h_n", h_n);
     call.c_n = matrix_view<T>(kName, "c_n", c_n);
     call.saved = matrix_view<T>(kName, "saved", saved);
+    call.ids = matrix_view<const std::int64_t>(kName, "ids", ids);
+    call.gate_table = matrix_view<const T>(kName, "gate_table", gate_table);
     const py::gil_scoped_release release;
     rnn_forward(kName, call);
+}
+
+template <class T>
+void gate_table(const PackedRnn<T>& weights, const Object& x, const Object& out) {
+    const char* const kName = "rnn_gate_table";
+    const auto rows = matrix_view<const T>(kName, "x", x);
+    const auto table = matrix_view<T>(kName, "out", out);
+    const py::gil_scoped_release release;
+    rnn_gate_table(kName, weights, rows, table);
 }
 
 template <class T>
@@ -114,7 +126,11 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
             [](const PackedRnn<T>& w) { return saved_width<T>(w.kind, w.hidden_size); })
         .def("forward", &forward<T>, py::arg("layout"), py::arg("x"), py::arg("h_0"),
              py::arg("c_0"), py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
-             py::arg("c_n"), py::arg("saved"));
+             py::arg("c_n"), py::arg("saved"), py::arg("ids") = py::none(),
+             py::arg("gate_table") = py::none())
+        .def_property_readonly("has_input_weights", &PackedRnn<T>::has_input_weights)
+        .def_property_readonly("gate_table_width", &gate_table_width<T>)
+        .def("gate_table", &gate_table<T>, py::arg("x"), py::arg("out"));
     m.def(backward_name, &backward<T>, py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"),
           py::arg("weight_hr"), py::arg("layout"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
           py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"),

@@ -1,8 +1,8 @@
 // The time loop of all recurrent cells: a thread runs all steps of its tile without a barrier.
 //
-// Input gates are computed for a chunk of steps at a time (one product over many rows) into a
-// buffer that stays in L2; a step then is one pass over the state. Rows leave the tile when their
-// session ends. A cell gives `Cell::step`, see gru_cpu.cpp.
+// Input gates are computed for a chunk of steps at a time (one product over many rows, or a copy
+// from a table by item id) into a buffer that stays in L2; a step then is one pass over the state.
+// Rows leave the tile when their session ends. A cell gives `Cell::step`, see gru_cpu.cpp.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_RNN_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -16,7 +16,7 @@
 #include <cstring>
 
 #include "base/workspace.h"
-#include "cpu/gemm-inl.h"
+#include "cpu/rnn_input_gates-inl.h"
 #include "cpu/rnn_kernels.h"
 #include "cpu/rnn_tiles.h"
 
@@ -41,35 +41,6 @@ struct StepView {
     std::int64_t x_gates_stride;
     T* const* y_rows;      // (rows) pointers to S values each; null if not wanted
     T* const* saved_rows;  // (rows) pointers; null if not wanted
-};
-
-// Writes a row's product plus bias in vector order: the input gates.
-template <class T>
-struct InputGatesOp {
-    const T* bias;
-    T* out;
-    std::int64_t stride;
-    std::int64_t vectors_per_part;
-
-    InputGatesOp part(std::int64_t i) const {
-        const std::int64_t offset = i * vectors_per_part * kPackedLanes<T>;
-        return {bias + offset, out + offset, stride, vectors_per_part};
-    }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t, std::int64_t lane,
-                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::LoadU(Lanes<T>(), bias + v * kPackedLanes<T> + lane);
-        }
-    }
-    template <int kVectors>
-    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
-                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        T* to = out + row * stride + lane;
-        for (int v = 0; v < kVectors; ++v) {
-            hn::StoreU(acc[v], Lanes<T>(), to + v * kPackedLanes<T>);
-        }
-    }
 };
 
 template <class Cell, class T>
@@ -157,30 +128,31 @@ class ForwardTile {
     // Input gates of as many steps from `s` on as fit the buffer, step after step, active rows
     // only. Returns the number of steps.
     std::int64_t fill_input_gates(std::int64_t s, std::int64_t active) {
-        const std::int64_t x_width = weights_.has_input_weights()
+        const std::int64_t x_width = args_.gate_table != nullptr ? gates_stride_
+                                     : weights_.has_input_weights()
                                          ? weights_.input_size
                                          : weights_.gates * weights_.hidden_size;
+        const T* x = args_.gate_table != nullptr ? args_.gate_table : args_.x;
         std::int64_t n = 0, steps = 0;
         while (active > 0 && n + active <= chunk_rows_) {
             for (std::int64_t r = 0; r < active; ++r) {
-                x_rows_[n + r] = args_.x + tile_.event(r, s + steps) * x_width;
+                const std::int64_t event = tile_.event(r, s + steps);
+                x_rows_[n + r] = x + (args_.ids == nullptr ? event : args_.ids[event]) * x_width;
             }
             n += active;
             ++steps;
             active = tile_.active(s + steps, active);
         }
-        if (!weights_.has_input_weights()) {
+        if (args_.gate_table != nullptr) {
+            for (std::int64_t i = 0; i < n; ++i) {
+                std::copy_n(x_rows_[i], gates_stride_, x_gates_ + i * gates_stride_);
+            }
+        } else if (!weights_.has_input_weights()) {
             for (std::int64_t i = 0; i < n; ++i) {
                 arrange_input_gates(x_rows_[i], x_gates_ + i * gates_stride_);
             }
         } else {
-            const InputGatesOp<T> op{weights_.input_bias.data(), x_gates_, gates_stride_,
-                                     Cell::kGates > 1 ? Cell::kGates : 1};
-            if constexpr (Cell::kGates > 1) {
-                multiply_gates<Cell::kGates>(op, x_rows_, n, weights_.input);
-            } else {
-                multiply_plain(op, x_rows_, n, weights_.input);
-            }
+            input_gates<Cell::kGates>(weights_, x_rows_, n, x_gates_);
         }
         return steps;
     }

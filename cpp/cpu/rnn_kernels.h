@@ -15,6 +15,8 @@ struct RnnForwardArgs {
     const PackedRnn<T>* weights;
     const SequenceLayout* layout;
     const T* x;                 // (N, input_size), or (N, G * H) input gates without weight_ih
+    const std::int64_t* ids;    // (N); optional: event n has row ids[n] of x or gate_table
+    const T* gate_table;        // rows of n_vectors * lanes by rnn_input_gates_cpu; replaces x
     const T* h_0;               // (B, S); optional: zeros
     const T* c_0;               // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional. Non-zero: the state is zeroed before this event
@@ -24,6 +26,15 @@ struct RnnForwardArgs {
     T* h_n;    // (B, S)
     T* c_n;    // (B, H), LSTM
     T* saved;  // (N, saved_count * padded H) for the backward pass; optional
+};
+
+// Input gates with their bias, in the vector order of the packed weights.
+template <class T>
+struct RnnInputGatesArgs {
+    const PackedRnn<T>* weights;
+    const T* const* x;  // (rows) rows of input_size
+    std::int64_t rows;
+    T* out;  // (rows, n_vectors * lanes)
 };
 
 // Gradients of the same call, but for the weights': those follow by rnn_weight_grad_cpu from the
@@ -75,6 +86,8 @@ template <class T>
 void rnn_forward_cpu(const RnnForwardArgs<T>& args);
 template <class T>
 void rnn_backward_cpu(const RnnBackwardArgs<T>& args);
+template <class T>
+void rnn_input_gates_cpu(const RnnInputGatesArgs<T>& args);
 template <class T>
 void rnn_weight_grad_cpu(const RnnWeightGradArgs<T>& args);
 

@@ -22,6 +22,35 @@ void check_output_rows(const char* function, const MatrixView<T>& y, std::int64_
                  ")");
 }
 
+template <class T>
+std::vector<const T*> row_pointers(const T* matrix, std::int64_t rows, std::int64_t columns) {
+    std::vector<const T*> pointers(static_cast<std::size_t>(rows));
+    for (std::int64_t i = 0; i < rows; ++i) {
+        pointers[static_cast<std::size_t>(i)] = matrix + i * columns;
+    }
+    return pointers;
+}
+
+template <class T>
+void check_input(const char* function, const RnnForward<T>& call) {
+    const PackedRnn<T>& weights = *call.weights;
+    const std::int64_t events = call.layout->n_events();
+    const std::int64_t width =
+        weights.has_input_weights() ? weights.input_size : weights.gates * weights.hidden_size;
+    check_shape(function, "x", call.x, call.ids.present() ? call.x.rows : events, width);
+    check_shape(function, "ids", call.ids, 1, events);
+    check_shape(function, "gate_table", call.gate_table, call.gate_table.rows,
+                gate_table_width(weights));
+    SEQREC_CHECK(!call.gate_table.present() || (call.ids.present() && !call.x.present()), function,
+                 ": gate_table is given; expected ids beside it and no x");
+    const std::int64_t items = call.gate_table.present() ? call.gate_table.rows : call.x.rows;
+    for (std::int64_t i = 0; call.ids.present() && i < events; ++i) {
+        const std::int64_t id = call.ids.data[i];
+        SEQREC_CHECK(id >= 0 && id < items, function, ": ids[", i, "] is ", id, "; expected 0 to ",
+                     items - 1);
+    }
+}
+
 }  // namespace
 
 template <class T>
@@ -45,6 +74,21 @@ RnnWeights<T> checked_weights(const char* function, const RnnParameters<T>& p) {
 }
 
 template <class T>
+std::int64_t gate_table_width(const PackedRnn<T>& weights) {
+    return weights.n_vectors() * kPackedLanes<T>;
+}
+
+template <class T>
+void rnn_gate_table(const char* function, const PackedRnn<T>& weights, const MatrixView<const T>& x,
+                    const MatrixView<T>& out) {
+    SEQREC_CHECK(weights.has_input_weights(), function, ": the layer has no weight_ih");
+    check_shape(function, "x", x, x.rows, weights.input_size);
+    check_shape(function, "out", out, x.rows, gate_table_width(weights));
+    const auto rows = row_pointers(x.data, x.rows, x.columns);
+    rnn_input_gates_cpu<T>({&weights, rows.data(), x.rows, out.data});
+}
+
+template <class T>
 std::int64_t saved_width(CellKind kind, std::int64_t hidden_size) {
     return saved_count(kind) * padded_to_vectors<T>(hidden_size);
 }
@@ -54,9 +98,7 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
     const PackedRnn<T>& weights = *call.weights;
     const std::int64_t events = call.layout->n_events(), batch = call.layout->batch();
     const bool lstm = weights.kind == CellKind::lstm;
-    const std::int64_t width =
-        weights.has_input_weights() ? weights.input_size : weights.gates * weights.hidden_size;
-    check_shape(function, "x", call.x, events, width);
+    check_input(function, call);
     check_shape(function, "h_0", call.h_0, batch, weights.state_size);
     check_shape(function, "c_0", call.c_0, batch, weights.hidden_size);
     check_shape(function, "reset", call.reset, 1, events);
@@ -67,10 +109,10 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
                 saved_width<T>(weights.kind, weights.hidden_size));
     check_required(function, "c_n", call.c_n, lstm);
     SEQREC_CHECK(lstm || !call.c_0.present(), function, ": c_0 belongs to an LSTM only");
-    const RnnForwardArgs<T> args{call.weights,  call.layout,   call.x.data,
-                                 call.h_0.data, call.c_0.data, call.reset.data,
-                                 call.reverse,  call.y.data,   call.y.row_stride,
-                                 call.h_n.data, call.c_n.data, call.saved.data};
+    const RnnForwardArgs<T> args{
+        call.weights,      call.layout,   call.x.data,     call.ids.data,  call.gate_table.data,
+        call.h_0.data,     call.c_0.data, call.reset.data, call.reverse,   call.y.data,
+        call.y.row_stride, call.h_n.data, call.c_n.data,   call.saved.data};
     switch (weights.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: return gru_forward_cpu(args);
@@ -109,15 +151,6 @@ struct GateGradients {
         unprojected = matrix(weights.hidden_size, weights.has_projection());
     }
 };
-
-template <class T>
-std::vector<const T*> row_pointers(const T* matrix, std::int64_t rows, std::int64_t columns) {
-    std::vector<const T*> pointers(static_cast<std::size_t>(rows));
-    for (std::int64_t i = 0; i < rows; ++i) {
-        pointers[static_cast<std::size_t>(i)] = matrix + i * columns;
-    }
-    return pointers;
-}
 
 // The state each event started from: that after the event before it, h_0, or `zeros`.
 template <class T>
@@ -258,6 +291,12 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
 
 template RnnWeights<float> checked_weights(const char*, const RnnParameters<float>&);
 template RnnWeights<double> checked_weights(const char*, const RnnParameters<double>&);
+template std::int64_t gate_table_width(const PackedRnn<float>&);
+template std::int64_t gate_table_width(const PackedRnn<double>&);
+template void rnn_gate_table(const char*, const PackedRnn<float>&, const MatrixView<const float>&,
+                             const MatrixView<float>&);
+template void rnn_gate_table(const char*, const PackedRnn<double>&, const MatrixView<const double>&,
+                             const MatrixView<double>&);
 template std::int64_t saved_width<float>(CellKind, std::int64_t);
 template std::int64_t saved_width<double>(CellKind, std::int64_t);
 template void rnn_forward(const char*, const RnnForward<float>&);

@@ -30,7 +30,11 @@ template <class T>
 struct RnnForward {
     const PackedRnn<T>* weights;
     const SequenceLayout* layout;
-    MatrixView<const T> x;                 // (N, I), or (N, G * H) without weight_ih
+    // (N, I), or (N, G * H) without weight_ih; with ids the rows of V items: event n reads row
+    // ids[n] of x, or of gate_table, which then replaces x.
+    MatrixView<const T> x;
+    MatrixView<const std::int64_t> ids;    // (1, N); optional
+    MatrixView<const T> gate_table;        // (V, gate_table_width(...)); optional, needs ids
     MatrixView<const T> h_0;               // (B, S); optional: zeros
     MatrixView<const T> c_0;               // (B, H); optional: zeros
     MatrixView<const std::uint8_t> reset;  // (1, N); optional. Non-zero: state zeroed before
@@ -43,6 +47,16 @@ struct RnnForward {
 
 template <class T>
 void rnn_forward(const char* function, const RnnForward<T>& call);
+
+// Columns of a gate table, in elements.
+template <class T>
+std::int64_t gate_table_width(const PackedRnn<T>& weights);
+
+// out = the input gates of every row of `x` (V, I), with their bias: bit for bit those that
+// rnn_forward computes from x itself.
+template <class T>
+void rnn_gate_table(const char* function, const PackedRnn<T>& weights, const MatrixView<const T>& x,
+                    const MatrixView<T>& out);
 
 // Columns of `saved`, in elements.
 template <class T>

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._packing import checked_embedding, gate_tables, pack_state_dict, working_precision
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
 Array = NDArray[Any]
-Layer = TypeVar("Layer", bound="_RecurrentLayer")
 
-_PACKED: dict[str, Any] = {"float32": _core.PackedRnnF32, "float64": _core.PackedRnnF64}
-
-
-def _working_precision(hidden_size: int, precision: str) -> str:
-    return "float64" if hidden_size <= _core.FLOAT64_UNITS else precision
-
-
-_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+GATE_TABLE_BYTES = 1 << 28
 
 
 class _RecurrentLayer:
     """What GRU, LSTM and RNN share: packed weights per layer and direction, and the call."""
 
-    def __init__(self, packed: list[Any], bidirectional: bool, precision: str) -> None:
+    def __init__(
+        self,
+        cell: str,
+        arrays: Mapping[str, ArrayLike],
+        precision: str,
+        prefix: str,
+        embedding: ArrayLike | None,
+        gate_table_bytes: int,
+    ) -> None:
+        name = f"{type(self).__name__}.from_state_dict"
+        packed, bidirectional = pack_state_dict(name, cell, arrays, precision, prefix)
         self._packed = packed
         self._dtype = np.dtype(precision)
         # Arithmetic; small layers take float64, see _core.FLOAT64_UNITS.
-        self._working = np.dtype(_working_precision(packed[0].hidden_size, precision))
+        self._working = np.dtype(working_precision(packed[0].hidden_size, precision))
         self._directions = 2 if bidirectional else 1
         self.precision = precision
         self.bidirectional = bidirectional
@@ -40,57 +43,20 @@ class _RecurrentLayer:
         self.input_size: int = packed[0].input_size
         self.hidden_size: int = packed[0].hidden_size
         self.output_size: int = packed[0].state_size * self._directions
-
-    @classmethod
-    def _from_state_dict(
-        cls: type[Layer], cell: str, arrays: Mapping[str, ArrayLike], precision: str, prefix: str
-    ) -> Layer:
-        name = cls.__name__
-        if precision not in _PACKED:
-            raise ValueError(
-                f"{name}.from_state_dict: precision is {precision!r}; "
-                f"expected {' or '.join(map(repr, _PACKED))}"
-            )
-        own = {key[len(prefix) :]: np.asarray(value) for key, value in arrays.items()
-               if key.startswith(prefix)}  # fmt: skip
-        if "weight_hh_l0" not in own:
-            raise ValueError(
-                f"{name}.from_state_dict: arrays have no '{prefix}weight_hh_l0'; "
-                f"they have {', '.join(map(str, arrays)) or 'nothing'}"
-            )
-        bidirectional = "weight_hh_l0_reverse" in own
-        packed: list[Any] = []
-        while f"weight_hh_l{len(packed) // (1 + bidirectional)}" in own:
-            layer, reverse = divmod(len(packed), 1 + bidirectional)
-            suffix = f"_l{layer}" + ("_reverse" if reverse else "")
-            packed.append(cls._pack(cell, own, prefix, suffix, precision))
-        return cls(packed, bidirectional, precision)
-
-    @classmethod
-    def _pack(
-        cls, cell: str, own: Mapping[str, Array], prefix: str, suffix: str, precision: str
-    ) -> Any:
-        parameters: list[Any] = []
-        for parameter in _PARAMETERS:
-            key = parameter + suffix
-            value = own.get(key)
-            if value is not None:
-                if not np.isfinite(value).all():
-                    raise ValueError(
-                        f"{cls.__name__}.from_state_dict: '{prefix}{key}' has a value that is "
-                        "not finite"
-                    )
-                value = np.ascontiguousarray(value, precision)
-            elif parameter == "weight_hh" or (parameter == "weight_ih" and suffix != "_l0"):
-                raise ValueError(f"{cls.__name__}.from_state_dict: arrays have no '{prefix}{key}'")
-            parameters.append(value)
-        units = parameters[1].shape[0] // _core.gate_count(cell)
-        working = _working_precision(units, precision)
-        parameters = [None if p is None else p.astype(working, copy=False) for p in parameters]
-        return _PACKED[working](cell, *parameters, float32_states=working != precision)
+        self._embedding: Array | None = None
+        self._gate_tables: list[Array] = []
+        if embedding is not None:
+            self._embedding = checked_embedding(name, embedding, self.input_size, self._working)
+            first = packed[: self._directions]
+            self._gate_tables = gate_tables(first, self._embedding, gate_table_bytes)
 
     def __call__(
-        self, x: ArrayLike, h0: Any = None, offsets: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        h0: Any = None,
+        offsets: ArrayLike | None = None,
+        *,
+        outputs: str = "all",
     ) -> tuple[Array, Any]:
         """
         Run the layers over a batch of sequences.
@@ -98,18 +64,21 @@ class _RecurrentLayer:
         Parameters
         ----------
         x : (T, B, I) array, or (events, I) with `offsets`
-            Of the layer's precision (float32 or float64).
+            Of the layer's precision (float32 or float64). For a layer with an embedding: integer
+            item ids, (T, B) or (events,).
         h0 : (num_layers * D, B, H) array, optional
             Initial state, zeros if absent; for an LSTM the pair (h_0, c_0). D is 2 for a
             bidirectional layer, else 1.
         offsets : (B + 1,) integer array, optional
             Makes `x` ragged: sequence b is its rows ``offsets[b]`` to ``offsets[b + 1] - 1``. A
             sequence of length 0 yields its initial state.
+        outputs : str
+            ``"all"``: `y` has the states after every event. ``"last"``: only the final ones.
 
         Returns
         -------
         y : (T, B, D * H) or (events, D * H) array
-            States of the top layer.
+            States of the top layer; (B, D * H) with ``outputs="last"``.
         h_n : (num_layers * D, B, H) array
             Final states; for an LSTM the pair (h_n, c_n).
 
@@ -118,15 +87,17 @@ class _RecurrentLayer:
         TypeError
             If `x` has another dtype.
         ValueError
-            If a shape does not fit, or offsets are not a partition of the rows of `x`.
+            If a shape does not fit, an id is out of range, `outputs` is unknown, or offsets are
+            not a partition of the rows of `x`.
         """
-        y, h_n, _ = self._run(x, h0, None, offsets)
+        y, h_n, _ = self._run(x, h0, None, offsets, outputs)
         return y, h_n
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the packed weights."""
-        return sum(packed.nbytes for packed in self._packed)
+        """Bytes of the packed weights, and of the gate tables or the embedding."""
+        tables = self._gate_tables or ([] if self._embedding is None else [self._embedding])
+        return sum(part.nbytes for part in (*self._packed, *tables))
 
     def __repr__(self) -> str:
         return (
@@ -136,57 +107,91 @@ class _RecurrentLayer:
         )
 
     def _run(
-        self, x: ArrayLike, h_0: Array | None, c_0: Array | None, offsets: ArrayLike | None
+        self,
+        x: ArrayLike,
+        h_0: Array | None,
+        c_0: Array | None,
+        offsets: ArrayLike | None,
+        outputs: str,
     ) -> tuple[Array, Array, Array | None]:
+        if outputs not in ("all", "last"):
+            raise ValueError(
+                f"{type(self).__name__}: outputs is {outputs!r}; expected 'all' or 'last'"
+            )
         values, layout, shape = self._layout(x, offsets)
         layers, batch = len(self._packed), layout.batch
         state_size = self._packed[0].state_size
         h_0 = self._checked_state("h_0", h_0, (layers, batch, state_size))
         c_0 = self._checked_state("c_0", c_0, (layers, batch, self.hidden_size))
-        values = values.astype(self._working, copy=False)
         h_n = np.empty((layers, batch, state_size), self._working)
         c_n = None
         if isinstance(self, LSTM):
             c_n = np.empty((layers, batch, self.hidden_size), self._working)
+        y = None
         for layer in range(self.num_layers):
-            y = np.empty((layout.n_events, self.output_size), self._working)
+            top = layer == self.num_layers - 1
+            if not (top and outputs == "last"):
+                y = np.empty((layout.n_events, self.output_size), self._working)
             for direction in range(self._directions):
                 i = layer * self._directions + direction
                 columns = slice(direction * state_size, (direction + 1) * state_size)
+                rows, ids, table = self._input(values, layer, direction)
                 self._packed[i].forward(
                     layout,
-                    values,
+                    rows,
                     None if h_0 is None else h_0[i],
                     None if c_0 is None else c_0[i],
                     None,
                     direction == 1,
-                    y[:, columns],
+                    None if top and outputs == "last" else y[:, columns],  # type: ignore[index]
                     h_n[i],
                     None if c_n is None else c_n[i],
                     None,
+                    ids,
+                    table,
                 )
-            # Between layers too, so that the result is the one of layers called one by one.
-            values = y.astype(self._dtype, copy=False).astype(self._working, copy=False)
-        y = y.astype(self._dtype, copy=False).reshape(*shape, self.output_size)
+            if not top:
+                # Rounded between layers too, so that the result is that of single layers.
+                assert y is not None
+                values = y.astype(self._dtype, copy=False).astype(self._working, copy=False)
         h_n = h_n.astype(self._dtype, copy=False)
+        if outputs == "last":
+            y = np.concatenate(h_n[-self._directions :], -1)
+        else:
+            assert y is not None
+            y = y.astype(self._dtype, copy=False).reshape(*shape, self.output_size)
         return y, h_n, None if c_n is None else c_n.astype(self._dtype, copy=False)
+
+    def _input(
+        self, values: Array, layer: int, direction: int
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Rows, ids and gate table of one layer and direction."""
+        if layer > 0 or self._embedding is None:
+            return values, None, None
+        if self._gate_tables:
+            return None, values, self._gate_tables[direction]
+        return self._embedding, values, None
 
     def _layout(
         self, x: ArrayLike, offsets: ArrayLike | None
     ) -> tuple[Array, Any, tuple[int, ...]]:
-        """Input as (events, input_size), its layout, and the shape without the last dimension."""
+        """Input as (events, input_size) or (events,) ids, its layout, the shape of the events."""
         name = type(self).__name__
         values = np.asarray(x)
-        if values.dtype != self._dtype:
-            raise TypeError(f"{name}: x is {values.dtype}; expected {self._dtype}")
-        expected = 3 if offsets is None else 2
-        if values.ndim != expected or values.shape[-1] != self.input_size:
-            form = "(T, B, {})" if offsets is None else "(events, {}), because offsets are given"
-            raise ValueError(
-                f"{name}: x has shape {values.shape}; expected {form.format(self.input_size)}"
-            )
-        shape = values.shape[:-1]
-        values = np.ascontiguousarray(values).reshape(-1, self.input_size)
+        takes_ids = self._embedding is not None
+        if values.dtype.kind not in "iu" if takes_ids else values.dtype != self._dtype:
+            wanted = "integer item ids" if takes_ids else self._dtype
+            raise TypeError(f"{name}: x is {values.dtype}; expected {wanted}")
+        features = () if takes_ids else (self.input_size,)
+        leading = 2 if offsets is None else 1
+        if values.ndim != leading + len(features) or values.shape[leading:] != features:
+            names = "T, B" if offsets is None else "events"
+            form = ", ".join((names, *map(str, features)))
+            reason = "" if offsets is None else ", because offsets are given"
+            raise ValueError(f"{name}: x has shape {values.shape}; expected ({form}){reason}")
+        shape = values.shape[:leading]
+        dtype = np.dtype(np.int64) if takes_ids else self._working
+        values = np.ascontiguousarray(values, dtype).reshape(-1, *features)
         if offsets is None:
             return values, _core.SequenceLayout.padded(shape[0], shape[1], False), shape
         offsets = np.asarray(offsets)
@@ -234,6 +239,8 @@ class GRU(_RecurrentLayer):
         precision: str = "float32",
         prefix: str = "",
         reset_after: bool = True,
+        embedding: ArrayLike | None = None,
+        gate_table_bytes: int = GATE_TABLE_BYTES,
     ) -> GRU:
         """
         Build the layer from the parameters of its PyTorch twin.
@@ -250,6 +257,12 @@ class GRU(_RecurrentLayer):
             Only keys that start with it are read, for example ``"rnn."``.
         reset_after : bool
             False: the reset gate acts before the product with ``weight_hh``.
+        embedding : (V, I) array, optional
+            Makes the layer take item ids 0 to V - 1 in place of vectors.
+        gate_table_bytes : int
+            With an embedding, the input gates of all items are computed once if they fit in so
+            many bytes (V * 3 * H values, H rounded up to 16; twice that if bidirectional): a
+            lookup then replaces the product with ``weight_ih``, with the same bits. 0: never.
 
         Raises
         ------
@@ -258,7 +271,7 @@ class GRU(_RecurrentLayer):
             precision.
         """
         cell = "gru" if reset_after else "gru_reset_before"
-        return cls._from_state_dict(cell, arrays, precision, prefix)
+        return cls(cell, arrays, precision, prefix, embedding, gate_table_bytes)
 
 
 class LSTM(_RecurrentLayer):
@@ -266,22 +279,30 @@ class LSTM(_RecurrentLayer):
 
     @classmethod
     def from_state_dict(
-        cls, arrays: Mapping[str, ArrayLike], *, precision: str = "float32", prefix: str = ""
+        cls,
+        arrays: Mapping[str, ArrayLike],
+        *,
+        precision: str = "float32",
+        prefix: str = "",
+        embedding: ArrayLike | None = None,
+        gate_table_bytes: int = GATE_TABLE_BYTES,
     ) -> LSTM:
         """Build the layer from its PyTorch twin's parameters, see :meth:`GRU.from_state_dict`."""
-        return cls._from_state_dict("lstm", arrays, precision, prefix)
+        return cls("lstm", arrays, precision, prefix, embedding, gate_table_bytes)
 
     def __call__(
         self,
         x: ArrayLike,
         h0: tuple[Array, Array] | None = None,
         offsets: ArrayLike | None = None,
+        *,
+        outputs: str = "all",
     ) -> tuple[Array, tuple[Array, Array]]:
         """Run the layers as the other classes do, with pairs (h, c) for the states."""
         if h0 is not None and (not isinstance(h0, tuple | list) or len(h0) != 2):
             raise ValueError("LSTM: h0 is not a pair; expected (h_0, c_0)")
         h_0, c_0 = (None, None) if h0 is None else h0
-        y, h_n, c_n = self._run(x, h_0, c_0, offsets)
+        y, h_n, c_n = self._run(x, h_0, c_0, offsets, outputs)
         assert c_n is not None
         return y, (h_n, c_n)
 
@@ -297,6 +318,8 @@ class RNN(_RecurrentLayer):
         precision: str = "float32",
         prefix: str = "",
         nonlinearity: str = "tanh",
+        embedding: ArrayLike | None = None,
+        gate_table_bytes: int = GATE_TABLE_BYTES,
     ) -> RNN:
         """
         Build the layer from the parameters of its PyTorch twin, see :meth:`GRU.from_state_dict`.
@@ -307,4 +330,4 @@ class RNN(_RecurrentLayer):
             raise ValueError(
                 f"RNN.from_state_dict: nonlinearity is {nonlinearity!r}; expected 'tanh' or 'relu'"
             )
-        return cls._from_state_dict(f"rnn_{nonlinearity}", arrays, precision, prefix)
+        return cls(f"rnn_{nonlinearity}", arrays, precision, prefix, embedding, gate_table_bytes)
