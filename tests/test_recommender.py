@@ -111,6 +111,18 @@ def test_forms_of_sessions_agree(recommender):
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_a_gate_table_changes_no_bit(cell, tmp_path):
+    path = tmp_path / "model.safetensors"
+    with_table = exported(path, random_model(cell))
+    without = sf.load(path, gate_table_bytes=0)
+    sessions = [[int(i) * 7 + 100 for i in session] for session in draw_sessions()]
+    for ours, theirs in zip(
+        with_table.recommend(sessions), without.recommend(sessions), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_unknown_items_are_skipped_and_counted(recommender):
     a, b = ids_of("int")[:2].tolist()
     expected = recommender.recommend([[a, b], [b], []])

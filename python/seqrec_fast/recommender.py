@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
 from seqrec_fast.index import ItemIndex
 from seqrec_fast.io import ModelFile, load_model
-from seqrec_fast.layers import GRU, LSTM, RNN
+from seqrec_fast.layers import GATE_TABLE_BYTES, GRU, LSTM, RNN
 
 if TYPE_CHECKING:
     from seqrec_fast.sessions import SessionStore
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-def load(path: str | os.PathLike[str]) -> Recommender:
+def load(path: str | os.PathLike[str], *, gate_table_bytes: int = GATE_TABLE_BYTES) -> Recommender:
     """Make a recommender from a model file.
 
     Parameters
@@ -32,6 +32,9 @@ def load(path: str | os.PathLike[str]) -> Recommender:
     path : str or path-like
         A ``model.safetensors`` that :func:`seqrec_fast.io.save_model` or
         ``seqrec-fast train`` has written.
+    gate_table_bytes : int
+        Memory that the input gates of all items may take, see
+        :meth:`seqrec_fast.GRU.from_state_dict`; the answers are the same with and without.
 
     Returns
     -------
@@ -42,7 +45,7 @@ def load(path: str | os.PathLike[str]) -> Recommender:
     FileNotFoundError, ValueError
         As :func:`seqrec_fast.io.load_model`.
     """
-    return Recommender(load_model(path))
+    return Recommender(load_model(path), gate_table_bytes)
 
 
 class Recommender:
@@ -56,6 +59,8 @@ class Recommender:
     ----------
     file : ModelFile
         A model, see :func:`load`.
+    gate_table_bytes : int
+        As :func:`load` has it.
 
     Attributes
     ----------
@@ -65,14 +70,18 @@ class Recommender:
         The items; ``vocabulary.ids`` are the user's ids.
     """
 
-    def __init__(self, file: ModelFile) -> None:
+    def __init__(self, file: ModelFile, gate_table_bytes: int = GATE_TABLE_BYTES) -> None:
         self.config: dict[str, Any] = dict(file.config)
         self.vocabulary = ItemVocabulary(file.item_ids)
         embedding = self.config["embedding"]
         inputs = "input_gates.weight" if embedding == "none" else "embedding.weight"
         outputs = "embedding.weight" if embedding == "tied" else "output.weight"
-        self._inputs = np.ascontiguousarray(file.tensors[inputs])
-        self._layer = _layer(self.config, file.tensors)
+        self._layer = _layer(
+            self.config,
+            file.tensors,
+            embedding=file.tensors[inputs],
+            gate_table_bytes=gate_table_bytes,
+        )
         self._output_weight = file.tensors[outputs]
         self._output_bias = file.tensors["output.bias"]
         self._index = ItemIndex(self._output_weight, self._output_bias)
@@ -142,7 +151,7 @@ class Recommender:
         """
         ids, bounds = _ragged(sessions, offsets)
         items, bounds = self.known(ids, bounds)
-        state = self.advance(items, bounds)[1]
+        state = self.advance(items, bounds, outputs="last")[1]
         return self.best(state, k, (items, bounds) if exclude_seen else None)
 
     def sessions(self) -> SessionStore:
@@ -174,7 +183,7 @@ class Recommender:
         return items[is_known], n_known[offsets]
 
     def advance(
-        self, items: Ints, offsets: Ints, state: Floats | None = None
+        self, items: Ints, offsets: Ints, state: Floats | None = None, *, outputs: str = "all"
     ) -> tuple[Floats, Floats]:
         """Run the recurrent layers over item indices.
 
@@ -186,21 +195,22 @@ class Recommender:
         state : (n_states, B, hidden_size) float32 array, optional
             The state before the first event: the hidden state of each layer, then, for an
             LSTM, the cell state of each layer. By default zeros.
+        outputs : str
+            ``"all"`` or ``"last"``.
 
         Returns
         -------
         outputs : (events, hidden_size) float32 array
-            The top layer after each event.
+            The top layer after each event; with ``"last"`` (B, hidden_size), after the last one.
         state : (n_states, B, hidden_size) float32 array
             The state after the last event.
         """
-        x = self._inputs[items]
         if not isinstance(self._layer, LSTM):
-            return self._layer(x, state, offsets=offsets)
+            return self._layer(items, state, offsets, outputs=outputs)
         layers = self._layer.num_layers
         pair = None if state is None else (state[:layers], state[layers:])
-        outputs, (h_n, c_n) = self._layer(x, pair, offsets=offsets)
-        return outputs, np.concatenate([h_n, c_n])
+        y, (h_n, c_n) = self._layer(items, pair, offsets, outputs=outputs)
+        return y, np.concatenate([h_n, c_n])
 
     @property
     def n_states(self) -> int:
@@ -244,14 +254,14 @@ class Recommender:
         return np.asarray(outputs @ self._output_weight.T + self._output_bias, dtype=np.float32)
 
 
-def _layer(config: dict[str, Any], tensors: dict[str, Floats]) -> GRU | LSTM | RNN:
+def _layer(config: dict[str, Any], tensors: dict[str, Floats], **options: Any) -> GRU | LSTM | RNN:
     if config["cell"] == "lstm":
-        return LSTM.from_state_dict(tensors, prefix="rnn.")
+        return LSTM.from_state_dict(tensors, prefix="rnn.", **options)
     if config["cell"] == "rnn":
         nonlinearity = config["nonlinearity"]
-        return RNN.from_state_dict(tensors, prefix="rnn.", nonlinearity=nonlinearity)
+        return RNN.from_state_dict(tensors, prefix="rnn.", nonlinearity=nonlinearity, **options)
     reset_after = config.get("reset_after", True)
-    return GRU.from_state_dict(tensors, prefix="rnn.", reset_after=reset_after)
+    return GRU.from_state_dict(tensors, prefix="rnn.", reset_after=reset_after, **options)
 
 
 def _ragged(sessions: Any, offsets: ArrayLike | None) -> tuple[Ids, Ints]:

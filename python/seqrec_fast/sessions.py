@@ -167,7 +167,8 @@ class SessionStore:
         with self._lock:
             slots = [self._slot(name) for name in names]
             before = np.take(self._states, slots, axis=1)
-            self._states[:, slots] = self._recommender.advance(indices, offsets, before)[1]
+            after = self._recommender.advance(indices, offsets, before, outputs="last")[1]
+            self._states[:, slots] = after
             bounds = offsets.tolist()
             items = indices.tolist()
             for number, slot in enumerate(slots):
