@@ -76,6 +76,17 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* 
     }
 }
 
+// Base of an op whose sums start from zero.
+template <class T>
+struct SumsFromZero {
+    template <int kVectors>
+    static HWY_INLINE void init(std::int64_t, std::int64_t, hn::Vec<Lanes<T>> (&acc)[kVectors]) {
+        for (int v = 0; v < kVectors; ++v) {
+            acc[v] = hn::Zero(Lanes<T>());
+        }
+    }
+};
+
 // Hands the sums of a tile to `op`, row by row. Kept out of line, and the sums in memory, so that
 // a cell's formula is compiled once and not once per row of every tile shape.
 template <int kVectors, class T, class Op>

@@ -65,13 +65,7 @@ struct LstmProjectionOp {
     using D = Lanes<T>;
     using V = hn::Vec<D>;
 
-    struct Part {
-        template <int kVectors>
-        HWY_INLINE void init(std::int64_t, std::int64_t, V (&acc)[kVectors]) const {
-            for (int v = 0; v < kVectors; ++v) {
-                acc[v] = hn::Zero(D());
-            }
-        }
+    struct Part : SumsFromZero<T> {
         template <int kVectors>
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                                const V (&acc)[kVectors]) const {
@@ -88,7 +82,7 @@ struct LstmProjectionOp {
         const StepView<T>& view;
         std::int64_t block0;
     };
-    HWY_INLINE Part part(std::int64_t block) const { return {view, block}; }
+    HWY_INLINE Part part(std::int64_t block) const { return {{}, view, block}; }
 
     const StepView<T>& view;
 };

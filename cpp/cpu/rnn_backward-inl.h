@@ -101,20 +101,14 @@ struct AccumulateOp {
 
 // dx of one step's events.
 template <class T>
-struct InputGradOp {
+struct InputGradOp : SumsFromZero<T> {
     T* dx;
     std::int64_t width;
     const std::int64_t* events;
     std::int64_t column;
 
     HWY_INLINE InputGradOp part(std::int64_t block) const {
-        return {dx, width, events, block * kPackedLanes<T>};
-    }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t, std::int64_t, hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::Zero(Lanes<T>());
-        }
+        return {{}, dx, width, events, block * kPackedLanes<T>};
     }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
@@ -168,7 +162,7 @@ class BackwardTile {
                 dc_,    c_before_, work_,  dh_rows_, dgates_,        dgates_rows_, candidate_rows_};
             Cell::step_grad(view);
             if (args_.dx != nullptr) {
-                const InputGradOp<T> op{args_.dx, weights_.input_size, events_, 0};
+                const InputGradOp<T> op{{}, args_.dx, weights_.input_size, events_, 0};
                 multiply_plain(op, slots_rows_, active, weights_.input);
             }
             cut_at_resets(active);

@@ -128,10 +128,12 @@ class ForwardTile {
     // Input gates of as many steps from `s` on as fit the buffer, step after step, active rows
     // only. Returns the number of steps.
     std::int64_t fill_input_gates(std::int64_t s, std::int64_t active) {
-        const std::int64_t x_width = args_.gate_table != nullptr ? gates_stride_
-                                     : weights_.has_input_weights()
-                                         ? weights_.input_size
-                                         : weights_.gates * weights_.hidden_size;
+        std::int64_t x_width = weights_.gates * weights_.hidden_size;
+        if (args_.gate_table != nullptr) {
+            x_width = gates_stride_;
+        } else if (weights_.has_input_weights()) {
+            x_width = weights_.input_size;
+        }
         const T* x = args_.gate_table != nullptr ? args_.gate_table : args_.x;
         std::int64_t n = 0, steps = 0;
         while (active > 0 && n + active <= chunk_rows_) {

@@ -20,17 +20,11 @@ constexpr std::int64_t kEventsPerPass = 96;
 
 // weight += the sums over a pass. Its rows are the gates, whose gradients lie in packed vectors.
 template <class T>
-struct WeightGradOp {
+struct WeightGradOp : SumsFromZero<T> {
     static constexpr std::int64_t kRowStep = kPackedLanes<T>;
 
     HWY_INLINE WeightGradOp part(std::int64_t block) const {
-        return {weight, width, block * kPackedLanes<T>};
-    }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t, std::int64_t, hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::Zero(Lanes<T>());
-        }
+        return {{}, weight, width, block * kPackedLanes<T>};
     }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
@@ -99,7 +93,7 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
             for (std::int64_t k = 0; k < n; ++k) {
                 inputs.fill_term(k, args.inputs[event + k], args.width);
             }
-            multiply_plain(WeightGradOp<T>{weight, args.width, 0}, rows, n_gates, inputs);
+            multiply_plain(WeightGradOp<T>{{}, weight, args.width, 0}, rows, n_gates, inputs);
         }
     }
 }
