@@ -1,5 +1,9 @@
 #include "base/targets.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
 
@@ -10,29 +14,6 @@ namespace {
 
 constexpr int kUndecided = -1;
 std::atomic<int> g_active{kUndecided};
-
-bool cpu_supports(Target target) {
-#if defined(__x86_64__)
-    // The lists are what Highway's targets of these names may emit.
-    const bool sse4 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul") &&
-                      __builtin_cpu_supports("aes");
-    const bool avx2 = sse4 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    switch (target) {
-        case Target::scalar: return true;
-        case Target::sse4: return sse4;
-        case Target::avx2: return avx2;
-        case Target::avx512: return avx512;
-        case Target::neon: return false;
-    }
-    return false;
-#else
-    return target == Target::neon;
-#endif
-}
 
 std::string names(const std::vector<Target>& targets) {
     std::string joined;
@@ -65,6 +46,37 @@ Target parse(const std::string& name, const char* origin) {
 }
 
 }  // namespace
+
+bool cpu_supports(Target target) {
+#if defined(__x86_64__)
+    // The lists are what Highway's targets of these names may emit.
+    const bool sse4 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul") &&
+                      __builtin_cpu_supports("aes");
+    const bool avx2 = sse4 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    switch (target) {
+        case Target::scalar: return true;
+        case Target::sse4: return sse4;
+        case Target::avx2: return avx2;
+        case Target::avx512: return avx512;
+        case Target::neon: return false;
+    }
+    return false;
+#else
+    return target == Target::neon;
+#endif
+}
+
+#if defined(__x86_64__)
+bool cpuid_bit(unsigned leaf, unsigned subleaf, CpuidRegister reg, int bit) {
+    unsigned values[4] = {0, 0, 0, 0};
+    return __get_cpuid_count(leaf, subleaf, &values[0], &values[1], &values[2], &values[3]) != 0 &&
+           ((values[static_cast<int>(reg)] >> bit) & 1U) != 0;
+}
+#endif
 
 const char* target_name(Target target) {
     static const char* const kNames[kTargetCount] = {"scalar", "neon", "sse4", "avx2", "avx512"};

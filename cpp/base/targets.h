@@ -12,6 +12,15 @@ constexpr int kTargetCount = 5;
 
 const char* target_name(Target target);
 
+// Whether this machine can run the code of a target.
+bool cpu_supports(Target target);
+
+#if defined(__x86_64__)
+// One bit of what the processor says of itself, for features that the compiler has no name for.
+enum class CpuidRegister { eax, ebx, ecx, edx };
+bool cpuid_bit(unsigned leaf, unsigned subleaf, CpuidRegister reg, int bit);
+#endif
+
 // Targets with code in this build, and those of them that this machine can run.
 std::vector<Target> compiled_targets();
 std::vector<Target> supported_targets();

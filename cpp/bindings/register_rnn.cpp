@@ -104,15 +104,17 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
     py::class_<PackedRnn<T>>(m, class_name)
         .def(py::init([](const std::string& cell, const Object& weight_ih, const Object& weight_hh,
                          const Object& bias_ih, const Object& bias_hh, const Object& weight_hr,
-                         bool float32_states) {
-                 PackedRnn<T> packed(checked_weights(
-                     cell.c_str(),
-                     parameters<T>(cell, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)));
+                         bool float32_states, const std::string& precision) {
+                 PackedRnn<T> packed(
+                     checked_weights(cell.c_str(), parameters<T>(cell, weight_ih, weight_hh,
+                                                                 bias_ih, bias_hh, weight_hr)),
+                     parse_precision(precision));
                  packed.float32_states = float32_states;
                  return packed;
              }),
              py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih"),
-             py::arg("bias_hh"), py::arg("weight_hr"), py::arg("float32_states") = false)
+             py::arg("bias_hh"), py::arg("weight_hr"), py::arg("float32_states") = false,
+             py::arg("precision") = "full")
         .def_readonly("hidden_size", &PackedRnn<T>::hidden_size)
         .def_readonly("state_size", &PackedRnn<T>::state_size)
         .def_property_readonly("input_size",

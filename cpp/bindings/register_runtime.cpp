@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "base/targets.h"
 #include "bindings/register.h"
+#include "cpu/dot_backends.h"
 
 namespace seqrec_fast {
 namespace {
@@ -34,6 +35,19 @@ void register_runtime(pybind11::module_& m) {
     m.def("supported_targets", [] { return names(supported_targets()); });
     m.def("active_target", [] { return std::string(target_name(active_target())); });
     m.def("force_target", &force_target, py::arg("name"));
+    m.def("supported_backends", [](const std::string& precision) {
+        std::vector<std::string> result;
+        for (const DotBackend* backend : supported_dot_backends(parse_dot_type(precision))) {
+            result.emplace_back(backend->name);
+        }
+        return result;
+    });
+    m.def("active_backend", [](const std::string& precision) {
+        return std::string(active_dot_backend(parse_dot_type(precision)).name);
+    });
+    m.def("force_backend", [](const std::string& precision, const std::string& name) {
+        force_dot_backend(parse_dot_type(precision), name);
+    });
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, py::arg("n"));
 }

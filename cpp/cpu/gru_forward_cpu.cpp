@@ -87,8 +87,9 @@ struct GruCell {
     static constexpr int kGates = 3;
     template <class T>
     static void step(const StepView<T>& view) {
-        multiply_gates<3>(GruOp<T>{view}, view.h_rows, view.rows, view.weights->recurrent,
-                          view.odd_step);
+        const PackedRnn<T>& weights = *view.weights;
+        multiply_gates<3>(GruOp<T>{view}, view.h_rows, view.rows, weights.state_size,
+                          weights.recurrent, RowRange::unit, view.odd_step);
     }
 };
 
@@ -166,9 +167,10 @@ struct GruResetBeforeCell {
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;
-        multiply_gates<2>(GruResetOp<T>{view}, view.h_rows, view.rows, weights.recurrent,
-                          view.odd_step);
-        multiply_plain(GruCandidateOp<T>{view}, view.work_rows, view.rows, weights.candidate);
+        multiply_gates<2>(GruResetOp<T>{view}, view.h_rows, view.rows, weights.state_size,
+                          weights.recurrent, RowRange::unit, view.odd_step);
+        multiply_plain(GruCandidateOp<T>{view}, view.work_rows, view.rows, weights.state_size,
+                       weights.candidate, RowRange::unit);
     }
 };
 

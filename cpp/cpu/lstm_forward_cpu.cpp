@@ -92,14 +92,19 @@ struct LstmCell {
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;
+        // |o * tanh(c)| <= 1, but a projection of it may be anything.
+        const RowRange range = weights.has_projection() ? RowRange::dynamic : RowRange::unit;
         if (!weights.has_projection()) {
             const LstmOp<T> op{view, view.h_next, view.y_rows};
-            multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent, view.odd_step);
+            multiply_gates<4>(op, view.h_rows, view.rows, weights.state_size, weights.recurrent,
+                              range, view.odd_step);
             return;
         }
         const LstmOp<T> op{view, view.work, nullptr};
-        multiply_gates<4>(op, view.h_rows, view.rows, weights.recurrent, view.odd_step);
-        multiply_plain(LstmProjectionOp<T>{view}, view.work_rows, view.rows, weights.projection);
+        multiply_gates<4>(op, view.h_rows, view.rows, weights.state_size, weights.recurrent, range,
+                          view.odd_step);
+        multiply_plain(LstmProjectionOp<T>{view}, view.work_rows, view.rows, weights.hidden_size,
+                       weights.projection, RowRange::unit);
     }
 };
 

@@ -56,6 +56,11 @@ class PackedPanels {
     }
     std::int64_t nbytes() const { return static_cast<std::int64_t>(data_.size() * sizeof(T)); }
 
+    T at(std::int64_t vector, std::int64_t lane, std::int64_t k) const {
+        const std::int64_t p = vector / panel_vectors_;
+        return panel(p)[(k * vectors_in(p) + vector % panel_vectors_) * kPackedLanes<T> + lane];
+    }
+
     // Fills the lanes of one vector: element k of lane l is source(l, k), and 0 for the lanes from
     // `n_lanes` on.
     template <class Source>

@@ -56,8 +56,9 @@ T bias_at(const T* bias, std::int64_t i) {
 }  // namespace
 
 template <class T>
-PackedRnn<T>::PackedRnn(const RnnWeights<T>& w)
+PackedRnn<T>::PackedRnn(const RnnWeights<T>& w, Precision wanted)
     : kind(w.kind),
+      precision(wanted),
       input_size(w.input_size),
       hidden_size(w.hidden_size),
       state_size(w.state_size),
@@ -66,14 +67,15 @@ PackedRnn<T>::PackedRnn(const RnnWeights<T>& w)
       input_bias(static_cast<std::size_t>(blocks * gates * kPackedLanes<T>)) {
     const bool reset_before = kind == CellKind::gru_reset_before;
     if (w.weight_ih != nullptr) {
-        input = pack_gates(w.weight_ih, hidden_size, input_size, 0, gates);
+        input = {pack_gates(w.weight_ih, hidden_size, input_size, 0, gates), precision};
     }
-    recurrent = pack_gates(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);
+    recurrent = {pack_gates(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates),
+                 precision};
     if (reset_before) {
-        candidate = pack_gates(w.weight_hh, hidden_size, state_size, 2, 1);
+        candidate = {pack_gates(w.weight_hh, hidden_size, state_size, 2, 1), precision};
     }
     if (w.weight_hr != nullptr) {
-        projection = pack_gates(w.weight_hr, state_size, hidden_size, 0, 1);
+        projection = {pack_gates(w.weight_hr, state_size, hidden_size, 0, 1), precision};
     }
     // b_hn of a GRU stays inside r * (...), so it is kept apart; all other b_hh join b_ih.
     const bool gru = gates == 3;

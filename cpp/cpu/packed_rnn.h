@@ -5,7 +5,7 @@
 
 #include "base/aligned_buffer.h"
 #include "cells/cell_kind.h"
-#include "cpu/packed_panels.h"
+#include "cpu/packed_matrix.h"
 
 namespace seqrec_fast {
 
@@ -28,15 +28,17 @@ struct RnnWeights {
 // b * lanes .. (b + 1) * lanes - 1. Vector order: block-major, then gate.
 template <class T>
 struct PackedRnn {
-    explicit PackedRnn(const RnnWeights<T>& weights);
+    // Below full precision only float32 weights can be packed.
+    explicit PackedRnn(const RnnWeights<T>& weights, Precision precision = Precision::full);
 
     CellKind kind;
+    Precision precision;
     std::int64_t input_size, hidden_size, state_size, gates;
     std::int64_t blocks;              // of hidden units
-    PackedPanels<T> input;            // x -> gates; empty without weight_ih
-    PackedPanels<T> recurrent;        // h -> gates; for gru_reset_before r and z alone
-    PackedPanels<T> candidate;        // gru_reset_before: r * h -> n
-    PackedPanels<T> projection;       // LSTM with weight_hr: o * tanh(c) -> h
+    PackedMatrix<T> input;            // x -> gates; empty without weight_ih
+    PackedMatrix<T> recurrent;        // h -> gates; for gru_reset_before r and z alone
+    PackedMatrix<T> candidate;        // gru_reset_before: r * h -> n
+    PackedMatrix<T> projection;       // LSTM with weight_hr: o * tanh(c) -> h
     AlignedBuffer<T> input_bias;      // in vector order: b_ih, and b_hh where it may be added to it
     AlignedBuffer<T> candidate_bias;  // b_hn of a GRU, blocks * lanes
     // float64 arithmetic for float32 data: states are rounded to float32 after every step, so that
@@ -44,8 +46,8 @@ struct PackedRnn {
     bool float32_states = false;
 
     std::int64_t n_vectors() const { return blocks * gates; }
-    bool has_input_weights() const { return input.depth() > 0; }
-    bool has_projection() const { return projection.depth() > 0; }
+    bool has_input_weights() const { return input.present(); }
+    bool has_projection() const { return projection.present(); }
     std::int64_t nbytes() const;
 };
 

@@ -75,6 +75,7 @@ class ForwardTile {
     }
 
     void run() {
+        const DotSession session(dot_type(weights_.precision));
         load_states();
         std::int64_t active = tile_.active(0, tile_.rows());
         store_final_states(active, tile_.rows());

@@ -55,7 +55,12 @@ struct RnnCell {
     static constexpr int kGates = 1;
     template <class T>
     static void step(const StepView<T>& view) {
-        multiply_plain(RnnOp<T, Activation>{view}, view.h_rows, view.rows, view.weights->recurrent);
+        const PackedRnn<T>& weights = *view.weights;
+        // A ReLU's states have no bound.
+        const RowRange range =
+            weights.kind == CellKind::rnn_relu ? RowRange::dynamic : RowRange::unit;
+        multiply_plain(RnnOp<T, Activation>{view}, view.h_rows, view.rows, weights.state_size,
+                       weights.recurrent, range);
     }
 };
 

@@ -8,7 +8,7 @@
 #define SEQREC_CPU_RNN_INPUT_GATES_INL_H_
 #endif
 
-#include "cpu/gemm-inl.h"
+#include "cpu/dot_product-inl.h"
 #include "cpu/packed_rnn.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -50,9 +50,9 @@ void input_gates(const PackedRnn<T>& weights, const T* const* x_rows, std::int64
     const InputGatesOp<T> op{weights.input_bias.data(), out, weights.n_vectors() * kPackedLanes<T>,
                              kGates};
     if constexpr (kGates > 1) {
-        multiply_gates<kGates>(op, x_rows, n, weights.input);
+        multiply_gates<kGates>(op, x_rows, n, weights.input_size, weights.input, RowRange::dynamic);
     } else {
-        multiply_plain(op, x_rows, n, weights.input);
+        multiply_plain(op, x_rows, n, weights.input_size, weights.input, RowRange::dynamic);
     }
 }
 

@@ -19,6 +19,7 @@ void input_gates_table(const RnnInputGatesArgs<T>& args) {
     constexpr std::int64_t kRows = 48;  // stay in L1 beside a panel
     const PackedRnn<T>& weights = *args.weights;
     parallel_for((args.rows + kRows - 1) / kRows, [&](std::int64_t i) {
+        const DotSession session(dot_type(weights.precision));
         const std::int64_t first = i * kRows, n = std::min(kRows, args.rows - first);
         T* out = args.out + first * weights.n_vectors() * kPackedLanes<T>;
         switch (weights.gates) {

@@ -1,5 +1,6 @@
 #include "ops/rnn.h"
 
+#include <cmath>
 #include <vector>
 
 #include "cpu/rnn_kernels.h"
@@ -29,6 +30,20 @@ std::vector<const T*> row_pointers(const T* matrix, std::int64_t rows, std::int6
         pointers[static_cast<std::size_t>(i)] = matrix + i * columns;
     }
     return pointers;
+}
+
+// 8-bit states have a fixed range where the cell keeps them in it.
+template <class T>
+void check_state_range(const char* function, const PackedRnn<T>& weights,
+                       const MatrixView<const T>& h_0) {
+    if (weights.precision != Precision::int8 || weights.has_projection() ||
+        weights.kind == CellKind::rnn_relu) {
+        return;
+    }
+    for (std::int64_t i = 0; h_0.present() && i < h_0.rows * h_0.columns; ++i) {
+        SEQREC_CHECK(!(std::abs(h_0.data[i]) > 1), function, ": h_0 has the value ", h_0.data[i],
+                     "; expected -1 to 1 because the precision is int8");
+    }
 }
 
 template <class T>
@@ -100,6 +115,7 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
     const bool lstm = weights.kind == CellKind::lstm;
     check_input(function, call);
     check_shape(function, "h_0", call.h_0, batch, weights.state_size);
+    check_state_range(function, weights, call.h_0);
     check_shape(function, "c_0", call.c_0, batch, weights.hidden_size);
     check_shape(function, "reset", call.reset, 1, events);
     check_output_rows(function, call.y, events, weights.state_size);

@@ -13,11 +13,14 @@ except ImportError as error:  # pragma: no cover - a broken or missing build
 
 from . import config
 from .config import (
+    active_backend,
     active_target,
+    force_backend,
     force_target,
     get_num_threads,
     set_num_threads,
     show_config,
+    supported_backends,
     supported_targets,
 )
 from .layers import GRU, LSTM, RNN
@@ -40,13 +43,16 @@ __all__ = [
     "ItemIndex",
     "Recommender",
     "SessionStore",
+    "active_backend",
     "active_target",
     "config",
+    "force_backend",
     "force_target",
     "get_num_threads",
     "load",
     "set_num_threads",
     "show_config",
+    "supported_backends",
     "supported_targets",
     "topk",
 ]

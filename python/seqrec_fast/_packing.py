@@ -13,11 +13,21 @@ from . import _core
 Array = NDArray[Any]
 
 _PACKED: dict[str, Any] = {"float32": _core.PackedRnnF32, "float64": _core.PackedRnnF64}
+# Of weights and arithmetic; states and outputs are float32.
+REDUCED = ("bfloat16", "int8")
+PRECISIONS = (*_PACKED, *REDUCED)
 _PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
+def array_precision(precision: str) -> str:
+    """Dtype of inputs, states and outputs."""
+    return "float32" if precision in REDUCED else precision
+
+
 def working_precision(hidden_size: int, precision: str) -> str:
-    """Dtype of the arithmetic: small layers take float64, see _core.FLOAT64_UNITS."""
+    """Dtype of the arithmetic's arrays: small layers take float64, see _core.FLOAT64_UNITS."""
+    if precision in REDUCED:
+        return "float32"
     return "float64" if hidden_size <= _core.FLOAT64_UNITS else precision
 
 
@@ -32,9 +42,9 @@ def pack_state_dict(
     ValueError
         As :meth:`GRU.from_state_dict` says; `function` names it.
     """
-    if precision not in _PACKED:
+    if precision not in PRECISIONS:
         raise ValueError(
-            f"{function}: precision is {precision!r}; expected {' or '.join(map(repr, _PACKED))}"
+            f"{function}: precision is {precision!r}; expected {' or '.join(map(repr, PRECISIONS))}"
         )
     own = {key[len(prefix) :]: np.asarray(value) for key, value in arrays.items()
            if key.startswith(prefix)}  # fmt: skip
@@ -62,14 +72,19 @@ def _pack(
         if value is not None:
             if not np.isfinite(value).all():
                 raise ValueError(f"{function}: '{prefix}{key}' has a value that is not finite")
-            value = np.ascontiguousarray(value, precision)
+            value = np.ascontiguousarray(value, array_precision(precision))
         elif parameter == "weight_hh" or (parameter == "weight_ih" and suffix != "_l0"):
             raise ValueError(f"{function}: arrays have no '{prefix}{key}'")
         parameters.append(value)
     units = parameters[1].shape[0] // _core.gate_count(cell)
     working = working_precision(units, precision)
     parameters = [None if p is None else p.astype(working, copy=False) for p in parameters]
-    return _PACKED[working](cell, *parameters, float32_states=working != precision)
+    return _PACKED[working](
+        cell,
+        *parameters,
+        float32_states=working != array_precision(precision),
+        precision=precision if precision in REDUCED else "full",
+    )
 
 
 def checked_embedding(

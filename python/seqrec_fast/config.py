@@ -77,6 +77,50 @@ class force_target(contextlib.ContextDecorator):
         _core.force_target(self._before)
 
 
+def supported_backends(precision: str) -> list[str]:
+    """
+    Back ends of ``"bfloat16"`` or ``"int8"`` products on this machine, the best last.
+
+    ``amx_emulated`` computes what AMX does in plain C++, for tests.
+    """
+    return _core.supported_backends(precision)
+
+
+def active_backend(precision: str) -> str:
+    """Name of the back end that ``"bfloat16"`` or ``"int8"`` products use."""
+    return _core.active_backend(precision)
+
+
+class force_backend(contextlib.ContextDecorator):
+    """
+    Make products of one precision use one back end, for good or, as a context manager, for a while.
+
+    Parameters
+    ----------
+    precision : str
+        ``"bfloat16"`` or ``"int8"``.
+    name : str
+        One of :func:`supported_backends`; ``"auto"`` means the best that the active CPU target
+        allows. The environment variables ``SEQREC_FAST_BFLOAT16`` and ``SEQREC_FAST_INT8`` do the
+        same from the start.
+
+    Raises
+    ------
+    ValueError
+        If this machine cannot run the back end. Nothing is changed then.
+    """
+
+    def __init__(self, precision: str, name: str) -> None:
+        self._precision = precision
+        _core.force_backend(precision, name)
+
+    def __enter__(self) -> force_backend:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _core.force_backend(self._precision, "auto")
+
+
 def show_config(*, as_dict: bool = False) -> dict[str, Any] | None:
     """
     Print the facts that a bug report needs, or return them.
@@ -91,6 +135,8 @@ def show_config(*, as_dict: bool = False) -> dict[str, Any] | None:
         "compiled_targets": _core.compiled_targets(),
         "supported_targets": _core.supported_targets(),
         "active_target": _core.active_target(),
+        "backends_bfloat16": _core.supported_backends("bfloat16"),
+        "backends_int8": _core.supported_backends("int8"),
         "threads": _core.num_threads(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from ._packing import checked_embedding, gate_tables, pack_state_dict, working_precision
+from ._packing import array_precision, checked_embedding, gate_tables, pack_state_dict, working_precision
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -33,7 +33,7 @@ class _RecurrentLayer:
         name = f"{type(self).__name__}.from_state_dict"
         packed, bidirectional = pack_state_dict(name, cell, arrays, precision, prefix)
         self._packed = packed
-        self._dtype = np.dtype(precision)
+        self._dtype = np.dtype(array_precision(precision))
         # Arithmetic; small layers take float64, see _core.FLOAT64_UNITS.
         self._working = np.dtype(working_precision(packed[0].hidden_size, precision))
         self._directions = 2 if bidirectional else 1
@@ -252,7 +252,10 @@ class GRU(_RecurrentLayer):
             ``bias_hh_l0``, ``weight_ih_l0_reverse``, ... Without ``weight_ih_l0`` the input of
             the first layer is its input gates.
         precision : str
-            ``"float32"`` or ``"float64"``: weights, arithmetic and arrays.
+            Of weights and arithmetic. ``"float32"`` or ``"float64"``: that of the arrays too.
+            ``"bfloat16"`` or ``"int8"``: inputs and states are rounded for the products with the
+            weights; arrays, states and the rest of the arithmetic stay float32. int8 has one scale
+            per row of a weight matrix and per input vector, and takes states from -1 to 1.
         prefix : str
             Only keys that start with it are read, for example ``"rnn."``.
         reset_after : bool

@@ -1,0 +1,108 @@
+// Products of bfloat16 or 8-bit rows with packed weights: the interface of all instruction sets.
+//
+// A word is 4 bytes: two bfloat16 or four 8-bit values of neighbouring k. Weights are packed panels
+// of words (packed_panels.h), so that every instruction set reads the same memory. Each back end
+// has a file of its own, named after it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/targets.h"
+
+namespace seqrec_fast {
+
+enum class DotType { bfloat16, int8 };
+constexpr int kDotTypeCount = 2;
+
+constexpr std::int64_t values_per_word(DotType type) {
+    return type == DotType::bfloat16 ? 2 : 4;
+}
+const char* dot_type_name(DotType type);
+DotType parse_dot_type(const std::string& name);  // throws std::invalid_argument
+
+// Rows and depth are padded to whole tiles of AMX: 16 rows, 16 words. What is beyond a row's depth
+// is zero (in 8 bits: 0 or the bias), the rows beyond n_rows hold anything.
+constexpr std::int64_t kDotTile = 16;
+constexpr std::int64_t padded_to_dot_tiles(std::int64_t n) {
+    return (n + kDotTile - 1) / kDotTile * kDotTile;
+}
+
+// sums[panel][row][column] = sum over k of row[k] * weight[k][column], for the n_vectors * 16
+// columns of each of n_panels neighbouring panels. Sums are float32 for bfloat16, exact int32 for
+// int8; there is room for padded rows.
+struct DotArgs {
+    const std::uint32_t* rows;  // (padded rows, padded depth)
+    std::int64_t n_rows;
+    const std::uint32_t* panels;  // (n_panels, padded depth, n_vectors * 16)
+    std::int64_t n_panels;
+    std::int64_t depth, padded_depth;  // in words
+    std::int64_t n_vectors;            // 1 to 4
+    const std::int32_t* offsets;       // (n_panels, n_vectors * 16): what the bias adds, negated
+    void* sums;
+};
+
+struct DotBackend {
+    const char* name;
+    DotType type;
+    Target target;  // chosen by itself only if the active target is at least this one
+    bool (*supported)();
+    std::int32_t bias;  // added to the 8-bit values of a row: 128 where they are unsigned
+    void (*begin)();    // a thread calls it before a series of products, and `end` after it
+    void (*end)();
+    void (*multiply)(const DotArgs& args);
+};
+
+// Those that this machine can run; the last is the best.
+std::vector<const DotBackend*> supported_dot_backends(DotType type);
+
+// The back end in use: the forced one, else the best that the active target allows. At first
+// SEQREC_FAST_BFLOAT16 or SEQREC_FAST_INT8 may name it. Throws std::invalid_argument if that back
+// end cannot be had.
+const DotBackend& active_dot_backend(DotType type);
+
+// Makes `name` the back end; "" or "auto" leaves the choice to the machine. Throws
+// std::invalid_argument for a name that is unknown or not supported here.
+void force_dot_backend(DotType type, const std::string& name);
+
+// A series of products on one thread, all with one back end; products are made inside one only.
+class DotSession {
+  public:
+    // Without a type it does nothing.
+    explicit DotSession(std::optional<DotType> type)
+        : backend_(type ? &active_dot_backend(*type) : nullptr) {
+        if (backend_ != nullptr) {
+            backend_->begin();
+            current_ = backend_;
+        }
+    }
+    ~DotSession() {
+        if (backend_ != nullptr) {
+            current_ = nullptr;
+            backend_->end();
+        }
+    }
+    DotSession(const DotSession&) = delete;
+    DotSession& operator=(const DotSession&) = delete;
+
+    static const DotBackend& current() { return *current_; }
+
+  private:
+    const DotBackend* backend_;
+    static thread_local const DotBackend* current_;
+};
+
+// The back ends, where this build has them (see dot_backends.cpp).
+extern const DotBackend kDotBf16Highway, kDotInt8Highway;
+#if defined(__x86_64__)
+extern const DotBackend kDotBf16Avx512, kDotInt8Avx2, kDotInt8AvxVnni, kDotInt8Avx512Vnni;
+extern const DotBackend kDotBf16Amx, kDotInt8Amx, kDotBf16AmxEmulated, kDotInt8AmxEmulated;
+#elif defined(__aarch64__)
+extern const DotBackend kDotInt8NeonDot;
+#endif
+
+inline void no_dot_setup() {}
+
+}  // namespace seqrec_fast

@@ -1,0 +1,118 @@
+// Dot products for every target, in Highway: what machines without dot instructions use.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/dot_highway.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cpu/dot_backends.h"
+#include "cpu/gemm-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+using DotSums = Lanes<float>;
+using DotWords = Lanes<std::uint32_t>;
+using DotInts = Lanes<std::int32_t>;
+
+// bfloat16 is the upper half of a float32: two multiply-adds in float32 per word.
+namespace dot_bf16 {
+struct Isa {
+    struct Pair {
+        hn::Vec<DotSums> even, odd;
+    };
+    using Sum = hn::Vec<DotSums>;
+    using Weight = Pair;
+    using Row = Pair;
+    static constexpr int kLanes = static_cast<int>(lane_count<float>());
+    static constexpr int kAccumulators = HWY_NAMESPACE::kAccumulators;
+
+    static HWY_INLINE Sum start(const std::int32_t*) { return hn::Zero(DotSums()); }
+    static HWY_INLINE Pair widened(hn::Vec<DotWords> words) {
+        const DotSums d;
+        return {hn::BitCast(d, hn::ShiftLeft<16>(words)),
+                hn::BitCast(d, hn::And(words, hn::Set(DotWords(), 0xffff0000U)))};
+    }
+    static HWY_INLINE Weight load(const std::uint32_t* p) {
+        return widened(hn::LoadU(DotWords(), p));
+    }
+    static HWY_INLINE Row broadcast(std::uint32_t word) {
+        return widened(hn::Set(DotWords(), word));
+    }
+    static HWY_INLINE Sum dot(Sum sum, const Row& a, const Weight& w) {
+        return hn::MulAdd(a.odd, w.odd, hn::MulAdd(a.even, w.even, sum));
+    }
+    static HWY_INLINE void store(void* p, Sum sum) {
+        hn::StoreU(sum, DotSums(), static_cast<float*>(p));
+    }
+};
+#include "cpu/dot_tiles-inl.h"
+}  // namespace dot_bf16
+
+namespace dot_int8 {
+struct Isa {
+    struct Bytes {
+        hn::Vec<DotInts> values[4];
+    };
+    using Sum = hn::Vec<DotInts>;
+    using Weight = Bytes;
+    using Row = Bytes;
+    static constexpr int kLanes = static_cast<int>(lane_count<std::int32_t>());
+    static constexpr int kAccumulators = 4;
+
+    static HWY_INLINE Sum start(const std::int32_t*) { return hn::Zero(DotInts()); }
+    static HWY_INLINE Bytes widened(hn::Vec<DotInts> words) {
+        return {{hn::ShiftRight<24>(hn::ShiftLeft<24>(words)),
+                 hn::ShiftRight<24>(hn::ShiftLeft<16>(words)),
+                 hn::ShiftRight<24>(hn::ShiftLeft<8>(words)), hn::ShiftRight<24>(words)}};
+    }
+    static HWY_INLINE Weight load(const std::uint32_t* p) {
+        return widened(hn::LoadU(DotInts(), reinterpret_cast<const std::int32_t*>(p)));
+    }
+    static HWY_INLINE Row broadcast(std::uint32_t word) {
+        return widened(hn::Set(DotInts(), static_cast<std::int32_t>(word)));
+    }
+    static HWY_INLINE Sum dot(Sum sum, const Row& a, const Weight& w) {
+        for (int i = 0; i < 4; ++i) {
+            sum = hn::Add(sum, hn::Mul(a.values[i], w.values[i]));
+        }
+        return sum;
+    }
+    static HWY_INLINE void store(void* p, Sum sum) {
+        hn::StoreU(sum, DotInts(), static_cast<std::int32_t*>(p));
+    }
+};
+#include "cpu/dot_tiles-inl.h"
+}  // namespace dot_int8
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+namespace {
+
+void multiply_bf16(const DotArgs& args) {
+    static SEQREC_DISPATCH_TABLE(kTable, dot_bf16::multiply);
+    kTable[active_target()](args);
+}
+void multiply_int8(const DotArgs& args) {
+    static SEQREC_DISPATCH_TABLE(kTable, dot_int8::multiply);
+    kTable[active_target()](args);
+}
+
+constexpr Target kFloor = static_cast<Target>(0);
+constexpr auto kAlways = [] { return true; };
+
+}  // namespace
+
+const DotBackend kDotBf16Highway = {"highway", DotType::bfloat16, kFloor,       kAlways,
+                                    0,         no_dot_setup,      no_dot_setup, multiply_bf16};
+const DotBackend kDotInt8Highway = {"highway", DotType::int8, kFloor,       kAlways,
+                                    0,         no_dot_setup,  no_dot_setup, multiply_int8};
+
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE
