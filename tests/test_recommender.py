@@ -210,7 +210,7 @@ def test_threads_share_a_recommender(recommender):
 
 
 def test_repr_names_the_sizes(recommender):
-    expected = "Recommender(gru, n_items=60, hidden_size=24, num_layers=1)"
+    expected = "Recommender(gru, n_items=60, hidden_size=24, num_layers=1, precision='float32')"
     assert repr(recommender) == expected
 
 
@@ -278,3 +278,19 @@ def test_evaluation_in_blocks_is_the_same(recommender, monkeypatch):
 def test_wrong_evaluation(recommender, sessions, options, message):
     with pytest.raises(ValueError, match=message):
         evaluate(recommender, Sessions.from_lists(sessions), **options)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_precision(tmp_path, precision):
+    full = exported(tmp_path / "m.safetensors", random_model())
+    reduced = sf.load(tmp_path / "m.safetensors", precision=precision)
+    assert f"precision={precision!r}" in repr(reduced)
+    sessions = [ids_of("int")[session] for session in draw_sessions()]
+    scores, expected = (r.recommend(sessions, 60)[1] for r in (reduced, full))
+    assert 0 < np.abs(scores - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_unknown_precision(tmp_path):
+    exported(tmp_path / "m.safetensors", random_model())
+    with pytest.raises(ValueError, match="load: precision is 'float64'; expected 'float32', 'bf"):
+        sf.load(tmp_path / "m.safetensors", precision="float64")

@@ -166,7 +166,7 @@ def test_int8_wants_states_in_its_range(rng):
     layer = layer_of("gru", make_weights(rng, "gru", 4, 10), "int8")
     x = np.zeros((1, 1, 4), "f")
     layer(x, np.ones((1, 1, 10), "f"))
-    with pytest.raises(ValueError, match="h_0 has the value 1.5; expected -1 to 1"):
+    with pytest.raises(ValueError, match=r"h_0 has the value 1\.5; expected -1 to 1"):
         layer(x, np.full((1, 1, 10), 1.5, "f"))
     relu = layer_of("rnn_relu", make_weights(rng, "rnn_relu", 4, 10), "int8")
     relu(x, np.full((1, 1, 10), 1.5, "f"))

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from ._packing import array_precision, checked_embedding, gate_tables, pack_state_dict, working_precision
+from ._packing import (
+    array_precision,
+    checked_embedding,
+    gate_tables,
+    pack_state_dict,
+    working_precision,
+)
 
 __all__ = ["GRU", "LSTM", "RNN"]
 

@@ -24,7 +24,12 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-def load(path: str | os.PathLike[str], *, gate_table_bytes: int = GATE_TABLE_BYTES) -> Recommender:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    precision: str = "float32",
+    gate_table_bytes: int = GATE_TABLE_BYTES,
+) -> Recommender:
     """Make a recommender from a model file.
 
     Parameters
@@ -32,6 +37,9 @@ def load(path: str | os.PathLike[str], *, gate_table_bytes: int = GATE_TABLE_BYT
     path : str or path-like
         A ``model.safetensors`` that :func:`seqrec_fast.io.save_model` or
         ``seqrec-fast train`` has written.
+    precision : {"float32", "bfloat16", "int8"}
+        Of the recurrent layers, see :meth:`seqrec_fast.GRU.from_state_dict`. Scores of items are
+        float32.
     gate_table_bytes : int
         Memory that the input gates of all items may take, see
         :meth:`seqrec_fast.GRU.from_state_dict`; the answers are the same with and without.
@@ -43,9 +51,9 @@ def load(path: str | os.PathLike[str], *, gate_table_bytes: int = GATE_TABLE_BYT
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`seqrec_fast.io.load_model`.
+        As :func:`seqrec_fast.io.load_model`; ValueError also for an unknown precision.
     """
-    return Recommender(load_model(path), gate_table_bytes)
+    return Recommender(load_model(path), gate_table_bytes, precision)
 
 
 class Recommender:
@@ -59,8 +67,8 @@ class Recommender:
     ----------
     file : ModelFile
         A model, see :func:`load`.
-    gate_table_bytes : int
-        As :func:`load` has it.
+    gate_table_bytes, precision
+        As :func:`load` has them.
 
     Attributes
     ----------
@@ -70,7 +78,16 @@ class Recommender:
         The items; ``vocabulary.ids`` are the user's ids.
     """
 
-    def __init__(self, file: ModelFile, gate_table_bytes: int = GATE_TABLE_BYTES) -> None:
+    def __init__(
+        self,
+        file: ModelFile,
+        gate_table_bytes: int = GATE_TABLE_BYTES,
+        precision: str = "float32",
+    ) -> None:
+        if precision not in ("float32", "bfloat16", "int8"):
+            raise ValueError(
+                f"load: precision is {precision!r}; expected 'float32', 'bfloat16' or 'int8'"
+            )
         self.config: dict[str, Any] = dict(file.config)
         self.vocabulary = ItemVocabulary(file.item_ids)
         embedding = self.config["embedding"]
@@ -81,6 +98,7 @@ class Recommender:
             file.tensors,
             embedding=file.tensors[inputs],
             gate_table_bytes=gate_table_bytes,
+            precision=precision,
         )
         self._output_weight = file.tensors[outputs]
         self._output_bias = file.tensors["output.bias"]
@@ -102,7 +120,8 @@ class Recommender:
         config = self.config
         return (
             f"Recommender({config['cell']}, n_items={self.n_items}, "
-            f"hidden_size={config['hidden_size']}, num_layers={config['num_layers']})"
+            f"hidden_size={config['hidden_size']}, num_layers={config['num_layers']}, "
+            f"precision={self._layer.precision!r})"
         )
 
     def recommend(

@@ -67,6 +67,14 @@ threads_option = click.option(
     help="Threads to use; by default SEQREC_FAST_NUM_THREADS, else all processors.",
 )
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Weights and products of the recurrent layers.",
+)
+
 model_argument = click.argument("model", type=click.Path())
 
 

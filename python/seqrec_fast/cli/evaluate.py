@@ -10,6 +10,7 @@ from seqrec_fast.cli._options import (
     integer_list,
     log_options,
     model_argument,
+    precision_option,
     progress,
     threads_option,
 )
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     help="As --last-only, for a model trained with --leave-one-out on the same log: sessions of "
     "fewer than three events have no part.",
 )
+@precision_option
 @threads_option
 @log_options
 def evaluate(
@@ -56,6 +58,7 @@ def evaluate(
     filter_seen: bool,
     last_only: bool,
     leave_one_out: bool,
+    precision: str,
     threads: int | None,
     columns: dict[str, Any],
 ) -> None:
@@ -73,7 +76,7 @@ def evaluate(
     from seqrec_fast.evaluation import evaluate as evaluate_model
     from seqrec_fast.recommender import load
 
-    recommender = load(model)
+    recommender = load(model, precision=precision)
     sessions, report = _read(recommender, log, leave_one_out, columns)
     with progress(total=len(sessions), unit=" sessions", unit_scale=True) as bar:
         values = evaluate_model(

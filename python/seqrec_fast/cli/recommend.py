@@ -14,6 +14,7 @@ from seqrec_fast.cli._options import (
     check_output,
     log_options,
     model_argument,
+    precision_option,
     progress,
     threads_option,
 )
@@ -40,6 +41,7 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
     type=click.IntRange(1),
     help="Sessions answered at a time.",
 )
+@precision_option
 @threads_option
 @log_options
 def recommend(
@@ -49,6 +51,7 @@ def recommend(
     k: int,
     exclude_seen: bool,
     batch_size: int,
+    precision: str,
     threads: int | None,
     columns: dict[str, Any],
 ) -> None:
@@ -73,7 +76,7 @@ def recommend(
             param_hint="--out",
         )
     check_output(out, model, sessions)
-    recommender = load(model)
+    recommender = load(model, precision=precision)
     batches = iter_sessions(sessions, batch_size=batch_size, **columns)
     n_sessions = 0
     with progress(unit=" sessions", unit_scale=True) as bar, _writer(out, ending) as write:
