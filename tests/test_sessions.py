@@ -143,6 +143,14 @@ def test_wrong_arguments(recommender):
         store.push(["a"], [1.5])
     with pytest.raises(ValueError, match="k is 0"):
         store.recommend(["a"], k=0)
+    with pytest.raises(ValueError, match="k is 0"):
+        store.step(["a"], [1001], k=0)
+    with pytest.raises(TypeError, match=r"push: a key is of type tuple; expected int or str"):
+        store.push([("a", 1)], [1001])
+    with pytest.raises(ValueError, match=r"push: keys has a number of more than 64 bits"):
+        store.push([2**64], [1001])
+    with pytest.raises(ValueError, match="capacity is 0; expected 1 or more"):
+        recommender.sessions(capacity=0)
     assert len(store) == 0
 
 
@@ -163,3 +171,133 @@ def test_threads_share_a_store(recommender):
         thread.join()
     whole = [items[keys == key] for key in range(40)]
     assert_same(store.recommend(range(40)), recommender.recommend(whole))
+
+
+@pytest.mark.parametrize("strings", [False, True])
+def test_step_is_push_then_recommend(tmp_path, strings):
+    recommender = make_recommender(tmp_path / "m.safetensors", strings=strings)
+    one, two = recommender.sessions(), recommender.sessions()
+    for keys, items in [([1], [1001]), ([1, "b"], [1002, 1003]), ([1], [7]), ([2, 2], [1004, 1])]:
+        named = [str(item) for item in items] if strings else items
+        expected = (two.push(keys, named), two.recommend(keys, 5, True))[1]
+        assert_same(one.step(keys, named, 5, True), expected)
+    assert recommender.unknown_items == 4
+    assert_same(one.step(np.array([1]), np.array([1005])), two.step([1], [1005]))
+
+
+def test_the_longest_unused_session_makes_room(recommender):
+    store = recommender.sessions(capacity=2)
+    store.push(["a", "b"], [1001, 1002])
+    store.recommend(["a"])
+    store.push(["c"], [1003])
+    assert ("a" in store, "b" in store, "c" in store, len(store)) == (True, False, True, 2)
+    assert_same(store.recommend(["b", "c"]), recommender.recommend([[], [1003]]))
+    with pytest.raises(ValueError, match="3 sessions in one call; expected at most the capacity"):
+        store.push(["x", "y", "z", "x"], [1001] * 4)
+    assert ("a" in store, "x" in store) == (True, False)
+    store.push(["x", "y", "x", "q"], [1001, 1002, 1003, 7])
+    assert_same(store.recommend(["x", "y"]), recommender.recommend([[1001, 1003], [1002]]))
+
+
+def test_capacity_under_many_keys(recommender):
+    keys, items = draw_events(2000, 300, seed=3)
+    store = recommender.sessions(capacity=40)
+    alive: dict[int, list[int]] = {}
+    for key, item in zip(keys.tolist(), items.tolist(), strict=True):
+        store.push([key], [item])
+        history = alive.pop(key, [])
+        alive[key] = [*history, item]
+        if len(alive) > 40:
+            alive.pop(next(iter(alive)))
+    assert len(store) == 40
+    assert all(key in store for key in alive)
+    assert_same(store.recommend(list(alive)), recommender.recommend(list(alive.values())))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_save_and_restore(tmp_path, cell):
+    recommender = make_recommender(tmp_path / "m.safetensors", cell, layers=2)
+    store = recommender.sessions()
+    keys, items = draw_events()
+    names = [key if key % 2 else f"k\u00e4y {key}" for key in keys.tolist()]
+    store.push(names[:300], items[:300])
+    store.save(tmp_path / "sessions.safetensors")
+    again = sf.load(tmp_path / "m.safetensors").sessions()
+    again.push(["other"], [1001])
+    again.restore(tmp_path / "sessions.safetensors")
+    assert "other" not in again
+    assert len(again) == len(store)
+    for one in (store, again):
+        one.push(names[300:], items[300:])
+    distinct = list(dict.fromkeys(names))
+    assert_same(again.recommend(distinct, 9, True), store.recommend(distinct, 9, True))
+    small = recommender.sessions(capacity=3)
+    small.restore(tmp_path / "sessions.safetensors")
+    assert len(small) == 3
+    assert names[299] in small
+
+
+def test_restore_refuses_what_is_not_its_own(tmp_path, recommender):
+    store = recommender.sessions()
+    store.push(["a"], [1001])
+    path = tmp_path / "s.safetensors"
+    store.save(path)
+    with pytest.raises(FileNotFoundError, match="restore: no file"):
+        store.restore(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"restore: .* without 'seqrec_fast.sessions'"):
+        store.restore(tmp_path / "model.safetensors")
+    other = make_recommender(tmp_path / "other.safetensors", layers=2).sessions()
+    with pytest.raises(ValueError, match="holds sessions of another model"):
+        other.restore(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-3])
+    with pytest.raises(ValueError, match="truncated"):
+        store.restore(path)
+    assert_same(store.recommend(["a"]), recommender.recommend([[1001]]))
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, recommender, monkeypatch):
+    store = recommender.sessions()
+    store.push(["a"], [1001])
+    path = tmp_path / "s.safetensors"
+    store.save(path)
+    before = path.read_bytes()
+    store.push(["b"], [1002])
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        store.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("s.")] == ["s.safetensors"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_precision(tmp_path, recommender, precision):
+    reduced = sf.load(tmp_path / "model.safetensors", precision=precision)
+    store = reduced.sessions()
+    keys, items = draw_events()
+    store.push(keys, items)
+    whole = [items[keys == key] for key in range(30)]
+    assert_same(store.recommend(range(30)), reduced.recommend(whole))
+
+
+def test_save_while_others_push(tmp_path, recommender):
+    store = recommender.sessions(capacity=20)
+    keys, items = draw_events(2000, 60)
+
+    def work():
+        for key, item in zip(keys.tolist(), items.tolist(), strict=True):
+            store.push([key], [item])
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        store.save(tmp_path / "s.safetensors")
+        recommender.sessions().restore(tmp_path / "s.safetensors")
+    for thread in threads:
+        thread.join()
+    assert len(store) == 20

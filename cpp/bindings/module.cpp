@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     seqrec_fast::register_runtime(m);
     seqrec_fast::register_rnn(m);
     seqrec_fast::register_topk(m);
+    seqrec_fast::register_sessions(m);
 }

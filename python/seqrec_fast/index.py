@@ -75,6 +75,11 @@ class ItemIndex:
         return self._dim
 
     @property
+    def packed(self) -> _core.PackedItems:
+        """What the kernels read."""
+        return self._items
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the packed catalogue."""
         return int(self._items.nbytes)

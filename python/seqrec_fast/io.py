@@ -81,15 +81,11 @@ def save_model(
     OSError
         If the file cannot be written, for example because the disk is full.
     """
-    from safetensors.numpy import save
-
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     ids = as_ids(item_ids, "save_model: item_ids")
     check_model("save_model: ", model, config, arrays, ids)
     header = {"format_version": FORMAT_VERSION, "model": model, "config": dict(config)}
-    content = save({**arrays, **_encoded_ids(ids)}, {_METADATA_KEY: json.dumps(header)})
-    with replacing(path) as temporary, open(temporary, "wb") as stream:
-        stream.write(content)
+    write_arrays(path, {**arrays, **_encoded_ids(ids)}, {_METADATA_KEY: json.dumps(header)})
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelFile:
@@ -114,10 +110,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
         ids that occur twice.
     """
     name = os.fspath(path)
-    if not os.path.isfile(name):
-        kind = IsADirectoryError if os.path.isdir(name) else FileNotFoundError
-        raise kind(f"load_model: no file {name}")
-    header, arrays = _read(name)
+    header, arrays = read_arrays(name, "load_model", _METADATA_KEY)
     version = header.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise ValueError(f"load_model: {name} has format_version {version!r}; expected an integer")
@@ -162,34 +155,50 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         raise
 
 
-def _read(name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return header and tensors of a file that is ours."""
+def write_arrays(
+    path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]], metadata: dict[str, str]
+) -> None:
+    """Write a safetensors file in the manner of :func:`replacing`."""
+    from safetensors.numpy import save
+
+    content = save(arrays, metadata)
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(content)
+
+
+def read_arrays(
+    name: str, function: str, metadata_key: str
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the JSON header under `metadata_key` and the arrays of a file that is ours."""
     from safetensors import SafetensorError, safe_open
 
+    if not os.path.isfile(name):
+        kind = IsADirectoryError if os.path.isdir(name) else FileNotFoundError
+        raise kind(f"{function}: no file {name}")
     try:
         with safe_open(name, framework="numpy") as stream:
             metadata = stream.metadata() or {}
-            if _METADATA_KEY not in metadata:
+            if metadata_key not in metadata:
                 raise ValueError(
-                    f"load_model: {name} is a safetensors file without {_METADATA_KEY!r} in its "
+                    f"{function}: {name} is a safetensors file without {metadata_key!r} in its "
                     "metadata; expected one that seqrec_fast has written"
                 )
             arrays = {}
             for key in stream.keys():  # noqa: SIM118 - not a dict
                 kind = stream.get_slice(key).get_dtype()
                 if kind not in ("F32", "F64", "I64", "U8"):
-                    raise ValueError(f"load_model: {name}: {key} is {kind}; expected F32")
+                    raise ValueError(f"{function}: {name}: {key} is {kind}; expected F32")
                 arrays[key] = stream.get_tensor(key)
     except SafetensorError as error:
         raise ValueError(
-            f"load_model: {name} is truncated or no safetensors file: {error}"
+            f"{function}: {name} is truncated or no safetensors file: {error}"
         ) from error
     try:
-        header = json.loads(metadata[_METADATA_KEY])
+        header = json.loads(metadata[metadata_key])
     except json.JSONDecodeError as error:
-        raise ValueError(f"load_model: {name} has metadata that is no JSON: {error}") from error
+        raise ValueError(f"{function}: {name} has metadata that is no JSON: {error}") from error
     if not isinstance(header, dict):
-        raise ValueError(f"load_model: {name} has metadata {header!r}; expected a dict")
+        raise ValueError(f"{function}: {name} has metadata {header!r}; expected a dict")
     return header, arrays
 
 

@@ -178,6 +178,14 @@ class _RecurrentLayer:
             return None, values, self._gate_tables[direction]
         return self._embedding, values, None
 
+    def stack(self) -> tuple[list[Any], Array, bool]:
+        """Packed layers from the bottom up, the table of their input, whether it has gates."""
+        assert self._embedding is not None
+        assert self._directions == 1
+        if self._gate_tables:
+            return self._packed, self._gate_tables[0], True
+        return self._packed, self._embedding, False
+
     def _layout(
         self, x: ArrayLike, offsets: ArrayLike | None
     ) -> tuple[Array, Any, tuple[int, ...]]:

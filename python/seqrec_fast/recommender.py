@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Sequence
@@ -103,6 +105,7 @@ class Recommender:
         self._output_weight = file.tensors[outputs]
         self._output_bias = file.tensors["output.bias"]
         self._index = ItemIndex(self._output_weight, self._output_bias)
+        self._fingerprint: str | None = None
         self._unknown_items = 0
         self._lock = threading.Lock()
 
@@ -173,11 +176,17 @@ class Recommender:
         state = self.advance(items, bounds, outputs="last")[1]
         return self.best(state, k, (items, bounds) if exclude_seen else None)
 
-    def sessions(self) -> SessionStore:
-        """Return an empty store of sessions that answers event by event."""
+    def sessions(self, capacity: int | None = None) -> SessionStore:
+        """Return an empty store of sessions that answers event by event.
+
+        Parameters
+        ----------
+        capacity : int, optional
+            Sessions that it keeps, see :class:`seqrec_fast.SessionStore`; by default all.
+        """
         from seqrec_fast.sessions import SessionStore
 
-        return SessionStore(self)
+        return SessionStore(self, capacity)
 
     def known(self, item_ids: Ids, offsets: Ints) -> tuple[Ints, Ints]:
         """Turn the user's ids into item indices, without the items that are unknown.
@@ -197,9 +206,31 @@ class Recommender:
             return items, offsets
         is_known = items >= 0
         n_known = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known)])
-        with self._lock:
-            self._unknown_items += len(items) - int(n_known[-1])
+        self.count_unknown(len(items) - int(n_known[-1]))
         return items[is_known], n_known[offsets]
+
+    def stack(self) -> tuple[list[Any], NDArray[Any], bool]:
+        """Packed layers from the bottom up, the table of their input, whether it has gates."""
+        return self._layer.stack()
+
+    @property
+    def packed_items(self) -> Any:
+        """The packed output weights that the kernels read."""
+        return self._index.packed
+
+    def fingerprint(self) -> str:
+        """Return a digest of the model: states of one model mean nothing to another."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+            for array in (self._output_weight, self._output_bias, self.vocabulary.ids):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def count_unknown(self, events: int) -> None:
+        """Add events whose item is unknown to :attr:`unknown_items`."""
+        with self._lock:
+            self._unknown_items += events
 
     def advance(
         self, items: Ints, offsets: Ints, state: Floats | None = None, *, outputs: str = "all"
@@ -255,9 +286,13 @@ class Recommender:
             As of :meth:`recommend`.
         """
         scores, found = self.best_indices(state[self._layer.num_layers - 1], k, exclude)
+        return self.named(found), scores
+
+    def named(self, found: Ints) -> Ids:
+        """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
         ids = self.vocabulary.ids
         filler: int | str = -1 if ids.dtype.kind == "i" else ""
-        return np.where(found >= 0, ids[found], filler), scores
+        return np.where(found >= 0, ids[found], filler)
 
     def best_indices(
         self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None

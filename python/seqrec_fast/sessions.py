@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-import threading
-from array import array
-from collections.abc import Hashable, Sequence
+import json
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqrec_fast import _core
 from seqrec_fast.data.vocabulary import Ids, as_ids
+from seqrec_fast.io import read_arrays, write_arrays
 from seqrec_fast.recommender import Recommender
 
 __all__ = ["SessionStore"]
+
+Key = int | str
+Keys = Sequence[Key] | NDArray[Any]
+
+_METADATA_KEY = "seqrec_fast.sessions"
+_FORMAT_VERSION = 1
 
 
 class SessionStore:
     """Keeps the state of each session, so that a new event needs one step of the model.
 
-    Made by :meth:`Recommender.sessions`. A session is named by its key, an int or a str. The
-    answers are, bit for bit, those of :meth:`Recommender.recommend` on the whole sessions.
-    Any number of threads may share a store; events of one key are applied in the order in
-    which the calls arrive.
+    Made by :meth:`Recommender.sessions`. A session is named by its key, an int of 64 bits or a
+    str. The answers are, bit for bit, those of :meth:`Recommender.recommend` on the whole
+    sessions. Any number of threads may share a store; events of one key are applied in the order
+    in which the calls arrive.
 
     It holds hidden_size float32 numbers per layer (for an LSTM, twice that) and 8 bytes per
-    event of a session, until the session is forgotten.
+    event of a session, until the session is forgotten or has to make room.
 
     Parameters
     ----------
     recommender : Recommender
         The model.
+    capacity : int, optional
+        Sessions that it keeps; beyond it, a new one takes the place of the one that was pushed to
+        or asked for longest ago. By default all are kept.
+
+    Raises
+    ------
+    ValueError
+        If capacity is below 1.
 
     Examples
     --------
@@ -40,24 +56,25 @@ class SessionStore:
     >>> store.forget(["alice"])  # doctest: +SKIP
     """
 
-    def __init__(self, recommender: Recommender) -> None:
+    def __init__(self, recommender: Recommender, capacity: int | None = None) -> None:
+        if capacity is not None and capacity < 1:
+            raise ValueError(f"SessionStore: capacity is {capacity}; expected 1 or more, or None")
         self._recommender = recommender
-        shape = (recommender.n_states, 0, recommender.config["hidden_size"])
-        self._states = np.zeros(shape, dtype=np.float32)
-        self._slots: dict[Hashable, int] = {}
-        self._free: list[int] = []
-        self._seen: list[array[int]] = []
-        self._lock = threading.Lock()
+        self.capacity = capacity
+        layers, inputs, are_gates = recommender.stack()
+        store = _core.SessionStoreF64 if inputs.dtype == np.float64 else _core.SessionStoreF32
+        item_ids = recommender.vocabulary.ids.tolist()
+        self._store = store(layers, inputs, are_gates, capacity or 0, item_ids)
 
     def __len__(self) -> int:
         """Return the number of sessions."""
-        return len(self._slots)
+        return len(self._store)
 
-    def __contains__(self, key: Hashable) -> bool:
+    def __contains__(self, key: Key) -> bool:
         """Return whether a session has had an event whose item is known."""
-        return key in self._slots
+        return self._store.contains(key)
 
-    def push(self, keys: Sequence[Hashable] | NDArray[Any], items: ArrayLike) -> None:
+    def push(self, keys: Keys, items: ArrayLike) -> None:
         """Add one event to each session; a key that is new begins a session.
 
         A key may occur several times: its events are applied in their order. Events of items
@@ -74,31 +91,52 @@ class SessionStore:
         Raises
         ------
         ValueError
-            If keys and items differ in length.
+            If keys and items differ in length, or there are more sessions than the capacity.
+            Nothing is changed then.
         TypeError
-            If keys is no sequence, or an item is neither an integer nor a string.
+            If keys is no sequence, or a key or an item is neither an integer nor a string.
         """
-        names = _keys(keys, "push")
-        ids = as_ids(items, "SessionStore.push: items")
-        if len(names) != len(ids):
-            raise ValueError(f"SessionStore.push: {len(names)} keys and {len(ids)} items")
-        # each event its own ragged row: those of unknown items become empty
-        indices, bounds = self._recommender.known(ids, np.arange(len(ids) + 1))
-        if len(indices) < len(names):
-            names = [names[event] for event in np.flatnonzero(np.diff(bounds))]
-        if not names:
+        names = keys if type(keys) is list else _keys(keys, "push")
+        if isinstance(items, list) and self._store.push(names, items):
             return
-        numbers: dict[Hashable, int] = {}
-        session = [numbers.setdefault(name, len(numbers)) for name in names]
-        if len(numbers) == len(names):
-            offsets = np.arange(len(names) + 1)
-        else:
-            offsets = np.concatenate([[0], np.cumsum(np.bincount(session))])
-            indices = indices[np.argsort(session, kind="stable")]
-        self._apply(list(numbers), indices, offsets)
+        self._push_any(names, items)
+
+    def step(
+        self, keys: Keys, items: ArrayLike, k: int = 20, exclude_seen: bool = False
+    ) -> tuple[Ids, NDArray[np.float32]]:
+        """Push one event to each session, then recommend for each of them.
+
+        The same as :meth:`push` and :meth:`recommend` with these keys, in one call.
+
+        Parameters
+        ----------
+        keys, items
+            As in :meth:`push`.
+        k, exclude_seen
+            As in :meth:`recommend`.
+
+        Returns
+        -------
+        items, scores : (n, k) arrays
+            As of :meth:`Recommender.recommend`, one row per key.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`push` and :meth:`recommend`.
+        """
+        names = keys if type(keys) is list else _keys(keys, "step")
+        index = self._recommender.packed_items
+        found = None
+        if isinstance(items, list):
+            found = self._store.step(names, items, index, k, exclude_seen)
+        if found is None:
+            self._push_any(names, items)
+            found = self._store.recommend(names, index, k, exclude_seen)
+        return self._recommender.named(found[1]), found[0]
 
     def recommend(
-        self, keys: Sequence[Hashable] | NDArray[Any], k: int = 20, exclude_seen: bool = False
+        self, keys: Keys, k: int = 20, exclude_seen: bool = False
     ) -> tuple[Ids, NDArray[np.float32]]:
         """Return the ``k`` items that are most likely to come next in each session.
 
@@ -106,40 +144,30 @@ class SessionStore:
 
         Parameters
         ----------
-        keys : (B,) sequence of int or str
+        keys : (n,) sequence of int or str
         k : int
-            Length of the list.
         exclude_seen : bool
             Leave out the items of the session.
 
         Returns
         -------
-        items, scores : (B, k) arrays
-            As :meth:`Recommender.recommend`.
+        items, scores : (n, k) arrays
+            As of :meth:`Recommender.recommend`.
 
         Raises
         ------
         ValueError
             If k is below 1.
         TypeError
-            If keys is no sequence.
+            If keys is no sequence, or a key is neither an integer nor a string.
         """
         names = _keys(keys, "recommend")
-        state = np.zeros((self._states.shape[0], len(names), self._states.shape[2]), np.float32)
-        seen: list[array[int]] = [array("q")] * len(names)
-        with self._lock:
-            for row, name in enumerate(names):
-                slot = self._slots.get(name)
-                if slot is not None:
-                    state[:, row] = self._states[:, slot]
-                    seen[row] = self._seen[slot][:] if exclude_seen else seen[row]
-        exclude = None
-        if exclude_seen:
-            ends = np.cumsum([0, *map(len, seen)])
-            exclude = np.concatenate([np.zeros(0, np.int64), *map(_as_array, seen)]), ends
-        return self._recommender.best(state, k, exclude)
+        scores, found = self._store.recommend(
+            names, self._recommender.packed_items, k, exclude_seen
+        )
+        return self._recommender.named(found), scores
 
-    def forget(self, keys: Sequence[Hashable] | NDArray[Any]) -> None:
+    def forget(self, keys: Keys) -> None:
         """Drop sessions; a key that has none is no error.
 
         Parameters
@@ -149,50 +177,90 @@ class SessionStore:
         Raises
         ------
         TypeError
-            If keys is no sequence.
+            If keys is no sequence, or a key is neither an integer nor a string.
         """
-        names = _keys(keys, "forget")
-        with self._lock:
-            for name in names:
-                slot = self._slots.pop(name, None)
-                if slot is not None:
-                    self._states[:, slot] = 0.0
-                    self._seen[slot] = array("q")
-                    self._free.append(slot)
+        self._store.forget(_keys(keys, "forget"))
 
-    def _apply(
-        self, names: list[Hashable], indices: NDArray[np.int64], offsets: NDArray[np.int64]
-    ) -> None:
-        """Advance distinct sessions by the known items of each."""
-        with self._lock:
-            slots = [self._slot(name) for name in names]
-            before = np.take(self._states, slots, axis=1)
-            after = self._recommender.advance(indices, offsets, before, outputs="last")[1]
-            self._states[:, slots] = after
-            bounds = offsets.tolist()
-            items = indices.tolist()
-            for number, slot in enumerate(slots):
-                self._seen[slot].extend(items[bounds[number] : bounds[number + 1]])
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all sessions to a file.
 
-    def _slot(self, key: Hashable) -> int:
-        """Return the row of a session's state; a new session gets a row of zeros."""
-        slot = self._slots.get(key)
-        if slot is None:
-            if not self._free:
-                self._grow()
-            slot = self._slots[key] = self._free.pop()
-        return slot
+        It is written under another name, synced and renamed: whatever goes wrong, a file that
+        stood under `path` before is still there.
 
-    def _grow(self) -> None:
-        n_states, rows, hidden_size = self._states.shape
-        more = max(16, rows)
-        zeros = np.zeros((n_states, more, hidden_size), dtype=np.float32)
-        self._states = np.concatenate([self._states, zeros], axis=1)
-        self._seen.extend(array("q") for _ in range(more))
-        self._free.extend(reversed(range(rows, rows + more)))
+        Parameters
+        ----------
+        path : str or path-like
+            The file, in the safetensors format.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        keys, states, offsets, items = self._store.contents()
+        texts = np.array([isinstance(key, str) for key in keys], dtype=np.uint8)
+        encoded = [key.encode() for key in keys if isinstance(key, str)]
+        arrays: dict[str, NDArray[Any]] = {
+            "key_is_text": texts,
+            "key_numbers": np.array([k for k in keys if isinstance(k, int)], dtype=np.int64),
+            "key_texts": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+            "key_text_ends": np.cumsum([len(text) for text in encoded], dtype=np.int64),
+            "states": states,
+            "item_offsets": offsets,
+            "items": items,
+        }
+        header = {"format_version": _FORMAT_VERSION, "model": self._recommender.fingerprint()}
+        write_arrays(path, arrays, {_METADATA_KEY: json.dumps(header)})
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Replace all sessions by those of a file that :meth:`save` has written.
+
+        If there are more than the capacity, those whose last use was longest ago are left out.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is truncated or foreign, or its sessions are those of another model.
+            Nothing is changed then.
+        """
+        function = "SessionStore.restore"
+        name = os.fspath(path)
+        header, arrays = read_arrays(name, function, _METADATA_KEY)
+        if header.get("format_version") != _FORMAT_VERSION:
+            raise ValueError(
+                f"{function}: {name} has format_version {header.get('format_version')!r}; expected "
+                f"{_FORMAT_VERSION}"
+            )
+        if header.get("model") != self._recommender.fingerprint():
+            raise ValueError(f"{function}: {name} holds sessions of another model")
+        try:
+            keys = _decoded_keys(arrays)
+            contents = (arrays["states"], arrays["item_offsets"], arrays["items"])
+            out_of_range = (contents[2] < 0) | (contents[2] >= self._recommender.n_items)
+            if out_of_range.any() or not np.isfinite(contents[0]).all():
+                raise ValueError("an item or a state is out of range")
+            self._store.replace(keys, *contents)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{function}: {name} is damaged: {error}") from error
+
+    def _push_any(self, names: list[Any], items: ArrayLike) -> None:
+        """Push items of any form, some of them unknown."""
+        ids = as_ids(items, "SessionStore.push: items")
+        if len(names) != len(ids):
+            raise ValueError(f"SessionStore.push: {len(names)} keys and {len(ids)} items")
+        positions = self._recommender.vocabulary.index_of(ids)
+        self._store.push_positions(names, positions)
+        if unknown := int(np.count_nonzero(positions < 0)):
+            self._recommender.count_unknown(unknown)
 
 
-def _keys(keys: Sequence[Hashable] | NDArray[Any], method: str) -> list[Hashable]:
+def _keys(keys: Keys | Iterable[Key], method: str) -> list[Any]:
     if isinstance(keys, str | bytes) or not hasattr(keys, "__iter__"):
         raise TypeError(
             f"SessionStore.{method}: keys is {keys!r}; expected a sequence of keys, such as "
@@ -201,5 +269,15 @@ def _keys(keys: Sequence[Hashable] | NDArray[Any], method: str) -> list[Hashable
     return keys.tolist() if isinstance(keys, np.ndarray) else list(keys)
 
 
-def _as_array(seen: array[int]) -> NDArray[np.int64]:
-    return np.frombuffer(seen, dtype=np.int64) if seen else np.zeros(0, np.int64)
+def _decoded_keys(arrays: dict[str, NDArray[Any]]) -> list[Key]:
+    ends = arrays["key_text_ends"].tolist()
+    content = arrays["key_texts"].tobytes()
+    if ends and ends[-1] != len(content):
+        raise ValueError("key_text_ends do not end with key_texts")
+    bounds = zip([0, *ends[:-1]], ends, strict=True)
+    texts = iter([content[begin:end].decode() for begin, end in bounds])
+    numbers = iter(arrays["key_numbers"].tolist())
+    is_text = arrays["key_is_text"].tolist()
+    if sum(is_text) != len(ends) or len(is_text) - len(ends) != len(arrays["key_numbers"]):
+        raise ValueError("key_is_text does not fit the keys")
+    return [next(texts) if text else next(numbers) for text in is_text]
