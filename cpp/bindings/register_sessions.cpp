@@ -5,6 +5,7 @@
 
 #include "bindings/array_caster.h"
 #include "bindings/register.h"
+#include "bindings/rnn_stack_binding.h"
 #include "ops/session_store.h"
 
 namespace py = pybind11;
@@ -89,13 +90,10 @@ class ItemPositions {
 template <class T>
 class Store {
   public:
-    Store(const py::list& layers, const Object& inputs, bool are_gates, std::int64_t capacity,
-          const py::list& item_ids)
-        : layers_(layers),
-          inputs_(inputs),
+    Store(const Object& stack, std::int64_t capacity, const py::list& item_ids)
+        : stack_(stack),
           positions_(item_ids),
-          store_(pointers(layers), matrix_view<const T>("SessionStore", "inputs", inputs),
-                 are_gates, capacity) {}
+          store_(&stack.cast<const BoundRnnStack<T>&>().stack(), capacity) {}
 
     // False, and nothing done, if the items have to be looked up elsewhere.
     bool push(const py::list& keys, const py::list& items) {
@@ -178,13 +176,6 @@ class Store {
     }
 
   private:
-    static std::vector<const PackedRnn<T>*> pointers(const py::list& layers) {
-        std::vector<const PackedRnn<T>*> result;
-        for (const py::handle layer : layers) {
-            result.push_back(layer.cast<const PackedRnn<T>*>());
-        }
-        return result;
-    }
     static py::array_t<std::int64_t> vector_of(const std::vector<std::int64_t>& values) {
         return py::array_t<std::int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
     }
@@ -196,8 +187,7 @@ class Store {
         store_.push(keys, positions);
     }
 
-    py::list layers_;  // keeps alive what store_ points to
-    Object inputs_;
+    Object stack_;  // kept alive for store_
     ItemPositions positions_;
     SessionStore<T> store_;
 };
@@ -205,9 +195,8 @@ class Store {
 template <class T>
 void register_dtype(py::module_& m, const char* class_name) {
     py::class_<Store<T>>(m, class_name)
-        .def(py::init<const py::list&, const Object&, bool, std::int64_t, const py::list&>(),
-             py::arg("layers"), py::arg("inputs"), py::arg("are_gates"), py::arg("capacity"),
-             py::arg("item_ids"))
+        .def(py::init<const Object&, std::int64_t, const py::list&>(), py::arg("stack"),
+             py::arg("capacity"), py::arg("item_ids"))
         .def("push", &Store<T>::push)
         .def("push_positions", &Store<T>::push_positions)
         .def("recommend", &Store<T>::recommend)

@@ -1,5 +1,6 @@
 #include "cpu/dot_backends.h"
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 
@@ -61,14 +62,18 @@ DotType parse_dot_type(const std::string& name) {
     throw std::invalid_argument(concat("precision is '", name, "'; expected 'bfloat16' or 'int8'"));
 }
 
-std::vector<const DotBackend*> supported_dot_backends(DotType type) {
-    std::vector<const DotBackend*> supported;
-    for (const DotBackend* backend : kBackends) {
-        if (backend->type == type && backend->supported()) {
-            supported.push_back(backend);
+const std::vector<const DotBackend*>& supported_dot_backends(DotType type) {
+    // Asked once: on a virtual machine CPUID takes as long as a step of a layer.
+    static const auto supported = [] {
+        std::array<std::vector<const DotBackend*>, kDotTypeCount> by_type;
+        for (const DotBackend* backend : kBackends) {
+            if (backend->supported()) {
+                by_type[static_cast<std::size_t>(backend->type)].push_back(backend);
+            }
         }
-    }
-    return supported;
+        return by_type;
+    }();
+    return supported[static_cast<std::size_t>(type)];
 }
 
 const DotBackend& active_dot_backend(DotType type) {
@@ -85,8 +90,8 @@ const DotBackend& active_dot_backend(DotType type) {
         return *best;
     }
     const Target target = active_target();
-    for (const DotBackend* backend : kBackends) {
-        if (backend->type == type && backend->target <= target && backend->supported()) {
+    for (const DotBackend* backend : supported_dot_backends(type)) {
+        if (backend->target <= target) {
             best = backend;
         }
     }

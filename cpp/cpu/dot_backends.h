@@ -56,7 +56,7 @@ struct DotBackend {
 };
 
 // Those that this machine can run; the last is the best.
-std::vector<const DotBackend*> supported_dot_backends(DotType type);
+const std::vector<const DotBackend*>& supported_dot_backends(DotType type);
 
 // The back end in use: the forced one, else the best that the active target allows. At first
 // SEQREC_FAST_BFLOAT16 or SEQREC_FAST_INT8 may name it. Throws std::invalid_argument if that back

@@ -16,17 +16,17 @@ constexpr const char* kPush = "SessionStore.push";
 }  // namespace
 
 template <class T>
-SessionStore<T>::SessionStore(std::vector<const PackedRnn<T>*> layers,
-                              const MatrixView<const T>& inputs, bool are_gates,
-                              std::int64_t capacity)
-    : layers_(std::move(layers)),
-      inputs_(inputs),
-      are_gates_(are_gates),
-      lstm_(layers_.front()->kind == CellKind::lstm),
-      hidden_size_(layers_.front()->hidden_size),
-      slots_(static_cast<std::int64_t>(layers_.size()) * (lstm_ ? 2 : 1) * hidden_size_, capacity) {
+SessionStore<T>::SessionStore(const RnnStack<T>* stack, std::int64_t capacity)
+    : stack_(stack),
+      slots_(static_cast<std::int64_t>(stack->layers.size()) * (stack->is_lstm() ? 2 : 1) *
+                 stack->hidden_size(),
+             capacity) {
     SEQREC_CHECK(capacity >= 0, "SessionStore: capacity is ", capacity,
                  "; expected 1 or more, or 0 for no limit");
+    SEQREC_CHECK(
+        stack->takes_ids() && stack->directions == 1 && stack->state_size() == stack->hidden_size(),
+        "SessionStore: the layers cannot go on event by event; expected layers of one "
+        "direction, without projection, that take item ids");
 }
 
 template <class T>
@@ -34,8 +34,8 @@ void SessionStore<T>::push(const std::vector<SessionKey>& keys, const std::int64
     const auto n = static_cast<std::int64_t>(keys.size());
     std::int64_t known = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-        SEQREC_CHECK(items[i] >= -1 && items[i] < inputs_.rows, kPush, ": items[", i, "] is ",
-                     items[i], "; expected 0 to ", inputs_.rows - 1);
+        SEQREC_CHECK(items[i] >= -1 && items[i] < stack_->n_items(), kPush, ": items[", i, "] is ",
+                     items[i], "; expected 0 to ", stack_->n_items() - 1);
         known += items[i] >= 0 ? 1 : 0;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -102,59 +102,40 @@ void SessionStore<T>::advance(const std::vector<std::int64_t>& slots,
     const auto batch = static_cast<std::int64_t>(slots.size());
     const auto events = static_cast<std::int64_t>(items.size());
     const SequenceLayout layout = SequenceLayout::ragged(offsets.data(), batch, events, kPush);
-    const std::int64_t states = batch * hidden_size_, outputs = events * hidden_size_;
-    workspace_.reserve(4 * Workspace::bytes_for<T>(states) + 2 * Workspace::bytes_for<T>(outputs));
-    T* const h_0 = workspace_.take<T>(states);
-    T* const c_0 = workspace_.take<T>(states);
-    T* const h_n = workspace_.take<T>(states);
-    T* const c_n = workspace_.take<T>(states);
-    T* below = workspace_.take<T>(outputs);
-    T* above = workspace_.take<T>(outputs);
-    const auto states_view = [&](auto* data) {
-        return MatrixView<std::remove_reference_t<decltype(*data)>>{data, batch, hidden_size_,
-                                                                    hidden_size_};
+    // The slab has per session the h of all layers, then the c; the stack wants layer after layer.
+    const std::int64_t hidden = stack_->hidden_size();
+    const auto layers = static_cast<std::int64_t>(stack_->layers.size());
+    const std::int64_t size = layers * batch * hidden;
+    workspace_.reserve(4 * Workspace::bytes_for<T>(size));
+    T* const before[2] = {workspace_.take<T>(size), workspace_.take<T>(size)};
+    T* const after[2] = {workspace_.take<T>(size), workspace_.take<T>(size)};
+    const auto each_state = [&](const auto& visit) {
+        for (std::int64_t kind = 0; kind < (stack_->is_lstm() ? 2 : 1); ++kind) {
+            for (std::int64_t layer = 0; layer < layers; ++layer) {
+                for (std::int64_t b = 0; b < batch; ++b) {
+                    visit(kind, (layer * batch + b) * hidden,
+                          slots_.state(slots[index(b)]) + (kind * layers + layer) * hidden);
+                }
+            }
+        }
     };
-    const auto n_layers = static_cast<std::int64_t>(layers_.size());
-    for (std::int64_t layer = 0; layer < n_layers; ++layer) {
-        const std::int64_t h_at = layer * hidden_size_, c_at = (n_layers + layer) * hidden_size_;
-        for (std::int64_t b = 0; b < batch; ++b) {
-            const float* state = slots_.state(slots[index(b)]);
-            std::copy_n(state + h_at, hidden_size_, h_0 + b * hidden_size_);
-            if (lstm_) {
-                std::copy_n(state + c_at, hidden_size_, c_0 + b * hidden_size_);
-            }
-        }
-        RnnForward<T> call;
-        call.weights = layers_[index(layer)];
-        call.layout = &layout;
-        if (layer == 0) {
-            (are_gates_ ? call.gate_table : call.x) = inputs_;
-            call.ids = {items.data(), 1, events, events};
-        } else {
-            call.x = {below, events, hidden_size_, hidden_size_};
-        }
-        call.h_0 = states_view(static_cast<const T*>(h_0));
-        call.h_n = states_view(h_n);
-        if (lstm_) {
-            call.c_0 = states_view(static_cast<const T*>(c_0));
-            call.c_n = states_view(c_n);
-        }
-        if (layer + 1 < n_layers) {
-            call.y = {above, events, hidden_size_, hidden_size_};
-        }
-        rnn_forward(kPush, call);
-        std::swap(below, above);
-        for (std::int64_t b = 0; b < batch; ++b) {
-            float* state = slots_.state(slots[index(b)]);
-            const auto narrow = [](T value) { return static_cast<float>(value); };
-            std::transform(h_n + b * hidden_size_, h_n + (b + 1) * hidden_size_, state + h_at,
-                           narrow);
-            if (lstm_) {
-                std::transform(c_n + b * hidden_size_, c_n + (b + 1) * hidden_size_, state + c_at,
-                               narrow);
-            }
-        }
+    each_state([&](std::int64_t kind, std::int64_t at, const float* state) {
+        std::copy_n(state, hidden, before[kind] + at);
+    });
+    RnnStackRun<T> run;
+    run.layout = &layout;
+    run.ids = {items.data(), 1, events, events};
+    run.h_0 = {before[0], layers * batch, hidden, hidden};
+    run.h_n = {after[0], layers * batch, hidden, hidden};
+    if (stack_->is_lstm()) {
+        run.c_0 = {before[1], layers * batch, hidden, hidden};
+        run.c_n = {after[1], layers * batch, hidden, hidden};
     }
+    rnn_stack(kPush, *stack_, run);
+    each_state([&](std::int64_t kind, std::int64_t at, float* state) {
+        std::transform(after[kind] + at, after[kind] + at + hidden, state,
+                       [](T value) { return static_cast<float>(value); });
+    });
 }
 
 template <class T>
@@ -162,17 +143,17 @@ void SessionStore<T>::recommend(const std::vector<SessionKey>& keys, const Packe
                                 std::int64_t k, bool exclude_seen, const MatrixView<float>& scores,
                                 const MatrixView<std::int64_t>& ids) {
     const auto n = static_cast<std::int64_t>(keys.size());
-    std::vector<float> queries(index(n * hidden_size_));
+    const std::int64_t hidden = stack_->hidden_size();
+    std::vector<float> queries(index(n * hidden));
     std::vector<std::int64_t> seen, offsets{0};
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        const std::int64_t top = (static_cast<std::int64_t>(layers_.size()) - 1) * hidden_size_;
+        const std::int64_t top = (static_cast<std::int64_t>(stack_->layers.size()) - 1) * hidden;
         for (std::int64_t i = 0; i < n; ++i) {
             const std::int64_t slot = slots_.find(keys[index(i)]);
             if (slot != SessionSlots::kNone) {
                 slots_.touch(slot);
-                std::copy_n(slots_.state(slot) + top, hidden_size_,
-                            queries.data() + i * hidden_size_);
+                std::copy_n(slots_.state(slot) + top, hidden, queries.data() + i * hidden);
                 if (exclude_seen) {
                     const auto& had = slots_.items(slot);
                     seen.insert(seen.end(), had.begin(), had.end());
@@ -183,7 +164,7 @@ void SessionStore<T>::recommend(const std::vector<SessionKey>& keys, const Packe
     }
     Topk call;
     call.items = &items;
-    call.queries = {queries.data(), n, hidden_size_, hidden_size_};
+    call.queries = {queries.data(), n, hidden, hidden};
     call.k = k;
     if (!seen.empty()) {
         const auto n_seen = static_cast<std::int64_t>(seen.size());

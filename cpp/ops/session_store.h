@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/workspace.h"
-#include "ops/rnn.h"
+#include "ops/rnn_stack.h"
 #include "ops/session_slots.h"
 #include "ops/topk.h"
 
@@ -16,10 +16,8 @@ namespace seqrec_fast {
 template <class T>
 class SessionStore {
   public:
-    // The layers from the bottom to the top, one direction each; all must outlive the store.
-    // `inputs`: per item its input vector, or with `are_gates` its row of rnn_gate_table.
-    SessionStore(std::vector<const PackedRnn<T>*> layers, const MatrixView<const T>& inputs,
-                 bool are_gates, std::int64_t capacity);
+    // Layers of one direction that take item ids; `stack` must outlive the store.
+    SessionStore(const RnnStack<T>* stack, std::int64_t capacity);
 
     // Adds event i, of item items[i], to the session keys[i]; events of one session are applied in
     // their order. An item of -1 is none: its event is left out, and begins no session. Throws
@@ -52,10 +50,7 @@ class SessionStore {
                  const std::vector<std::int64_t>& offsets);
 
     std::mutex mutex_;
-    std::vector<const PackedRnn<T>*> layers_;
-    MatrixView<const T> inputs_;
-    bool are_gates_, lstm_;
-    std::int64_t hidden_size_;
+    const RnnStack<T>* stack_;
     SessionSlots slots_;
     Workspace workspace_;
     // Of one push; kept so that an event allocates nothing.

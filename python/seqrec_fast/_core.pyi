@@ -81,12 +81,25 @@ class PackedRnnF64(_PackedRnn[float64]): ...
 def rnn_backward_f32(*args: Any) -> None: ...
 def rnn_backward_f64(*args: Any) -> None: ...
 
-class _SessionStore(Generic[_T]):
+class _RnnStack(Generic[_T]):
     def __init__(
         self,
         layers: list[Any],
-        inputs: NDArray[_T],
-        are_gates: bool,
+        directions: int,
+        embedding: NDArray[_T] | None,
+        gate_tables: list[NDArray[_T]],
+    ) -> None: ...
+    def run(
+        self, function: str, x: Any, h_0: Any, c_0: Any, offsets: Any, last: bool
+    ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T] | None] | None: ...
+
+class RnnStackF32(_RnnStack[float32]): ...
+class RnnStackF64(_RnnStack[float64]): ...
+
+class _SessionStore(Generic[_T]):
+    def __init__(
+        self,
+        stack: _RnnStack[_T],
         capacity: int,
         item_ids: list[Any],
     ) -> None: ...

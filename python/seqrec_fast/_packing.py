@@ -13,6 +13,7 @@ from . import _core
 Array = NDArray[Any]
 
 _PACKED: dict[str, Any] = {"float32": _core.PackedRnnF32, "float64": _core.PackedRnnF64}
+STACKS: dict[str, Any] = {"float32": _core.RnnStackF32, "float64": _core.RnnStackF64}
 # Of weights and arithmetic; states and outputs are float32.
 REDUCED = ("bfloat16", "int8")
 PRECISIONS = (*_PACKED, *REDUCED)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core
 from ._packing import (
+    STACKS,
     array_precision,
     checked_embedding,
     gate_tables,
@@ -49,12 +49,16 @@ class _RecurrentLayer:
         self.input_size: int = packed[0].input_size
         self.hidden_size: int = packed[0].hidden_size
         self.output_size: int = packed[0].state_size * self._directions
-        self._embedding: Array | None = None
-        self._gate_tables: list[Array] = []
+        self._takes_ids = embedding is not None
+        tables: list[Array] = []
+        table: Array | None = None
         if embedding is not None:
-            self._embedding = checked_embedding(name, embedding, self.input_size, self._working)
-            first = packed[: self._directions]
-            self._gate_tables = gate_tables(first, self._embedding, gate_table_bytes)
+            table = checked_embedding(name, embedding, self.input_size, self._working)
+            tables = gate_tables(packed[: self._directions], table, gate_table_bytes)
+            if tables:
+                table = None
+        self._table_bytes = sum(part.nbytes for part in (*tables, table) if part is not None)
+        self._stack: Any = STACKS[self._working.name](packed, self._directions, table, tables)
 
     def __call__(
         self,
@@ -102,8 +106,12 @@ class _RecurrentLayer:
     @property
     def nbytes(self) -> int:
         """Bytes of the packed weights, and of the gate tables or the embedding."""
-        tables = self._gate_tables or ([] if self._embedding is None else [self._embedding])
-        return sum(part.nbytes for part in (*self._packed, *tables))
+        return sum(int(part.nbytes) for part in self._packed) + self._table_bytes
+
+    @property
+    def stack(self) -> Any:
+        """What the kernels read: the layers, and the table of their input."""
+        return self._stack
 
     def __repr__(self) -> str:
         return (
@@ -124,75 +132,27 @@ class _RecurrentLayer:
             raise ValueError(
                 f"{type(self).__name__}: outputs is {outputs!r}; expected 'all' or 'last'"
             )
-        values, layout, shape = self._layout(x, offsets)
-        layers, batch = len(self._packed), layout.batch
-        state_size = self._packed[0].state_size
-        h_0 = self._checked_state("h_0", h_0, (layers, batch, state_size))
+        last = outputs == "last"
+        if self._dtype == self._working:
+            found = self._stack.run(type(self).__name__, x, h_0, c_0, offsets, last)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
+        values, offsets, batch = self._checked_input(x, offsets)
+        layers = len(self._packed)
+        h_0 = self._checked_state("h_0", h_0, (layers, batch, self._packed[0].state_size))
         c_0 = self._checked_state("c_0", c_0, (layers, batch, self.hidden_size))
-        h_n = np.empty((layers, batch, state_size), self._working)
-        c_n = None
-        if isinstance(self, LSTM):
-            c_n = np.empty((layers, batch, self.hidden_size), self._working)
-        y = None
-        for layer in range(self.num_layers):
-            top = layer == self.num_layers - 1
-            if not (top and outputs == "last"):
-                y = np.empty((layout.n_events, self.output_size), self._working)
-            for direction in range(self._directions):
-                i = layer * self._directions + direction
-                columns = slice(direction * state_size, (direction + 1) * state_size)
-                rows, ids, table = self._input(values, layer, direction)
-                self._packed[i].forward(
-                    layout,
-                    rows,
-                    None if h_0 is None else h_0[i],
-                    None if c_0 is None else c_0[i],
-                    None,
-                    direction == 1,
-                    None if top and outputs == "last" else y[:, columns],  # type: ignore[index]
-                    h_n[i],
-                    None if c_n is None else c_n[i],
-                    None,
-                    ids,
-                    table,
-                )
-            if not top:
-                # Rounded between layers too, so that the result is that of single layers.
-                assert y is not None
-                values = y.astype(self._dtype, copy=False).astype(self._working, copy=False)
-        h_n = h_n.astype(self._dtype, copy=False)
-        if outputs == "last":
-            y = np.concatenate(h_n[-self._directions :], -1)
-        else:
-            assert y is not None
-            y = y.astype(self._dtype, copy=False).reshape(*shape, self.output_size)
-        return y, h_n, None if c_n is None else c_n.astype(self._dtype, copy=False)
+        y, h_n, c_n = self._stack.run(type(self).__name__, values, h_0, c_0, offsets, last)
+        if c_n is not None:
+            c_n = c_n.astype(self._dtype, copy=False)
+        return y.astype(self._dtype, copy=False), h_n.astype(self._dtype, copy=False), c_n
 
-    def _input(
-        self, values: Array, layer: int, direction: int
-    ) -> tuple[Array | None, Array | None, Array | None]:
-        """Rows, ids and gate table of one layer and direction."""
-        if layer > 0 or self._embedding is None:
-            return values, None, None
-        if self._gate_tables:
-            return None, values, self._gate_tables[direction]
-        return self._embedding, values, None
-
-    def stack(self) -> tuple[list[Any], Array, bool]:
-        """Packed layers from the bottom up, the table of their input, whether it has gates."""
-        assert self._embedding is not None
-        assert self._directions == 1
-        if self._gate_tables:
-            return self._packed, self._gate_tables[0], True
-        return self._packed, self._embedding, False
-
-    def _layout(
+    def _checked_input(
         self, x: ArrayLike, offsets: ArrayLike | None
-    ) -> tuple[Array, Any, tuple[int, ...]]:
-        """Input as (events, input_size) or (events,) ids, its layout, the shape of the events."""
+    ) -> tuple[Array, Array | None, int]:
+        """Input and offsets in the form that the kernels read, and the number of sequences."""
         name = type(self).__name__
         values = np.asarray(x)
-        takes_ids = self._embedding is not None
+        takes_ids = self._takes_ids
         if values.dtype.kind not in "iu" if takes_ids else values.dtype != self._dtype:
             wanted = "integer item ids" if takes_ids else self._dtype
             raise TypeError(f"{name}: x is {values.dtype}; expected {wanted}")
@@ -203,19 +163,17 @@ class _RecurrentLayer:
             form = ", ".join((names, *map(str, features)))
             reason = "" if offsets is None else ", because offsets are given"
             raise ValueError(f"{name}: x has shape {values.shape}; expected ({form}){reason}")
-        shape = values.shape[:leading]
         dtype = np.dtype(np.int64) if takes_ids else self._working
-        values = np.ascontiguousarray(values, dtype).reshape(-1, *features)
+        values = np.ascontiguousarray(values, dtype)
         if offsets is None:
-            return values, _core.SequenceLayout.padded(shape[0], shape[1], False), shape
+            return values, None, values.shape[1]
         offsets = np.asarray(offsets)
         if offsets.ndim != 1 or offsets.dtype.kind not in "iu":
             raise ValueError(
                 f"{name}: offsets have shape {offsets.shape} and dtype {offsets.dtype}; "
                 "expected (B + 1,) integers"
             )
-        offsets = np.ascontiguousarray(offsets, np.int64)
-        return values, _core.SequenceLayout.ragged(name, offsets, len(values)), shape
+        return values, np.ascontiguousarray(offsets, np.int64), len(offsets) - 1
 
     def _checked_state(
         self, argument: str, state: Array | None, shape: tuple[int, ...]

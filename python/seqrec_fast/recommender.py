@@ -209,9 +209,10 @@ class Recommender:
         self.count_unknown(len(items) - int(n_known[-1]))
         return items[is_known], n_known[offsets]
 
-    def stack(self) -> tuple[list[Any], NDArray[Any], bool]:
-        """Packed layers from the bottom up, the table of their input, whether it has gates."""
-        return self._layer.stack()
+    @property
+    def stack(self) -> Any:
+        """The recurrent layers as the kernels read them."""
+        return self._layer.stack
 
     @property
     def packed_items(self) -> Any:

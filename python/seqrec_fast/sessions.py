@@ -61,10 +61,11 @@ class SessionStore:
             raise ValueError(f"SessionStore: capacity is {capacity}; expected 1 or more, or None")
         self._recommender = recommender
         self.capacity = capacity
-        layers, inputs, are_gates = recommender.stack()
-        store = _core.SessionStoreF64 if inputs.dtype == np.float64 else _core.SessionStoreF32
-        item_ids = recommender.vocabulary.ids.tolist()
-        self._store = store(layers, inputs, are_gates, capacity or 0, item_ids)
+        stack = recommender.stack
+        store: Any = _core.SessionStoreF32
+        if isinstance(stack, _core.RnnStackF64):
+            store = _core.SessionStoreF64
+        self._store = store(stack, capacity or 0, recommender.vocabulary.ids.tolist())
 
     def __len__(self) -> int:
         """Return the number of sessions."""
@@ -72,7 +73,7 @@ class SessionStore:
 
     def __contains__(self, key: Key) -> bool:
         """Return whether a session has had an event whose item is known."""
-        return self._store.contains(key)
+        return bool(self._store.contains(key))
 
     def push(self, keys: Keys, items: ArrayLike) -> None:
         """Add one event to each session; a key that is new begins a session.
