@@ -1,5 +1,5 @@
 """
-Print speed beside the peers on this machine, one thread:  python -m bench.run [rnn | topk ...]
+Print speed beside the peers on this machine, one thread:  python -m bench.run [gru | lstm | streaming | rnn | topk ...]
 
 Competitors take turns in one process; the ratio is the median over rounds of their time over ours.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import seqrec_fast as sf
-from bench import bench_rnn, bench_topk
+from bench import bench_gru, bench_lstm, bench_rnn, bench_streaming, bench_topk, rnn_inference
 from bench.paired import paired
 
 
@@ -30,6 +30,23 @@ def machine() -> str:
 def report(title: str, runs: dict[str, Callable[[], object]], rounds: int) -> None:
     for name, (seconds, ratio) in paired(runs, rounds).items():
         print(f"{title:44} {name:20} {seconds * 1e3:9.3f} ms {ratio:7.2f}x", flush=True)
+
+
+def inference(cases: list[rnn_inference.Case]) -> None:
+    for case in cases:
+        runs, missing = rnn_inference.runs_of(case)
+        print(*missing, sep="\n", end="\n" if missing else "")
+        rnn_inference.check(case, runs)
+        report(str(case), runs, 60 if case.batch == 1 else 11)
+
+
+def streaming() -> None:
+    for task, precision in bench_streaming.CASES:
+        runs, missing = task(precision)
+        print(*missing, sep="\n", end="\n" if missing else "")
+        report(
+            f"{task.__name__} {precision}", runs, 300 if task is bench_streaming.one_user else 41
+        )
 
 
 def rnn() -> None:
@@ -54,7 +71,13 @@ def topk() -> None:
         report(f"top-k {name}", runs, 5 if items.size * n_queries > 1e9 else 15)
 
 
-SUITES = {"rnn": rnn, "topk": topk}
+SUITES = {
+    "gru": lambda: inference(bench_gru.CASES),
+    "lstm": lambda: inference(bench_lstm.CASES),
+    "streaming": streaming,
+    "rnn": rnn,
+    "topk": topk,
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

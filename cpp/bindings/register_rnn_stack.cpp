@@ -77,8 +77,6 @@ py::object BoundRnnStack<T>::run(const char* function, const py::object& x, cons
         return py::none();
     }
     py::array_t<T> h_n({n_states, batch, state});
-    py::array_t<T> c_n = stack_.is_lstm() ? py::array_t<T>({n_states, batch, hidden})
-                                          : py::array_t<T>(py::ssize_t{0});
     py::array_t<T> y = last     ? py::array_t<T>({batch, output})
                        : ragged ? py::array_t<T>({n0, output})
                                 : py::array_t<T>({n0, n1, output});
@@ -92,8 +90,11 @@ py::object BoundRnnStack<T>::run(const char* function, const py::object& x, cons
     call.h_0 = rows_of<T>(h_0, state);
     call.c_0 = rows_of<T>(c_0, hidden);
     call.h_n = rows_of<T>(h_n, state);
+    py::object cells = py::none();
     if (stack_.is_lstm()) {
+        py::array_t<T> c_n({n_states, batch, hidden});
         call.c_n = rows_of<T>(c_n, hidden);
+        cells = std::move(c_n);
     }
     if (!last) {
         call.y = {y.mutable_data(), events, output, output};
@@ -112,10 +113,6 @@ py::object BoundRnnStack<T>::run(const char* function, const py::object& x, cons
             std::copy_n(top + i * state, state,
                         y.mutable_data() + (i % batch) * output + (i / batch) * state);
         }
-    }
-    py::object cells = py::none();
-    if (stack_.is_lstm()) {
-        cells = std::move(c_n);
     }
     return py::make_tuple(std::move(y), std::move(h_n), std::move(cells));
 }
