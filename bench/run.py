@@ -1,5 +1,7 @@
 """
-Print speed beside the peers on this machine, one thread:  python -m bench.run [gru | lstm | streaming | rnn | topk ...]
+Print speed beside the peers on this machine, one thread.
+
+    OMP_NUM_THREADS=1 python -m bench.run [gru | lstm | streaming | rnn | topk ...]
 
 Competitors take turns in one process; the ratio is the median over rounds of their time over ours.
 """

@@ -94,6 +94,7 @@ class ForwardTile {
 
   private:
     static constexpr std::int64_t kChunkRows = 48;
+    static constexpr std::int64_t kRowsAhead = 4;
 
     void load_states() {
         const std::int64_t rows = tile_.rows();
@@ -148,6 +149,13 @@ class ForwardTile {
         }
         if (args_.gate_table != nullptr) {
             for (std::int64_t i = 0; i < n; ++i) {
+                // Rows lie anywhere in a large table: ask for one while another is copied.
+                if (i + kRowsAhead < n) {
+                    const T* ahead = x_rows_[i + kRowsAhead];
+                    for (std::int64_t k = 0; k < gates_stride_; k += kPackedLanes<T>) {
+                        __builtin_prefetch(ahead + k, 0, 2);
+                    }
+                }
                 std::copy_n(x_rows_[i], gates_stride_, x_gates_ + i * gates_stride_);
             }
         } else if (!weights_.has_input_weights()) {
