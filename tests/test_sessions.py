@@ -237,6 +237,18 @@ def test_save_and_restore(tmp_path, cell):
     assert names[299] in small
 
 
+@pytest.mark.parametrize("keys", [[], [1, -2], ["a", "b"]])
+def test_save_and_restore_keys_of_one_kind(tmp_path, recommender, keys):
+    store = recommender.sessions()
+    store.push(keys, [1001, 1002][: len(keys)])
+    store.save(tmp_path / "s.safetensors")
+    again = recommender.sessions()
+    again.push(["other"], [1001])
+    again.restore(tmp_path / "s.safetensors")
+    assert len(again) == len(keys)
+    assert_same(again.recommend(keys), store.recommend(keys))
+
+
 def test_restore_refuses_what_is_not_its_own(tmp_path, recommender):
     store = recommender.sessions()
     store.push(["a"], [1001])

@@ -20,7 +20,10 @@ using DotInts = Lanes<std::int32_t>;
 // bfloat16 is the upper half of a float32: two multiply-adds in float32 per word.
 namespace dot_bf16 {
 struct Isa {
+    // With constructors of its own, because those that the compiler adds are not for this target.
     struct Pair {
+        HWY_INLINE Pair() {}
+        HWY_INLINE Pair(hn::Vec<DotSums> e, hn::Vec<DotSums> o) : even(e), odd(o) {}
         hn::Vec<DotSums> even, odd;
     };
     using Sum = hn::Vec<DotSums>;
@@ -54,6 +57,7 @@ struct Isa {
 namespace dot_int8 {
 struct Isa {
     struct Bytes {
+        HWY_INLINE Bytes() {}
         hn::Vec<DotInts> values[4];
     };
     using Sum = hn::Vec<DotInts>;
@@ -64,9 +68,12 @@ struct Isa {
 
     static HWY_INLINE Sum start(const std::int32_t*) { return hn::Zero(DotInts()); }
     static HWY_INLINE Bytes widened(hn::Vec<DotInts> words) {
-        return {{hn::ShiftRight<24>(hn::ShiftLeft<24>(words)),
-                 hn::ShiftRight<24>(hn::ShiftLeft<16>(words)),
-                 hn::ShiftRight<24>(hn::ShiftLeft<8>(words)), hn::ShiftRight<24>(words)}};
+        Bytes bytes;
+        bytes.values[0] = hn::ShiftRight<24>(hn::ShiftLeft<24>(words));
+        bytes.values[1] = hn::ShiftRight<24>(hn::ShiftLeft<16>(words));
+        bytes.values[2] = hn::ShiftRight<24>(hn::ShiftLeft<8>(words));
+        bytes.values[3] = hn::ShiftRight<24>(words);
+        return bytes;
     }
     static HWY_INLINE Weight load(const std::uint32_t* p) {
         return widened(hn::LoadU(DotInts(), reinterpret_cast<const std::int32_t*>(p)));

@@ -275,7 +275,7 @@ def _decoded_keys(arrays: dict[str, NDArray[Any]]) -> list[Key]:
     content = arrays["key_texts"].tobytes()
     if ends and ends[-1] != len(content):
         raise ValueError("key_text_ends do not end with key_texts")
-    bounds = zip([0, *ends[:-1]], ends, strict=True)
+    bounds = zip([0, *ends][: len(ends)], ends, strict=True)
     texts = iter([content[begin:end].decode() for begin, end in bounds])
     numbers = iter(arrays["key_numbers"].tolist())
     is_text = arrays["key_is_text"].tolist()
