@@ -118,6 +118,20 @@ def test_forgotten_sessions_begin_anew(recommender):
     )
 
 
+def test_a_key_may_be_anything_that_is_an_integer(recommender):
+    class Sly:
+        def __init__(self, store):
+            self.store = store
+
+        def __index__(self):
+            self.store.push([5, 6, 7], [1005, 1006, 1007])  # a call within the call
+            return 1
+
+    store = recommender.sessions()
+    store.push([np.int64(3), Sly(store), True], [1001, 1002, 1003])
+    assert_same(store.recommend([3, 1, 5]), recommender.recommend([[1001], [1002, 1003], [1005]]))
+
+
 def test_keys_may_repeat_in_a_question(recommender):
     store = recommender.sessions()
     store.push([1, 2], [1001, 1002])

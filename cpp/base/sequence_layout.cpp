@@ -26,6 +26,13 @@ SequenceLayout SequenceLayout::padded(std::int64_t seq_len, std::int64_t batch, 
 
 SequenceLayout SequenceLayout::ragged(const std::int64_t* offsets, std::int64_t batch,
                                       std::int64_t n_events, const char* function) {
+    SequenceLayout layout;
+    layout.assign_ragged(offsets, batch, n_events, function);
+    return layout;
+}
+
+void SequenceLayout::assign_ragged(const std::int64_t* offsets, std::int64_t batch,
+                                   std::int64_t n_events, const char* function) {
     SEQREC_CHECK(offsets[0] == 0, function, ": offsets[0] is ", offsets[0], "; expected 0");
     for (std::int64_t b = 0; b < batch; ++b) {
         SEQREC_CHECK(offsets[b] <= offsets[b + 1], function, ": offsets decrease from ", offsets[b],
@@ -33,19 +40,17 @@ SequenceLayout SequenceLayout::ragged(const std::int64_t* offsets, std::int64_t 
     }
     SEQREC_CHECK(offsets[batch] == n_events, function, ": offsets end at ", offsets[batch],
                  "; expected ", n_events, ", the number of events");
-    SequenceLayout layout;
-    layout.n_events_ = n_events;
-    layout.base_.assign(offsets, offsets + batch);
-    layout.length_.resize(index(batch));
+    n_events_ = n_events;
+    base_.assign(offsets, offsets + batch);
+    length_.resize(index(batch));
     std::int64_t longest = 0;
     for (std::int64_t b = 0; b < batch; ++b) {
-        layout.length_[index(b)] = offsets[b + 1] - offsets[b];
-        longest = std::max(longest, layout.length_[index(b)]);
+        length_[index(b)] = offsets[b + 1] - offsets[b];
+        longest = std::max(longest, length_[index(b)]);
     }
-    layout.step_.resize(index(longest));
-    std::iota(layout.step_.begin(), layout.step_.end(), 0);
-    layout.sort_by_length();
-    return layout;
+    step_.resize(index(longest));
+    std::iota(step_.begin(), step_.end(), 0);
+    sort_by_length();
 }
 
 SequenceLayout SequenceLayout::packed(const std::int64_t* batch_sizes, std::int64_t seq_len,
@@ -77,6 +82,9 @@ SequenceLayout SequenceLayout::packed(const std::int64_t* batch_sizes, std::int6
 void SequenceLayout::sort_by_length() {
     by_length_.resize(base_.size());
     std::iota(by_length_.begin(), by_length_.end(), 0);
+    if (by_length_.size() < 2) {
+        return;  // a stable sort allocates
+    }
     std::stable_sort(by_length_.begin(), by_length_.end(), [this](std::int64_t a, std::int64_t b) {
         return length_[index(a)] > length_[index(b)];
     });

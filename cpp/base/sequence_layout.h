@@ -16,6 +16,9 @@ class SequenceLayout {
     // offsets start at 0, never decrease and end at n_events. `function` names the caller.
     static SequenceLayout ragged(const std::int64_t* offsets, std::int64_t batch,
                                  std::int64_t n_events, const char* function);
+    // The same into an object that exists, whose memory is used again.
+    void assign_ragged(const std::int64_t* offsets, std::int64_t batch, std::int64_t n_events,
+                       const char* function);
     // PyTorch's PackedSequence: batch_sizes[t] sessions have an event t; they are sorted by length.
     static SequenceLayout packed(const std::int64_t* batch_sizes, std::int64_t seq_len,
                                  std::int64_t n_events, const char* function);

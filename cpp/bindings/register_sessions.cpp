@@ -29,8 +29,8 @@ std::int64_t as_int64(PyObject* value, const char* function, const char* argumen
     return result;
 }
 
-SessionKey as_key(PyObject* value, const char* function) {
-    SessionKey key;
+// Into a key that exists, whose memory is used again.
+void read_key(PyObject* value, const char* function, SessionKey& key) {
     if (PyUnicode_Check(value)) {
         Py_ssize_t size = 0;
         const char* text = PyUnicode_AsUTF8AndSize(value, &size);
@@ -38,21 +38,51 @@ SessionKey as_key(PyObject* value, const char* function) {
             throw py::error_already_set();
         }
         key.is_text = true;
+        key.number = 0;
         key.text.assign(text, static_cast<std::size_t>(size));
     } else if (PyIndex_Check(value)) {
+        key.is_text = false;
         key.number = as_int64(value, function, "keys");
+        key.text.clear();
     } else {
         throw py::type_error(concat(function, ": a key is of type ", Py_TYPE(value)->tp_name,
                                     "; expected int or str"));
     }
+}
+
+SessionKey as_key(PyObject* value, const char* function) {
+    SessionKey key;
+    read_key(value, function, key);
     return key;
 }
 
-std::vector<SessionKey> as_keys(const py::list& keys, const char* function) {
-    std::vector<SessionKey> result;
-    result.reserve(keys.size());
+// Items that are neither int nor str (NumPy's integers, say) become int. Only this runs code of the
+// caller's, which may call the store again.
+py::list plain_keys(const py::list& keys, const char* function) {
+    py::list plain;
     for (const py::handle key : keys) {
-        result.push_back(as_key(key.ptr(), function));
+        if (PyUnicode_Check(key.ptr()) || PyLong_Check(key.ptr())) {
+            plain.append(key);
+        } else {
+            plain.append(py::int_(as_key(key.ptr(), function).number));
+        }
+    }
+    return plain;
+}
+
+// The keys of one call, in memory that the thread keeps.
+const std::vector<SessionKey>& as_keys(const py::list& given, const char* function) {
+    py::list keys = given;
+    for (const py::handle key : given) {
+        if (!PyUnicode_Check(key.ptr()) && !PyLong_Check(key.ptr())) {
+            keys = plain_keys(given, function);
+            break;
+        }
+    }
+    thread_local std::vector<SessionKey> result;
+    result.resize(keys.size());
+    for (std::size_t i = 0; i < result.size(); ++i) {
+        read_key(PyList_GET_ITEM(keys.ptr(), static_cast<py::ssize_t>(i)), function, result[i]);
     }
     return result;
 }
@@ -69,12 +99,15 @@ class ItemPositions {
     }
     // False if an item is neither int nor str: then another caller must make sense of it.
     bool find(const py::list& items, std::vector<std::int64_t>& found) const {
+        found.clear();
+        thread_local SessionKey key;
         for (const py::handle item : items) {
             const bool text = PyUnicode_CheckExact(item.ptr());
             if (!text && !PyLong_CheckExact(item.ptr())) {
                 return false;
             }
-            const auto at = positions_.find(as_key(item.ptr(), "SessionStore.push"));
+            read_key(item.ptr(), "SessionStore.push", key);
+            const auto at = positions_.find(key);
             if (at == positions_.end()) {
                 return false;
             }
@@ -97,29 +130,33 @@ class Store {
 
     // False, and nothing done, if the items have to be looked up elsewhere.
     bool push(const py::list& keys, const py::list& items) {
-        std::vector<std::int64_t> found;
-        found.reserve(items.size());
-        if (keys.size() != items.size() || !positions_.find(items, found)) {
+        // The keys first: reading them may call this again, which uses the same memory.
+        const auto& names = as_keys(keys, "SessionStore.push");
+        thread_local std::vector<std::int64_t> found;
+        if (names.size() != items.size() || !positions_.find(items, found)) {
             return false;
         }
-        push_found(as_keys(keys, "SessionStore.push"), found.data());
+        push_found(names, found.data());
         return true;
     }
     void push_positions(const py::list& keys, const Object& positions) {
         const auto view =
             matrix_view<const std::int64_t>("SessionStore.push", "positions", positions);
-        const auto names = as_keys(keys, "SessionStore.push");
+        const auto& names = as_keys(keys, "SessionStore.push");
         SEQREC_CHECK(view.columns == static_cast<std::int64_t>(names.size()),
                      "SessionStore.push: ", names.size(), " keys and ", view.columns, " items");
         push_found(names, view.data);
     }
     py::tuple recommend(const py::list& keys, const PackedItems& items, std::int64_t k,
                         bool exclude_seen) {
-        const auto names = as_keys(keys, "SessionStore.recommend");
         SEQREC_CHECK(k >= 1, "SessionStore.recommend: k is ", k, "; expected at least 1");
-        const auto n = static_cast<std::int64_t>(names.size());
+        const auto n = static_cast<std::int64_t>(keys.size());
+        // Before the keys are read: making an object may run a finalizer that calls the store.
         py::array_t<float> scores({n, k});
         py::array_t<std::int64_t> ids({n, k});
+        const auto& names = as_keys(keys, "SessionStore.recommend");
+        SEQREC_CHECK(static_cast<std::int64_t>(names.size()) == n,
+                     "SessionStore.recommend: keys changed while they were read");
         const MatrixView<float> scores_view{scores.mutable_data(), n, k, k};
         const MatrixView<std::int64_t> ids_view{ids.mutable_data(), n, k, k};
         {

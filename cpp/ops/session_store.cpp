@@ -101,7 +101,7 @@ void SessionStore<T>::advance(const std::vector<std::int64_t>& slots,
                               const std::vector<std::int64_t>& offsets) {
     const auto batch = static_cast<std::int64_t>(slots.size());
     const auto events = static_cast<std::int64_t>(items.size());
-    const SequenceLayout layout = SequenceLayout::ragged(offsets.data(), batch, events, kPush);
+    layout_.assign_ragged(offsets.data(), batch, events, kPush);
     // The slab has per session the h of all layers, then the c; the stack wants layer after layer.
     const std::int64_t hidden = stack_->hidden_size();
     const auto layers = static_cast<std::int64_t>(stack_->layers.size());
@@ -123,7 +123,7 @@ void SessionStore<T>::advance(const std::vector<std::int64_t>& slots,
         std::copy_n(state, hidden, before[kind] + at);
     });
     RnnStackRun<T> run;
-    run.layout = &layout;
+    run.layout = &layout_;
     run.ids = {items.data(), 1, events, events};
     run.h_0 = {before[0], layers * batch, hidden, hidden};
     run.h_n = {after[0], layers * batch, hidden, hidden};
@@ -144,8 +144,11 @@ void SessionStore<T>::recommend(const std::vector<SessionKey>& keys, const Packe
                                 const MatrixView<std::int64_t>& ids) {
     const auto n = static_cast<std::int64_t>(keys.size());
     const std::int64_t hidden = stack_->hidden_size();
-    std::vector<float> queries(index(n * hidden));
-    std::vector<std::int64_t> seen, offsets{0};
+    thread_local std::vector<float> queries;
+    thread_local std::vector<std::int64_t> seen, offsets;
+    queries.assign(index(n * hidden), 0.0F);
+    seen.clear();
+    offsets.assign(1, 0);
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         const std::int64_t top = (static_cast<std::int64_t>(stack_->layers.size()) - 1) * hidden;

@@ -54,6 +54,7 @@ class SessionStore {
     SessionSlots slots_;
     Workspace workspace_;
     // Of one push; kept so that an event allocates nothing.
+    SequenceLayout layout_;
     std::vector<std::int64_t> event_slots_, group_of_slot_, groups_, offsets_, ordered_;
 };
 
