@@ -4,6 +4,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/parallel.h"
+
 namespace seqrec_fast {
 namespace {
 
@@ -91,17 +93,33 @@ void SessionStore<T>::push(const std::vector<SessionKey>& keys, const std::int64
         offsets_[group] = group == 0 ? 0 : offsets_[group - 1];
     }
     if (known > 0) {
-        advance(groups_, ordered_, offsets_);
+        advance();
     }
 }
 
 template <class T>
-void SessionStore<T>::advance(const std::vector<std::int64_t>& slots,
-                              const std::vector<std::int64_t>& items,
-                              const std::vector<std::int64_t>& offsets) {
-    const auto batch = static_cast<std::int64_t>(slots.size());
-    const auto events = static_cast<std::int64_t>(items.size());
-    layout_.assign_ragged(offsets.data(), batch, events, kPush);
+void SessionStore<T>::advance() {
+    // Few enough sessions at a time that their states stay in L2 on the way there and back.
+    constexpr std::int64_t kSessionsPerThread = 144;
+    const auto batch = static_cast<std::int64_t>(groups_.size());
+    const std::int64_t most = kSessionsPerThread * num_threads();
+    const std::int64_t parts = (batch + most - 1) / most;
+    const std::int64_t share = (batch + parts - 1) / parts;
+    for (std::int64_t first = 0; first < batch; first += share) {
+        advance_sessions(first, std::min(share, batch - first));
+    }
+}
+
+template <class T>
+void SessionStore<T>::advance_sessions(std::int64_t first, std::int64_t batch) {
+    const std::int64_t* const slots = groups_.data() + first;
+    const std::int64_t first_event = offsets_[index(first)];
+    const std::int64_t events = offsets_[index(first + batch)] - first_event;
+    const std::int64_t* const items = ordered_.data() + first_event;
+    part_offsets_.resize(index(batch + 1));
+    std::transform(offsets_.data() + first, offsets_.data() + first + batch + 1,
+                   part_offsets_.data(), [&](std::int64_t at) { return at - first_event; });
+    layout_.assign_ragged(part_offsets_.data(), batch, events, kPush);
     // The slab has per session the h of all layers, then the c; the stack wants layer after layer.
     const std::int64_t hidden = stack_->hidden_size();
     const auto layers = static_cast<std::int64_t>(stack_->layers.size());
@@ -114,7 +132,7 @@ void SessionStore<T>::advance(const std::vector<std::int64_t>& slots,
             for (std::int64_t layer = 0; layer < layers; ++layer) {
                 for (std::int64_t b = 0; b < batch; ++b) {
                     visit(kind, (layer * batch + b) * hidden,
-                          slots_.state(slots[index(b)]) + (kind * layers + layer) * hidden);
+                          slots_.state(slots[b]) + (kind * layers + layer) * hidden);
                 }
             }
         }
@@ -124,7 +142,7 @@ void SessionStore<T>::advance(const std::vector<std::int64_t>& slots,
     });
     RnnStackRun<T> run;
     run.layout = &layout_;
-    run.ids = {items.data(), 1, events, events};
+    run.ids = {items, 1, events, events};
     run.h_0 = {before[0], layers * batch, hidden, hidden};
     run.h_n = {after[0], layers * batch, hidden, hidden};
     if (stack_->is_lstm()) {

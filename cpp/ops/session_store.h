@@ -46,8 +46,10 @@ class SessionStore {
     void replace(const Contents& contents);
 
   private:
-    void advance(const std::vector<std::int64_t>& slots, const std::vector<std::int64_t>& items,
-                 const std::vector<std::int64_t>& offsets);
+    // The events of one push: groups_ are the slots of its sessions, whose items are those of
+    // ordered_ between offsets_.
+    void advance();
+    void advance_sessions(std::int64_t first, std::int64_t batch);
 
     std::mutex mutex_;
     const RnnStack<T>* stack_;
@@ -55,7 +57,8 @@ class SessionStore {
     Workspace workspace_;
     // Of one push; kept so that an event allocates nothing.
     SequenceLayout layout_;
-    std::vector<std::int64_t> event_slots_, group_of_slot_, groups_, offsets_, ordered_;
+    std::vector<std::int64_t> event_slots_, group_of_slot_, groups_, offsets_, ordered_,
+        part_offsets_;
 };
 
 }  // namespace seqrec_fast
