@@ -1,13 +1,14 @@
 """
 Print speed beside the peers on this machine, one thread.
 
-    OMP_NUM_THREADS=1 python -m bench.run [gru | lstm | streaming | rnn | topk ...]
+    OMP_NUM_THREADS=1 python -m bench.run [gru | lstm | streaming | avx2 | scaling | rnn | topk ...]
 
 Competitors take turns in one process; the ratio is the median over rounds of their time over ours.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,34 @@ def streaming() -> None:
         )
 
 
+def avx2() -> None:
+    """One session with the kernels of machines that have no more than AVX2."""
+    with sf.force_target("avx2"):
+        inference([rnn_inference.Case("GRU", 50, 1, 128, peers=("onnxruntime",))])
+
+
+def scaling() -> None:
+    """The GRU at batch 256: one thread over two; and one process beside a second one."""
+    run = rnn_inference.runs_of(rnn_inference.Case("GRU", 50, 256, 128, peers=()))[0]["seqrec_fast"]
+
+    def with_threads(n: int) -> Callable[[], object]:
+        def timed() -> object:
+            sf.set_num_threads(n)
+            return run()
+
+        return timed
+
+    report("GRU B=256", {"two threads": with_threads(2), "one thread": with_threads(1)}, 21)
+    command = [sys.executable, "-m", "bench.busy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        report("GRU B=256 beside another process", {"one thread": with_threads(1)}, 21)
+        report("the same", {"two threads": with_threads(2)}, 21)
+        other.kill()
+    sf.set_num_threads(1)
+
+
 def rnn() -> None:
     for task, shape in bench_rnn.CASES:
         runs = task(shape)
@@ -77,6 +106,8 @@ SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "lstm": lambda: inference(bench_lstm.CASES),
     "streaming": streaming,
+    "avx2": avx2,
+    "scaling": scaling,
     "rnn": rnn,
     "topk": topk,
 }
