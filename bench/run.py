@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import seqrec_fast as sf
@@ -32,7 +31,7 @@ def machine() -> str:
 
 def report(title: str, runs: dict[str, Callable[[], object]], rounds: int) -> None:
     for name, (seconds, ratio) in paired(runs, rounds).items():
-        print(f"{title:44} {name:20} {seconds * 1e3:9.3f} ms {ratio:7.2f}x", flush=True)
+        print(f"{title:52} {name:20} {seconds * 1e3:9.3f} ms {ratio:7.2f}x", flush=True)
 
 
 def inference(cases: list[rnn_inference.Case]) -> None:
@@ -53,30 +52,41 @@ def streaming() -> None:
 
 
 def avx2() -> None:
-    """One session with the kernels of machines that have no more than AVX2."""
+    """One session, and top-k, with the kernels of machines that have no more than AVX2."""
     with sf.force_target("avx2"):
         inference([rnn_inference.Case("GRU", 50, 1, 128, peers=("onnxruntime",))])
+        best_items(bench_topk.AVX2)
+
+
+def with_threads(n: int, run: Callable[[], object]) -> Callable[[], object]:
+    def timed() -> object:
+        sf.set_num_threads(n)
+        return run()
+
+    return timed
+
+
+def two_and_one(run: Callable[[], object]) -> dict[str, Callable[[], object]]:
+    return {"two threads": with_threads(2, run), "one thread": with_threads(1, run)}
 
 
 def scaling() -> None:
-    """The GRU at batch 256: one thread over two; and one process beside a second one."""
+    """One thread over two, also for top-k; and one process beside a second one."""
     run = rnn_inference.runs_of(rnn_inference.Case("GRU", 50, 256, 128, peers=()))[0]["seqrec_fast"]
-
-    def with_threads(n: int) -> Callable[[], object]:
-        def timed() -> object:
-            sf.set_num_threads(n)
-            return run()
-
-        return timed
-
-    report("GRU B=256", {"two threads": with_threads(2), "one thread": with_threads(1)}, 21)
+    runs = two_and_one(run)
+    report("GRU B=256", runs, 21)
     command = [sys.executable, "-m", "bench.busy"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        report("GRU B=256 beside another process", {"one thread": with_threads(1)}, 21)
-        report("the same", {"two threads": with_threads(2)}, 21)
+        report("GRU B=256 beside another process", {"one thread": runs["one thread"]}, 21)
+        report("the same", {"two threads": runs["two threads"]}, 21)
         other.kill()
+    for shape in bench_topk.SCALING:
+        problem = bench_topk.Problem(shape)
+        runs = two_and_one(bench_topk.ours(problem))
+        bench_topk.check(problem, runs)
+        report(f"top-k {shape}", runs, 21)
     sf.set_num_threads(1)
 
 
@@ -88,18 +98,21 @@ def rnn() -> None:
         report(f"{task.__name__} {shape}", runs, rounds)
 
 
+def best_items(shape: bench_topk.Shape) -> None:
+    problem = bench_topk.Problem(shape)
+    runs, missing = bench_topk.runs_of(problem)
+    print(*missing, sep="\n", end="\n" if missing else "")
+    bench_topk.check(problem, runs)
+    work = shape.n_items * shape.dim * shape.n_queries
+    report(f"top-k {shape}", runs, 5 if work > 1e9 else 15)
+
+
 def topk() -> None:
-    for name, (n_items, dim, n_queries, k) in bench_topk.SHAPES.items():
-        rng = np.random.default_rng(0)
-        items = rng.standard_normal((n_items, dim), dtype=np.float32)
-        queries = rng.standard_normal((n_queries, dim), dtype=np.float32)
-        runs = {}
-        for make in bench_topk.COMPETITORS:
-            try:
-                runs[make.__name__] = make(items, queries, k)
-            except ImportError as error:
-                print(f"{name}: {make.__name__} left out, {error.name} is not installed")
-        report(f"top-k {name}", runs, 5 if items.size * n_queries > 1e9 else 15)
+    for shape in bench_topk.SHAPES:
+        best_items(shape)
+    best_items(bench_topk.POPULAR)
+    for shape in (bench_topk.POPULAR, bench_topk.POPULAR._replace(popular=False)):
+        print(f"top-k {shape}: {bench_topk.statistics(bench_topk.Problem(shape))}", flush=True)
 
 
 SUITES = {

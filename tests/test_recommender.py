@@ -258,7 +258,7 @@ def test_evaluation_equals_that_of_the_torch_model(tmp_path, targets, exclude_se
 def test_evaluation_in_blocks_is_the_same(recommender, monkeypatch):
     test = Sessions.from_lists(draw_sessions(200))
     expected = evaluate(recommender, test, (5,), exclude_seen=True)
-    monkeypatch.setattr("seqrec_fast.evaluation._BLOCK_SCORES", 100)
+    monkeypatch.setattr("seqrec_fast.evaluation._BLOCK_PREDICTIONS", 3)
     monkeypatch.setattr("seqrec_fast.evaluation._BLOCK_EVENTS", 7)
     done = []
     found = evaluate(recommender, test, (5,), exclude_seen=True, on_sessions=done.append)

@@ -1,4 +1,4 @@
-"""Exact top-k against its float64 definition, on every CPU target."""
+"""Exact top-k against its float64 definition, on every CPU target, by every scan."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ EPSILON = np.finfo(np.float32).eps
 def target(request):
     with sf.force_target(request.param):
         yield request.param
+
+
+@pytest.fixture(params=["float32", "int8"])
+def index_of(request):
+    """Make an index that finds candidates by one of the scans."""
+
+    def make(items, bias=None, **options):
+        return ItemIndex(items, bias=bias, scan=request.param, **options)
+
+    return make
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +50,9 @@ def exclusion(lists):
     return np.concatenate([np.asarray(row, np.int64) for row in lists]), offsets
 
 
-def check(queries, items, k, bias=None):
+def check(index_of, queries, items, k, bias=None):
     """The answer is the best one, up to the rounding of the scores, and in order."""
-    index = ItemIndex(items, bias)
+    index = index_of(items, bias)
     scores, ids = index.topk(queries, k)
     assert scores.dtype == np.float32
     assert ids.dtype == np.int64
@@ -83,62 +93,62 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_best_items_in_order(case, rng):
-    check(*HOSTILE[case](lambda *shape: normal(rng, *shape)))
+def test_best_items_in_order(index_of, case, rng):
+    check(index_of, *HOSTILE[case](lambda *shape: normal(rng, *shape)))
 
 
 @pytest.mark.parametrize("n_items", [1, 2, 15, 16, 17, 47, 63, 64, 65, 127, 129])
 @pytest.mark.parametrize("bias", [False, True])
-def test_lanes_beyond_the_last_item_are_never_returned(n_items, bias, rng):
+def test_lanes_beyond_the_last_item_are_never_returned(index_of, n_items, bias, rng):
     items = -np.abs(normal(rng, n_items, 3))
     low = np.full(n_items, -np.inf, np.float32) if bias else None
-    scores, ids = ItemIndex(items, low).topk(np.abs(normal(rng, 5, 3)), n_items + 20)
+    scores, ids = index_of(items, low).topk(np.abs(normal(rng, 5, 3)), n_items + 20)
     assert (np.sort(ids[:, :n_items]) == np.arange(n_items)).all()
     assert (ids[:, n_items:] == -1).all()
     assert (scores[:, n_items:] == -np.inf).all()
 
 
-def test_ties_go_to_the_smaller_id(rng):
+def test_ties_go_to_the_smaller_id(index_of, rng):
     items = normal(rng, 2000, 24)
     items[::3] = items[0]
     queries = normal(rng, 17, 24)
     queries[5] = items[0]
-    _, _, ids = check(queries, items, 50)
+    _, _, ids = check(index_of, queries, items, 50)
     assert (ids[5] == np.arange(0, 150, 3)).all()
-    same = ItemIndex(np.ones((999, 4), np.float32)).topk(queries[:, :4], 30)[1]
+    same = index_of(np.ones((999, 4), np.float32)).topk(queries[:, :4], 30)[1]
     assert (same == np.arange(30)).all()
 
 
-def test_integers_are_exact_with_all_their_ties(rng):
+def test_integers_are_exact_with_all_their_ties(index_of, rng):
     items = rng.integers(-3, 4, (2500, 5)).astype(np.float32)
     queries = rng.integers(-3, 4, (70, 5)).astype(np.float32)
     bias = rng.integers(-1, 2, 2500).astype(np.float32)
     for k in (1, 3, 40, 600):
         for used in (None, bias):
-            scores, ids = ItemIndex(items, used).topk(queries, k)
+            scores, ids = index_of(items, used).topk(queries, k)
             expected_scores, expected_ids = reference.topk(queries, items, k, used)
             np.testing.assert_array_equal(ids, expected_ids)
             np.testing.assert_array_equal(scores, expected_scores)
 
 
-def test_ascending_scores_where_every_item_is_a_candidate():
+def test_ascending_scores_where_every_item_is_a_candidate(index_of):
     items = np.arange(5000, dtype=np.float32)[:, None]
     for k in (1, 20, 333):
-        scores, ids = ItemIndex(items).topk(np.ones((3, 1), np.float32), k)
+        scores, ids = index_of(items).topk(np.ones((3, 1), np.float32), k)
         assert (ids == np.arange(4999, 4999 - k, -1)).all()
         assert (scores == ids).all()
 
 
-def test_signed_zeros_are_equal():
+def test_signed_zeros_are_equal(index_of):
     bias = np.array([-0.0, 0.0, -0.0, 0.0], np.float32)
     tiny = np.array([[-1e-30], [1e-30], [-1e-30], [1e-30]], np.float32)
-    for index in (ItemIndex(tiny, bias), ItemIndex(tiny)):
+    for index in (index_of(tiny, bias), index_of(tiny)):
         scores, ids = index.topk(np.array([1e-30], np.float32), 4)
         assert ids.tolist() == [0, 1, 2, 3]
         assert not np.signbit(scores).any()
 
 
-def test_nan_scores_are_never_returned(rng):
+def test_nan_scores_are_never_returned(index_of, rng):
     items = normal(rng, 500, 8)
     items[7] = np.nan
     items[300, 3] = np.nan
@@ -147,7 +157,7 @@ def test_nan_scores_are_never_returned(rng):
     bias = np.zeros(500, np.float32)
     bias[11] = np.nan
     for used, bad in ((None, [7, 300]), (bias, [7, 11, 300])):
-        scores, ids = ItemIndex(items, used).topk(queries, 500)
+        scores, ids = index_of(items, used).topk(queries, 500)
         assert not np.isin(ids, bad).any()
         assert not np.isnan(scores).any()
         assert (ids[4] == -1).all()
@@ -156,28 +166,28 @@ def test_nan_scores_are_never_returned(rng):
         assert ((good >= 0).sum(axis=1) == 500 - len(bad)).all()
 
 
-def test_infinite_scores_are_scores():
+def test_infinite_scores_are_scores(index_of):
     items = np.array([[1, 0], [np.inf, 0], [-np.inf, 0], [np.inf, 0], [0, np.inf]], np.float32)
-    scores, ids = ItemIndex(items).topk(np.array([1, 1], np.float32), 6)
+    scores, ids = index_of(items).topk(np.array([1, 1], np.float32), 6)
     assert ids.tolist() == [1, 3, 4, 0, 2, -1]
     assert scores.tolist() == [np.inf, np.inf, np.inf, 1, -np.inf, -np.inf]
     many = np.full((400, 1), np.inf, np.float32)
-    assert (ItemIndex(many).topk(np.ones(1, np.float32), 5)[1] == np.arange(5)).all()
-    assert (ItemIndex(-many).topk(np.ones(1, np.float32), 5)[1] == np.arange(5)).all()
+    assert (index_of(many).topk(np.ones(1, np.float32), 5)[1] == np.arange(5)).all()
+    assert (index_of(-many).topk(np.ones(1, np.float32), 5)[1] == np.arange(5)).all()
 
 
-def test_a_score_is_that_of_the_pair_alone(rng):
+def test_a_score_is_that_of_the_pair_alone(index_of, rng):
     items, queries, bias = normal(rng, 130, 37), normal(rng, 9, 37), normal(rng, 130)
     for used in (None, bias):
-        scores, ids = ItemIndex(items, used).topk(queries, 130)
+        scores, ids = index_of(items, used).topk(queries, 130)
         for item in (0, 13, 64, 129):
             own = None if used is None else used[item : item + 1]
-            alone = ItemIndex(items[item : item + 1], own)
+            alone = index_of(items[item : item + 1], own)
             for row, query in enumerate(queries):
                 assert alone.topk(query, 1)[0][0] == scores[row, ids[row] == item][0]
 
 
-def test_a_score_is_one_chain_of_multiply_adds_with_the_bias_last(rng, target):
+def test_a_score_is_one_chain_of_multiply_adds_with_the_bias_last(index_of, rng, target):
     items, query, bias = normal(rng, 40, 150), normal(rng, 150), normal(rng, 40)
     fused = target not in ("scalar", "sse4")
     chain = np.zeros(40, np.float32)
@@ -187,15 +197,15 @@ def test_a_score_is_one_chain_of_multiply_adds_with_the_bias_last(rng, target):
         else:
             chain = term * factor + chain
     for used, expected in ((None, chain), (bias, chain + bias)):
-        scores, ids = ItemIndex(items, used).topk(query, 40)
+        scores, ids = index_of(items, used).topk(query, 40)
         np.testing.assert_array_equal(scores, expected[ids])
 
 
 @pytest.mark.parametrize("n_queries", [1, 2, 3, 5, 6, 7, 63, 64, 65, 130])
-def test_same_bits_for_every_batch_size_and_thread_count(n_queries, rng):
+def test_same_bits_for_every_batch_size_and_thread_count(index_of, n_queries, rng):
     items, queries = normal(rng, 4001, 48), normal(rng, 130, 48)
     items[1000:3000:7] = items[3]
-    index = ItemIndex(items, normal(rng, 4001))
+    index = index_of(items, normal(rng, 4001))
     sf.set_num_threads(1)
     scores, ids = index.topk(queries, 30)
     for threads in (1, 2, 3):
@@ -206,10 +216,10 @@ def test_same_bits_for_every_batch_size_and_thread_count(n_queries, rng):
 
 
 @pytest.mark.parametrize("k", [1, 20, 100000])
-def test_ranges_of_items_merge_exactly(k, rng):
+def test_ranges_of_items_merge_exactly(index_of, k, rng):
     items = rng.integers(-2, 3, (100000, 64)).astype(np.float32)
     queries = rng.integers(-2, 3, (3, 64)).astype(np.float32)
-    index = ItemIndex(items)
+    index = index_of(items)
     lists = rng.integers(0, 100000, (3, 500))
     expected = reference.topk(queries, items, k)
     for threads in (1, 2, 3):
@@ -221,22 +231,22 @@ def test_ranges_of_items_merge_exactly(k, rng):
             np.testing.assert_array_equal(without[row, : len(allowed)], allowed)
 
 
-def test_reservoirs_too_large_for_a_full_tile(rng):
+def test_reservoirs_too_large_for_a_full_tile(index_of, rng):
     items = normal(rng, 150000, 1)
-    scores, ids = ItemIndex(items).topk(np.ones((20, 1), np.float32), 70000)
+    scores, ids = index_of(items).topk(np.ones((20, 1), np.float32), 70000)
     order = np.argsort(-items[:, 0], kind="stable")[:70000]
     assert (ids == order).all()
     assert (scores == items[order, 0]).all()
 
 
-def test_exclusion_unsorted_with_duplicates(rng):
+def test_exclusion_unsorted_with_duplicates(index_of, rng):
     items, queries = normal(rng, 900, 16), normal(rng, 70, 16)
     lists = [rng.integers(0, 900, rng.integers(0, 400)) for _ in queries]
     lists[5] = np.arange(900)[::-1]
     lists[6] = np.arange(895)
     values, offsets = exclusion(lists)
     kept = values.copy()
-    scores, ids = ItemIndex(items).topk(queries, 30, exclude=(values, offsets))
+    scores, ids = index_of(items).topk(queries, 30, exclude=(values, offsets))
     np.testing.assert_array_equal(values, kept)
     truth = queries.astype(float) @ items.astype(float).T
     for row, excluded in enumerate(lists):
@@ -250,26 +260,26 @@ def test_exclusion_unsorted_with_duplicates(rng):
     assert sorted(ids[6, :5]) == [895, 896, 897, 898, 899]
 
 
-def test_exclusion_of_nothing_changes_nothing(rng):
-    index, queries = ItemIndex(normal(rng, 100, 8)), normal(rng, 4, 8)
+def test_exclusion_of_nothing_changes_nothing(index_of, rng):
+    index, queries = index_of(normal(rng, 100, 8)), normal(rng, 4, 8)
     nothing = (np.empty(0, np.int64), np.zeros(5, np.int64))
     np.testing.assert_array_equal(
         index.topk(queries, 9, exclude=nothing)[1], index.topk(queries, 9)[1]
     )
 
 
-def test_empty_catalogue_and_empty_batch():
-    index = ItemIndex(np.empty((0, 4), np.float32))
+def test_empty_catalogue_and_empty_batch(index_of):
+    index = index_of(np.empty((0, 4), np.float32))
     scores, ids = index.topk(np.ones((2, 4), np.float32), 3)
     assert len(index) == 0
     assert (ids == -1).all()
     assert (scores == -np.inf).all()
-    scores, ids = ItemIndex(np.ones((9, 4), np.float32)).topk(np.empty((0, 4), np.float32), 3)
+    scores, ids = index_of(np.ones((9, 4), np.float32)).topk(np.empty((0, 4), np.float32), 3)
     assert scores.shape == ids.shape == (0, 3)
 
 
-def test_one_query_gives_vectors(rng):
-    index, queries = ItemIndex(normal(rng, 100, 8)), normal(rng, 2, 8)
+def test_one_query_gives_vectors(index_of, rng):
+    index, queries = index_of(normal(rng, 100, 8)), normal(rng, 2, 8)
     scores, ids = index.topk(queries[1], np.int32(7))
     both = index.topk(queries, 7)
     assert scores.shape == ids.shape == (7,)
@@ -279,32 +289,32 @@ def test_one_query_gives_vectors(rng):
     assert not np.isin(ids[:2], one).any()
 
 
-def test_views_and_read_only_arrays(rng):
+def test_views_and_read_only_arrays(index_of, rng):
     items, queries = normal(rng, 200, 16), normal(rng, 6, 16)
-    expected = ItemIndex(items).topk(queries, 5)
+    expected = index_of(items).topk(queries, 5)
     wide = np.zeros((16, 400), np.float32)
     wide[:, ::2] = items.T
     queries.flags.writeable = False
-    view = ItemIndex(wide[:, ::2].T)
+    view = index_of(wide[:, ::2].T)
     items[:] = 0  # the index has its own copy
     np.testing.assert_array_equal(view.topk(queries, 5)[1], expected[1])
     np.testing.assert_array_equal(view.topk(queries[::-1], 5)[0], expected[0][::-1])
 
 
-def test_one_call_equals_an_index(rng):
+def test_one_call_equals_an_index(index_of, rng):
     items, queries, bias = normal(rng, 300, 16), normal(rng, 6, 16), normal(rng, 300)
     excluded = exclusion([[1, 2]] * 6)
-    index = ItemIndex(items, bias)
+    index = index_of(items, bias)
     got = sf.topk(queries, items, 9, bias=bias, exclude=excluded)
-    for a, b in zip(got, index.topk(queries, 9, excluded), strict=True):
+    for a, b in zip(got, index.topk(queries, 9, exclude=excluded), strict=True):
         np.testing.assert_array_equal(a, b)
     assert (len(index), index.dim) == (300, 16)
     assert index.nbytes >= 300 * 17 * 4
     assert "300" in repr(index)
 
 
-def test_concurrent_calls(rng):
-    index, queries = ItemIndex(normal(rng, 3000, 32)), normal(rng, 40, 32)
+def test_concurrent_calls(index_of, rng):
+    index, queries = index_of(normal(rng, 3000, 32)), normal(rng, 40, 32)
     expected = index.topk(queries, 11)
     sf.set_num_threads(2)
     with ThreadPoolExecutor(4) as pool:
@@ -329,8 +339,8 @@ def offsets(*values):
         (lambda: ItemIndex([[1, 2]]), TypeError, "items is int64; expected float32"),
         (lambda: ItemIndex(ITEMS[0]), ValueError, r"items has shape \(4,\)"),
         (lambda: ItemIndex(ITEMS[:, :0]), ValueError, r"items has shape \(10, 0\)"),
-        (lambda: ItemIndex(ITEMS, np.ones(10)), TypeError, "bias is float64"),
-        (lambda: ItemIndex(ITEMS, ITEMS[0]), ValueError, r"bias has shape \(4,\).*\(10,\)"),
+        (lambda: ItemIndex(ITEMS, bias=np.ones(10)), TypeError, "bias is float64"),
+        (lambda: ItemIndex(ITEMS, bias=ITEMS[0]), ValueError, r"bias has shape \(4,\).*\(10,\)"),
         (lambda: sf.topk(QUERIES, ITEMS, 0), ValueError, "topk: k is 0; expected at least 1"),
         (lambda: sf.topk(QUERIES, ITEMS, -3), ValueError, "topk: k is -3"),
         (lambda: sf.topk(QUERIES, ITEMS, 1.5), TypeError, "float"),

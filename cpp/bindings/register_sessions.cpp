@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "bindings/array_caster.h"
+#include "bindings/item_catalogue_binding.h"
 #include "bindings/register.h"
 #include "bindings/rnn_stack_binding.h"
 #include "ops/session_store.h"
@@ -147,7 +148,7 @@ class Store {
                      "SessionStore.push: ", names.size(), " keys and ", view.columns, " items");
         push_found(names, view.data);
     }
-    py::tuple recommend(const py::list& keys, const PackedItems& items, std::int64_t k,
+    py::tuple recommend(const py::list& keys, const BoundCatalogue& items, std::int64_t k,
                         bool exclude_seen) {
         SEQREC_CHECK(k >= 1, "SessionStore.recommend: k is ", k, "; expected at least 1");
         const auto n = static_cast<std::int64_t>(keys.size());
@@ -161,12 +162,12 @@ class Store {
         const MatrixView<std::int64_t> ids_view{ids.mutable_data(), n, k, k};
         {
             const py::gil_scoped_release release;
-            store_.recommend(names, items, k, exclude_seen, scores_view, ids_view);
+            store_.recommend(names, items.catalogue(), k, exclude_seen, scores_view, ids_view);
         }
         return py::make_tuple(scores, ids);
     }
     // None, and nothing done, if the items have to be looked up elsewhere.
-    Object step(const py::list& keys, const py::list& event_items, const PackedItems& items,
+    Object step(const py::list& keys, const py::list& event_items, const BoundCatalogue& items,
                 std::int64_t k, bool exclude_seen) {
         SEQREC_CHECK(k >= 1, "SessionStore.step: k is ", k, "; expected at least 1");
         if (!push(keys, event_items)) {

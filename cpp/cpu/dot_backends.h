@@ -44,6 +44,32 @@ struct DotArgs {
     void* sums;
 };
 
+// A bias in units is no less: beyond it, an item is out of reach of any threshold above INT32_MIN.
+constexpr float kLeastStart = -0x1p29F;
+
+// Which of the 64 items of each of n_panels neighbouring panels (four vectors wide) may matter to
+// each row: bit i of hits[panel][row] is set if
+//     int(max(bias[panel][i] * bias_scales[panel][row], kLeastStart)) + sum over k of row[k] *
+//     code[k][i]
+//         >= thresholds[panel][row]
+// with 8-bit rows (signed) and codes (unsigned, less the back end's code_offset), and exact sums.
+struct ScanArgs {
+    const std::uint32_t* rows;  // (padded rows, padded depth)
+    std::int64_t n_rows;
+    const std::uint32_t* panels;  // (n_panels, padded depth, 64)
+    std::int64_t n_panels;
+    std::int64_t depth, padded_depth;  // in words
+    const float* bias;                 // (n_panels, 64); optional
+    const float* bias_scales;          // (n_panels, n_rows)
+    const std::int32_t* thresholds;    // (n_panels, n_rows)
+    // In place of the panels, for up to rows_from_halves rows: the upper and lower halves of the
+    // codes as PackedItems has them; without the lower ones the upper halves are the codes.
+    const std::uint8_t* high;
+    const std::uint8_t* low;
+    std::int32_t* sums;   // scratch: (padded rows, 64)
+    std::uint64_t* hits;  // (n_panels, n_rows)
+};
+
 struct DotBackend {
     const char* name;
     DotType type;
@@ -53,6 +79,9 @@ struct DotBackend {
     void (*begin)();    // a thread calls it before a series of products, and `end` after it
     void (*end)();
     void (*multiply)(const DotArgs& args);
+    void (*scan)(const ScanArgs& args);  // int8
+    std::int32_t code_offset;            // of `scan`: 128 where it takes codes as signed
+    std::int64_t rows_from_halves;       // for so many rows `scan` puts halves together by itself
 };
 
 // Those that this machine can run; the last is the best.

@@ -20,8 +20,10 @@ struct Isa {
     static Row broadcast(std::uint32_t word) {
         return _mm512_set1_epi32(static_cast<std::int32_t>(word));
     }
+    // By name, as in dot_int8_avx512_vnni.cpp.
     static Sum dot(Sum sum, Row a, Weight w) {
-        return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(w));
+        asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(w));
+        return sum;
     }
     static void store(void* p, Sum sum) { _mm512_storeu_ps(p, sum); }
 };
@@ -41,5 +43,8 @@ const DotBackend kDotBf16Avx512 = {
     0,
     no_dot_setup,
     no_dot_setup,
-    dot_bf16_avx512::multiply};
+    dot_bf16_avx512::multiply,
+    nullptr,
+    0,
+    0};
 }  // namespace seqrec_fast

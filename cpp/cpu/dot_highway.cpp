@@ -90,8 +90,42 @@ struct Isa {
     static HWY_INLINE void store(void* p, Sum sum) {
         hn::StoreU(sum, DotInts(), static_cast<std::int32_t*>(p));
     }
+
+    using Items = Bytes;
+    static constexpr std::int32_t kCodeOffset = 0;
+    static constexpr std::int64_t kRowsFromHalves = 0;
+
+    static HWY_INLINE Items items(const std::uint32_t* p) {
+        const DotWords du;
+        const DotInts di;
+        const auto words = hn::LoadU(du, p);
+        const auto byte = hn::Set(du, 0xff);
+        Bytes codes;
+        codes.values[0] = hn::BitCast(di, hn::And(words, byte));
+        codes.values[1] = hn::BitCast(di, hn::And(hn::ShiftRight<8>(words), byte));
+        codes.values[2] = hn::BitCast(di, hn::And(hn::ShiftRight<16>(words), byte));
+        codes.values[3] = hn::BitCast(di, hn::ShiftRight<24>(words));
+        return codes;
+    }
+    static HWY_INLINE Sum dot_items(Sum sum, const Items& codes, const Row& row) {
+        return dot(sum, row, codes);
+    }
+    static HWY_INLINE Sum zero() { return hn::Zero(DotInts()); }
+    static HWY_INLINE Sum start_items(const float* bias, float scale) {
+        const DotSums d;
+        const auto units = hn::Mul(hn::LoadU(d, bias), hn::Set(d, scale));
+        const auto least = hn::Set(d, kLeastStart);
+        return hn::NearestInt(hn::IfThenElse(hn::Gt(units, least), units, least));
+    }
+    static HWY_INLINE std::uint32_t at_least(Sum sum, std::int32_t threshold) {
+        const DotInts di;
+        std::uint8_t bytes[8] = {};
+        hn::StoreMaskBits(di, hn::Not(hn::Lt(sum, hn::Set(di, threshold))), bytes);
+        return static_cast<std::uint32_t>(bytes[0]) | static_cast<std::uint32_t>(bytes[1]) << 8;
+    }
 };
 #include "cpu/dot_tiles-inl.h"
+#include "cpu/scan_tiles-inl.h"
 }  // namespace dot_int8
 
 }  // namespace HWY_NAMESPACE
@@ -110,16 +144,22 @@ void multiply_int8(const DotArgs& args) {
     static SEQREC_DISPATCH_TABLE(kTable, dot_int8::multiply);
     kTable[active_target()](args);
 }
+void scan_int8(const ScanArgs& args) {
+    static SEQREC_DISPATCH_TABLE(kTable, dot_int8::scan);
+    kTable[active_target()](args);
+}
 
 constexpr Target kFloor = static_cast<Target>(0);
 constexpr auto kAlways = [] { return true; };
 
 }  // namespace
 
-const DotBackend kDotBf16Highway = {"highway", DotType::bfloat16, kFloor,       kAlways,
-                                    0,         no_dot_setup,      no_dot_setup, multiply_bf16};
-const DotBackend kDotInt8Highway = {"highway", DotType::int8, kFloor,       kAlways,
-                                    0,         no_dot_setup,  no_dot_setup, multiply_int8};
+const DotBackend kDotBf16Highway = {
+    "highway",    DotType::bfloat16, kFloor,  kAlways, 0, no_dot_setup,
+    no_dot_setup, multiply_bf16,     nullptr, 0,       0};
+const DotBackend kDotInt8Highway = {
+    "highway",    DotType::int8, kFloor,    kAlways, 0, no_dot_setup,
+    no_dot_setup, multiply_int8, scan_int8, 0,       0};
 
 }  // namespace seqrec_fast
 #endif  // HWY_ONCE

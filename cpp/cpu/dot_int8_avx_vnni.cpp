@@ -24,23 +24,48 @@ struct Isa {
     static Row broadcast(std::uint32_t word) {
         return _mm256_set1_epi32(static_cast<std::int32_t>(word));
     }
-    static Sum dot(Sum sum, Row a, Weight w) { return _mm256_dpbusd_avx_epi32(sum, a, w); }
+    // By name, as in dot_int8_avx512_vnni.cpp.
+    static Sum dot(Sum sum, Row a, Weight w) {
+        asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(w));
+        return sum;
+    }
     static void store(void* p, Sum sum) { _mm256_storeu_si256(static_cast<__m256i*>(p), sum); }
+
+    using Items = __m256i;
+    static constexpr std::int32_t kCodeOffset = 0;
+    static constexpr std::int64_t kRowsFromHalves = 2;
+
+    static Items items(const std::uint32_t* p) { return load(p); }
+    static Sum dot_items(Sum sum, Items codes, Row row) { return dot(sum, codes, row); }
+    static Sum zero() { return _mm256_setzero_si256(); }
+    static Sum start_items(const float* bias, float scale) {
+        const __m256 units = _mm256_mul_ps(_mm256_loadu_ps(bias), _mm256_set1_ps(scale));
+        return _mm256_cvtps_epi32(_mm256_max_ps(units, _mm256_set1_ps(kLeastStart)));
+    }
+    static std::uint32_t at_least(Sum sum, std::int32_t threshold) {
+        const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(threshold), sum);
+        return static_cast<std::uint32_t>(~_mm256_movemask_ps(_mm256_castsi256_ps(below))) & 0xff;
+    }
 };
 
 #include "cpu/dot_tiles-inl.h"
+#include "cpu/scan_tiles-inl.h"
 
 }  // namespace dot_int8_avx_vnni
 }  // namespace seqrec_fast
 #pragma GCC pop_options
 
 namespace seqrec_fast {
-const DotBackend kDotInt8AvxVnni = {"avx_vnni",
-                                    DotType::int8,
-                                    Target::avx2,
-                                    [] { return cpu_supports(Target::avx2) && cpuid_bit(7, 1, CpuidRegister::eax, 4); },
-                                    128,
-                                    no_dot_setup,
-                                    no_dot_setup,
-                                    dot_int8_avx_vnni::multiply};
+const DotBackend kDotInt8AvxVnni = {
+    "avx_vnni",
+    DotType::int8,
+    Target::avx2,
+    [] { return cpu_supports(Target::avx2) && cpuid_bit(7, 1, CpuidRegister::eax, 4); },
+    128,
+    no_dot_setup,
+    no_dot_setup,
+    dot_int8_avx_vnni::multiply,
+    dot_int8_avx_vnni::scan,
+    dot_int8_avx_vnni::Isa::kCodeOffset,
+    dot_int8_avx_vnni::Isa::kRowsFromHalves};
 }  // namespace seqrec_fast

@@ -145,7 +145,7 @@ HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t r
             d, rows + row0, panel + lane + k * kVectors * kPackedLanes<T>, k,
             kSelects ? depth : std::min(depth - k, kDepthBlock), acc);
         if constexpr (kSelects) {
-            if (!op.wanted(row0, acc)) {
+            if (!op.wanted(row0, lane, acc)) {
                 return;
             }
         }

@@ -2,21 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 
+#include "base/bfloat16.h"
+
 namespace seqrec_fast {
-namespace {
-
-std::uint32_t bfloat16_bits(float value) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    return (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
-}
-
-}  // namespace
-
 Precision parse_precision(const std::string& name) {
     if (name == "full") {
         return Precision::full;
@@ -64,7 +55,7 @@ PackedDots::PackedDots(const PackedPanels<float>& panels, DotType wanted)
             for (std::int64_t i = 0; i < per_word; ++i) {
                 const float w = weight(lane, word * per_word + i);
                 if (type == DotType::bfloat16) {
-                    bits |= bfloat16_bits(w) << (16 * i);
+                    bits |= static_cast<std::uint32_t>(to_bfloat16(w)) << (16 * i);
                 } else {
                     const auto q = static_cast<std::int32_t>(std::nearbyint(w * inverse[lane]));
                     offsets.data()[vector * kLanes + lane] -= 128 * q;

@@ -1,11 +1,12 @@
 // Exact top-k of q . item + bias on the CPU, for every target.
 //
-// Scores live in registers only: a register tile (queries x packed vectors of items) is compared
-// with each query's floor, and leaves the registers only if one of its scores can still matter.
-// Numerics: the score is the register tile's chain of fused multiply-adds in the order of the
-// terms, the bias last; so it depends on the query and the item alone.
-// Bound: few queries read the catalogue once at the speed of memory; many reach that of the
-// multiply-adds, because a panel stays in L1 for all queries of a tile while the next one comes.
+// Scores live in registers only. By 8-bit codes: a block of items is scanned for those that an
+// error bound does not rule out, about k in all, and only they are scored (item_scan-inl.h). In
+// float32: a register tile (queries x packed vectors of items) is compared with each query's floor.
+// Either way the answer is made of the same scores (item_scores-inl.h).
+// Bound: few queries read the codes once at the speed of memory, and only their upper halves if the
+// catalogue is large; many reach the speed of the dot products, because a block stays in L1 for all
+// queries of a tile.
 #include "base/highway_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -18,19 +19,24 @@
 #include "base/parallel.h"
 #include "base/workspace.h"
 #include "cpu/gemm-inl.h"
+#include "cpu/id_filter.h"
+#include "cpu/item_scan-inl.h"
+#include "cpu/item_scores-inl.h"
 #include "cpu/topk_kernels.h"
+#include "cpu/topk_plan.h"
 #include "cpu/topk_selection.h"
 
 #ifndef SEQREC_CPU_TOPK_CPU_ONCE_
 #define SEQREC_CPU_TOPK_CPU_ONCE_
 namespace seqrec_fast {
 
-// A tile of queries against the panels [begin, end).
-struct TopkScan {
-    const PackedPanels<float>* panels;
+// A tile of queries against the blocks [begin, end), or against all positions of a list.
+struct TopkTask {
+    const TopkArgs* args;
+    std::int64_t first_query, n_rows;
     std::int64_t begin, end;
-    const float* const* rows;
-    std::int64_t n_rows;
+    bool upper_codes;
+    std::atomic<float>* shared_floors;  // of the tile's queries; null: nobody shares them
     TopkSelection* selection;
 };
 
@@ -41,13 +47,99 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// With fewer rows a panel is done so soon that the hardware's own prefetching does better.
-constexpr std::int64_t kPrefetchRows = 16;
+class TopkTile {
+  public:
+    explicit TopkTile(const TopkTask& task)
+        : task_(task),
+          items_(*task.args->items),
+          selection_(*task.selection),
+          queries_(task.args->queries + task.first_query * items_.dim),
+          candidates_(items_, queries_) {
+        filters().assign(items_, task.args->excluded, task.args->allowed, task.first_query,
+                         task.n_rows);
+    }
 
-struct TopkOp {
+    void scan_codes() {
+        const DotSession session(DotType::int8);
+        Workspace& workspace = scan_workspace();
+        workspace.reserve(ItemScan::bytes(items_.dim, task_.n_rows) +
+                          2 * Workspace::bytes_for<std::int64_t>(task_.n_rows + kRowsAtOnce));
+        ItemScan scan(items_, queries_, task_.n_rows,
+                      task_.upper_codes ? CodeBits::upper : CodeBits::all, workspace);
+        auto* const hits = workspace.take<std::uint64_t>(task_.n_rows + kRowsAtOnce);
+        auto* const hit_rows = workspace.take<std::int64_t>(task_.n_rows + kRowsAtOnce);
+        std::fill_n(hits, task_.n_rows + kRowsAtOnce, 0);
+        std::int64_t n_skipped = 0;
+        for (std::int64_t block = task_.begin; block < task_.end; ++block) {
+            read_shared_floors();
+            if (!scan.may_reach(block, selection_.floors, hits)) {
+                ++n_skipped;
+                continue;
+            }
+            const std::int64_t n = rows_hit(hits, task_.n_rows, hit_rows);
+            for (std::int64_t i = 0; i < n; ++i) {
+                const std::int64_t r = hit_rows[i];
+                each_hit(block, hits[r], [&](std::int64_t position) { consider(r, position); });
+            }
+        }
+        finish(task_.end - task_.begin, n_skipped);
+    }
+
+    void scan_vectors() {
+        Workspace& workspace = scan_workspace();
+        workspace.reserve(Workspace::bytes_for<float>(items_.dim * kItemBlock) +
+                          Workspace::bytes_for<const float*>(task_.n_rows) +
+                          Workspace::bytes_for<double>(task_.n_rows));
+        float* const room = workspace.take<float>(items_.dim * kItemBlock);
+        const float** const rows = workspace.take<const float*>(task_.n_rows);
+        double* const norms = workspace.take<double>(task_.n_rows);
+        for (std::int64_t r = 0; r < task_.n_rows; ++r) {
+            rows[r] = queries_ + r * items_.dim;
+            norms[r] = query_norm(rows[r]);
+        }
+        std::int64_t n_skipped = 0;
+        for (std::int64_t block = task_.begin; block < task_.end; ++block) {
+            read_shared_floors();
+            if (!reachable(items_.bounds[block], norms)) {
+                ++n_skipped;
+                continue;
+            }
+            const float* const panel = float_panel(items_, block, room);
+            const float* const next = items_.float_vectors == nullptr || block + 1 >= task_.end
+                                          ? panel
+                                          : panel + items_.dim * kItemBlock;
+            multiply_panel<kMaxPanelVectors>(Part{*this, block * kItemBlock, next}, rows,
+                                             task_.n_rows, panel, items_.dim);
+        }
+        finish(task_.end - task_.begin, n_skipped);
+    }
+
+    // The allowed ids alone: all of each query's own list, or [begin, end) of the shared one.
+    void score_allowed() {
+        const AllowedIds& allowed = task_.args->allowed;
+        thread_local IdSet ids;
+        const auto consider_all = [&](std::int64_t row) {
+            ids.each([&](std::uint32_t id) { consider(row, items_.positions[id]); });
+        };
+        for (std::int64_t r = 0; r < task_.n_rows; ++r) {
+            if (allowed.offsets != nullptr) {
+                const std::int64_t* const offsets = allowed.offsets + task_.first_query + r;
+                ids.assign(allowed.values + offsets[0], allowed.values + offsets[1], items_);
+            } else if (r == 0) {
+                ids.assign(allowed.values, allowed.values + allowed.n_values, items_);
+            }
+            consider_all(r);
+        }
+        finish(0, 0);
+    }
+
+  private:
+    // With fewer rows a panel is done so soon that the hardware's own prefetching does better.
+    static constexpr std::int64_t kPrefetchRows = 16;
     using D = Lanes<float>;
     using V = hn::Vec<D>;
 
+    // Tiles of float32 sums, for gemm-inl.h.
     struct Part {
         static constexpr bool kSelects = true;
 
@@ -57,30 +149,37 @@ struct TopkOp {
             for (int v = 0; v < kVectors; ++v) {
                 acc[v] = hn::Zero(D());
             }
-            if (lane == 0 && scan.n_rows >= kPrefetchRows) {
-                prefetch_share(row, scan.panels->depth() * kVectors);
+            if (lane == 0 && tile.task_.n_rows >= kPrefetchRows) {
+                prefetch_share(row, tile.items_.dim * kVectors);
             }
         }
         // Each row asks for its share of the next panel's cache lines, so that they come evenly
         // while this panel is computed with.
         HWY_INLINE void prefetch_share(std::int64_t row, std::int64_t lines) const {
-            const std::int64_t end = (row + 1) * lines / scan.n_rows;
-            for (std::int64_t line = row * lines / scan.n_rows; line < end; ++line) {
+            const std::int64_t end = (row + 1) * lines / tile.task_.n_rows;
+            for (std::int64_t line = row * lines / tile.task_.n_rows; line < end; ++line) {
                 __builtin_prefetch(next_panel + line * kPackedLanes<float>, 0, 2);
             }
         }
+        HWY_INLINE V score(V sum, std::int64_t item) const {
+            const float* bias = tile.items_.bias;
+            return bias == nullptr ? sum : hn::Add(sum, hn::LoadU(D(), bias + item));
+        }
         template <int kRows, int kSlices, int kVectors>
-        HWY_INLINE bool wanted(std::int64_t row0, const V (&acc)[kRows][kSlices][kVectors]) const {
+        HWY_INLINE bool wanted(std::int64_t row0, std::int64_t lane,
+                               const V (&acc)[kRows][kSlices][kVectors]) const {
             const D d;
             auto any = hn::FirstN(d, 0);
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
-                const V floor = hn::Set(d, scan.selection->floors[row0 + r]);
+                const V floor = hn::Set(d, tile.selection_.floors[row0 + r]);
 #pragma GCC unroll 8
                 for (int s = 0; s < kSlices; ++s) {
 #pragma GCC unroll 8
                     for (int v = 0; v < kVectors; ++v) {
-                        any = hn::Or(any, hn::Ge(acc[r][s][v], floor));
+                        const std::int64_t item =
+                            first_item + v * kPackedLanes<float> + lane + s * lane_count<float>();
+                        any = hn::Or(any, hn::Ge(score(acc[r][s][v], item), floor));
                     }
                 }
             }
@@ -92,38 +191,111 @@ struct TopkOp {
             const D d;
             alignas(kCacheLine) float scores[lane_count<float>()];
             for (int v = 0; v < kVectors; ++v) {
-                const auto survives = hn::Ge(acc[v], hn::Set(d, scan.selection->floors[row]));
-                if (hn::AllFalse(d, survives)) {
-                    continue;
-                }
-                std::uint8_t bytes[8] = {};
-                hn::StoreMaskBits(d, survives, bytes);
-                hn::Store(acc[v], d, scores);
-                std::uint32_t bits;
-                std::memcpy(&bits, bytes, sizeof(bits));
-                const std::int64_t id = first_item + v * kPackedLanes<float> + lane;
-                for (; bits != 0; bits &= bits - 1) {
-                    const int i = __builtin_ctz(bits);
-                    scan.selection->offer(row, scores[i], static_cast<std::uint32_t>(id + i),
-                                          static_cast<std::uint32_t>(first_item));
+                const std::int64_t item = first_item + v * kPackedLanes<float> + lane;
+                hn::Store(score(acc[v], item), d, scores);
+                for (std::int64_t i = 0; i < lane_count<float>(); ++i) {
+                    if (scores[i] >= tile.selection_.floors[row]) {
+                        tile.offer(row, item + i, scores[i]);
+                    }
                 }
             }
         }
 
-        const TopkScan& scan;
+        TopkTile& tile;
         std::int64_t first_item;
         const float* next_panel;
     };
-    HWY_INLINE Part part(std::int64_t block) const {
-        const std::int64_t next = std::min(block / kMaxPanelVectors + 1, scan.end - 1);
-        return Part{scan, block * kPackedLanes<float>, scan.panels->panel(next)};
+
+    static Workspace& scan_workspace() {
+        thread_local Workspace workspace;
+        return workspace;
+    }
+    static IdFilters& filters() {
+        thread_local IdFilters filters;
+        return filters;
     }
 
-    const TopkScan& scan;
+    double query_norm(const float* query) const {
+        double sum = 0;
+        for (std::int64_t k = 0; k < items_.dim; ++k) {
+            sum += static_cast<double>(query[k]) * static_cast<double>(query[k]);
+        }
+        return std::sqrt(sum);
+    }
+    // Whether an item of the block can reach the floor of any query, by Cauchy-Schwarz; with room
+    // for the rounding of the float32 chain. NaN can.
+    bool reachable(const BlockBounds& bounds, const double* norms) const {
+        const double more = 1 + static_cast<double>(items_.dim + 4) * 0x1p-22;
+        for (std::int64_t r = 0; r < task_.n_rows; ++r) {
+            const double most = (norms[r] * bounds.norm + bounds.bias) * more + 1e-37;
+            if (!(most < static_cast<double>(selection_.floors[r])) || !(most < 1e37)) {
+                return true;
+            }
+        }
+        return false;
+    }
+    void read_shared_floors() {
+        for (std::int64_t r = 0; task_.shared_floors != nullptr && r < task_.n_rows; ++r) {
+            const float shared = task_.shared_floors[r].load(std::memory_order_relaxed);
+            selection_.floors[r] = std::max(selection_.floors[r], shared);
+        }
+    }
+    void raise_shared_floor(std::int64_t row) {
+        if (task_.shared_floors == nullptr) {
+            return;
+        }
+        const float floor = selection_.floors[row];
+        float shared = task_.shared_floors[row].load(std::memory_order_relaxed);
+        while (shared < floor && !task_.shared_floors[row].compare_exchange_weak(
+                                     shared, floor, std::memory_order_relaxed)) {
+        }
+    }
+    HWY_INLINE void consider(std::int64_t row, std::int64_t position) {
+        if (task_.args->allowed.bits != nullptr &&
+            !filters().passes(row, static_cast<std::uint32_t>(items_.ids[position]))) {
+            return;
+        }
+        ++n_candidates_;
+        candidates_.put(row, position, [this](std::int64_t r, std::int64_t p, float score) {
+            offer(r, p, score);
+        });
+    }
+    void offer(std::int64_t row, std::int64_t position, float score) {
+        if (!(score >= selection_.floors[row])) {
+            return;  // before its id is fetched
+        }
+        const auto id = static_cast<std::uint32_t>(items_.ids[position]);
+        if (selection_.wants(row, score, id) && filters().passes(row, id) &&
+            selection_.add(row, score, id)) {
+            raise_shared_floor(row);
+        }
+    }
+    void finish(std::int64_t n_blocks, std::int64_t n_skipped) {
+        candidates_.score(
+            [this](std::int64_t r, std::int64_t p, float score) { offer(r, p, score); });
+        TopkStatistics& statistics = *task_.args->statistics;
+        statistics.candidates.fetch_add(n_candidates_, std::memory_order_relaxed);
+        statistics.blocks_scanned.fetch_add(n_blocks - n_skipped, std::memory_order_relaxed);
+        statistics.blocks_skipped.fetch_add(n_skipped, std::memory_order_relaxed);
+    }
+
+    const TopkTask& task_;
+    const PackedItems& items_;
+    TopkSelection& selection_;
+    const float* queries_;
+    Candidates candidates_;
+    std::int64_t n_candidates_ = 0;
 };
 
-void topk_scan(const TopkScan& scan) {
-    multiply_plain(TopkOp{scan}, scan.rows, scan.n_rows, *scan.panels, scan.begin, scan.end);
+void topk_tile(const TopkTask& task) {
+    TopkTile tile(task);
+    if (task.args->allowed.values != nullptr) {
+        tile.score_allowed();
+    } else if (task.args->items->has_codes()) {
+        tile.scan_codes();
+    } else {
+        tile.scan_vectors();
+    }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -133,34 +305,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace seqrec_fast {
 namespace {
-SEQREC_DISPATCH_TABLE(kScan, topk_scan);
-
-// How a call is split into tasks: tiles of queries times ranges of panels. Tiles come first, since
-// every range selects anew, which costs about as much as scoring some ten thousand items.
-struct Plan {
-    Plan(const TopkArgs& args)
-        : k(std::min(args.k, args.items->n_items())),
-          capacity(TopkSelection::capacity_for(k, args.items->n_items())) {
-        constexpr std::int64_t kMaxTileRows = 64;        // queries and a panel share L1 and L2
-        constexpr std::int64_t kMaxTileKeys = 1 << 21;   // 16 MiB of reservoirs
-        constexpr std::int64_t kMinTileRows = 24;        // fewer read the catalogue too often
-        constexpr std::int64_t kMinRangeWork = 1 << 21;  // multiply-adds per query
-        const std::int64_t most = std::clamp<std::int64_t>(
-            kMaxTileKeys / std::max<std::int64_t>(1, capacity), 1, kMaxTileRows);
-        const std::int64_t threads = num_threads();
-        const std::int64_t fewest = (args.n_queries + most - 1) / most;
-        const std::int64_t even = (fewest + threads - 1) / threads * threads;
-        n_tiles = std::max(fewest, std::min(even, args.n_queries / kMinTileRows));
-        tile_rows = (args.n_queries + n_tiles - 1) / n_tiles;
-        n_tiles = (args.n_queries + tile_rows - 1) / tile_rows;
-        const std::int64_t wanted = threads == 1 ? 1 : (2 * threads + n_tiles - 1) / n_tiles;
-        const std::int64_t work = args.items->n_items() * args.items->panels().depth();
-        n_ranges = std::clamp<std::int64_t>(work / kMinRangeWork, 1, wanted);
-    }
-
-    std::int64_t k, capacity;
-    std::int64_t n_tiles, tile_rows, n_ranges;
-};
+SEQREC_DISPATCH_TABLE(kTile, topk_tile);
 
 void write_answer(const TopkArgs& args, std::int64_t query, const std::uint64_t* keys,
                   std::int64_t count) {
@@ -168,95 +313,39 @@ void write_answer(const TopkArgs& args, std::int64_t query, const std::uint64_t*
     std::int64_t* const ids = args.ids + query * args.k;
     for (std::int64_t i = 0; i < count; ++i) {
         scores[i] = candidate_score(keys[i]);
-        ids[i] = candidate_id(keys[i]);
+        ids[i] = candidate_id(keys[i]) + args.items->id_offset;
     }
     std::fill(scores + count, scores + args.k, -std::numeric_limits<float>::infinity());
     std::fill(ids + count, ids + args.k, -1);
 }
 
-// The best keys of each query in each range, when there are several ranges.
-struct PartialAnswers {
-    PartialAnswers(const TopkArgs& args, const Plan& plan)
-        : k(plan.k),
-          n_ranges(plan.n_ranges),
-          keys(static_cast<std::size_t>(args.n_queries * n_ranges * k)),
-          counts(static_cast<std::size_t>(args.n_queries * n_ranges)) {}
-
-    void put(std::int64_t query, std::int64_t range, const std::uint64_t* best,
-             std::int64_t count) {
-        const std::int64_t part = query * n_ranges + range;
-        counts[static_cast<std::size_t>(part)] = count;
-        std::copy_n(best, count, keys.data() + part * k);
-    }
-    // Moves the keys of all ranges of a query together; returns the first and the number kept.
-    std::uint64_t* merge(std::int64_t query, std::int64_t* count) {
-        std::uint64_t* const first = keys.data() + query * n_ranges * k;
-        std::uint64_t* last = first;
-        for (std::int64_t range = 0; range < n_ranges; ++range) {
-            last = std::copy_n(first + range * k,
-                               counts[static_cast<std::size_t>(query * n_ranges + range)], last);
-        }
-        *count = std::min<std::int64_t>(k, last - first);
-        std::partial_sort(first, first + *count, last, std::greater<>());
-        return first;
-    }
-
-    std::int64_t k, n_ranges;
-    AlignedBuffer<std::uint64_t> keys;
-    std::vector<std::int64_t> counts;
-};
-
-// Pointers to the queries of a tile; with a bias, to copies that end with the factor 1.
-void gather_queries(const TopkArgs& args, std::int64_t first, std::int64_t n_rows, float* copies,
-                    const float** rows) {
-    const std::int64_t dim = args.items->dim();
-    for (std::int64_t r = 0; r < n_rows; ++r) {
-        const float* query = args.queries + (first + r) * dim;
-        if (args.items->has_bias()) {
-            float* const copy = copies + r * (dim + 1);
-            std::copy_n(query, dim, copy);
-            copy[dim] = 1.0f;
-            query = copy;
-        }
-        rows[r] = query;
-    }
-}
-
-void run_task(const TopkArgs& args, const Plan& plan, std::int64_t tile, std::int64_t range,
+void run_task(const TopkArgs& args, const TopkPlan& plan, std::int64_t tile, std::int64_t range,
               PartialAnswers* partial) {
     const std::int64_t first = tile * plan.tile_rows;
     const std::int64_t n_rows = std::min(plan.tile_rows, args.n_queries - first);
-    const PackedPanels<float>& panels = args.items->panels();
     Workspace& workspace = thread_workspace();
-    workspace.reserve(
-        Workspace::bytes_for<float>(n_rows * panels.depth()) +
-        Workspace::bytes_for<const float*>(n_rows) + Workspace::bytes_for<float>(n_rows) +
-        Workspace::bytes_for<std::int64_t>(n_rows) + Workspace::bytes_for<ExcludedIds>(n_rows) +
-        Workspace::bytes_for<std::uint64_t>(n_rows * plan.capacity));
-    float* const copies = workspace.take<float>(n_rows * panels.depth());
-    const float** const rows = workspace.take<const float*>(n_rows);
-    float* const floors = workspace.take<float>(n_rows);
-    std::int64_t* const counts = workspace.take<std::int64_t>(n_rows);
-    ExcludedIds* const excluded = workspace.take<ExcludedIds>(n_rows);
-    std::uint64_t* const keys = workspace.take<std::uint64_t>(n_rows * plan.capacity);
-    gather_queries(args, first, n_rows, copies, rows);
-    for (std::int64_t r = 0; r < n_rows; ++r) {
-        excluded[r] = {};
-        if (args.excluded != nullptr) {
-            excluded[r] = {args.excluded + args.exclude_offsets[first + r],
-                           args.excluded + args.exclude_offsets[first + r + 1]};
-        }
-    }
-    TopkSelection selection{plan.k, plan.capacity, floors, counts, excluded, keys};
+    workspace.reserve(Workspace::bytes_for<float>(n_rows) +
+                      Workspace::bytes_for<std::uint64_t>(n_rows) +
+                      Workspace::bytes_for<std::int64_t>(n_rows) +
+                      Workspace::bytes_for<std::uint64_t>(n_rows * plan.capacity));
+    TopkSelection selection{plan.k,
+                            plan.capacity,
+                            workspace.take<float>(n_rows),
+                            workspace.take<std::uint64_t>(n_rows),
+                            workspace.take<std::int64_t>(n_rows),
+                            workspace.take<std::uint64_t>(n_rows * plan.capacity)};
     selection.clear(n_rows);
-    const std::int64_t n_panels = panels.n_panels();
-    kScan[active_target()](TopkScan{&panels, range * n_panels / plan.n_ranges,
-                                    (range + 1) * n_panels / plan.n_ranges, rows, n_rows,
-                                    &selection});
+    const std::int64_t n_blocks = args.items->n_blocks();
+    if (n_blocks > 0) {
+        kTile[active_target()]({&args, first, n_rows, n_blocks * range / plan.n_ranges,
+                                n_blocks * (range + 1) / plan.n_ranges, plan.upper_codes,
+                                partial == nullptr ? nullptr : partial->floors.data() + first,
+                                &selection});
+    }
     for (std::int64_t r = 0; r < n_rows; ++r) {
         const std::int64_t count = selection.finish(r);
-        const std::uint64_t* const best = keys + r * plan.capacity;
-        if (plan.n_ranges == 1) {
+        const std::uint64_t* const best = selection.keys + r * plan.capacity;
+        if (partial == nullptr) {
             write_answer(args, first + r, best, count);
         } else {
             partial->put(first + r, range, best, count);
@@ -270,7 +359,8 @@ void topk_cpu(const TopkArgs& args) {
     if (args.n_queries == 0) {
         return;
     }
-    const Plan plan(args);
+    args.statistics->queries.fetch_add(args.n_queries, std::memory_order_relaxed);
+    const TopkPlan plan(args);
     if (plan.n_ranges == 1) {
         parallel_for(plan.n_tiles,
                      [&](std::int64_t tile) { run_task(args, plan, tile, 0, nullptr); });

@@ -38,40 +38,40 @@ inline std::uint32_t candidate_id(std::uint64_t key) {
     return ~static_cast<std::uint32_t>(key);
 }
 
-// Ids that a query must not be given, ascending.
-struct ExcludedIds {
-    const std::int32_t* begin = nullptr;
-    const std::int32_t* end = nullptr;
-};
-
 // One reservoir of keys per query, cut back to the best k whenever it is full. The memory is the
-// caller's: `floors`, `counts` and `excluded` hold one entry per query, `keys` holds `capacity`.
+// caller's: one entry per query, `keys` holds `capacity` for each.
 struct TopkSelection {
     std::int64_t k, capacity;
-    float* floors;         // the smallest score that can still matter
-    std::int64_t* counts;  // keys in the reservoir
-    const ExcludedIds* excluded;
+    float* floors;              // the smallest score that can still matter
+    std::uint64_t* floor_keys;  // the smallest key that can
+    std::int64_t* counts;       // keys in the reservoir
     std::uint64_t* keys;
 
-    // Room to collect as many again before the next cut; a little more helps a small k.
+    // A cut takes time of the order of k and raises the floor: after a quarter of k more keys the
+    // two cost about the same.
     static std::int64_t capacity_for(std::int64_t k, std::int64_t n_items) {
-        return std::min(2 * k + 16, n_items);
+        return std::min(k + k / 4 + 8, n_items);
     }
     void clear(std::int64_t rows) {
         std::fill_n(floors, rows, -std::numeric_limits<float>::infinity());
+        std::fill_n(floor_keys, rows, 0);
         std::fill_n(counts, rows, 0);
     }
-    // `score` is not NaN; every item with an id below `first_open` was offered before.
-    void offer(std::int64_t row, float score, std::uint32_t id, std::uint32_t first_open) {
-        const ExcludedIds ids = excluded[row];
-        if (score < floors[row] ||
-            std::binary_search(ids.begin, ids.end, static_cast<std::int32_t>(id))) {
-            return;
-        }
-        if (counts[row] == capacity) {
-            cut(row, first_open);
+    // `score` is not NaN.
+    bool wants(std::int64_t row, float score, std::uint32_t id) const {
+        return score >= floors[row] && candidate_key(score, id) >= floor_keys[row];
+    }
+    // A candidate that is wanted. True if the floors have risen.
+    bool add(std::int64_t row, float score, std::uint32_t id) {
+        const bool full = counts[row] == capacity;
+        if (full) {
+            cut(row);
+            if (!wants(row, score, id)) {
+                return true;
+            }
         }
         keys[row * capacity + counts[row]++] = candidate_key(score, id);
+        return full;
     }
     // The best k keys of a query, the best first. Returns how many there are.
     std::int64_t finish(std::int64_t row) {
@@ -83,14 +83,12 @@ struct TopkSelection {
     }
 
   private:
-    void cut(std::int64_t row, std::uint32_t first_open) {
+    void cut(std::int64_t row) {
         std::uint64_t* const first = keys + row * capacity;
         std::nth_element(first, first + k - 1, first + counts[row], std::greater<>());
         counts[row] = k;
-        // An item that ties with the k-th matters only if its id can be smaller. One step above
-        // +inf is NaN, which no score reaches.
-        const std::uint32_t order = static_cast<std::uint32_t>(first[k - 1] >> 32);
-        floors[row] = from_orderable(candidate_id(first[k - 1]) < first_open ? order + 1 : order);
+        floor_keys[row] = first[k - 1];
+        floors[row] = std::max(floors[row], candidate_score(first[k - 1]));
     }
 };
 

@@ -157,7 +157,7 @@ void SessionStore<T>::advance_sessions(std::int64_t first, std::int64_t batch) {
 }
 
 template <class T>
-void SessionStore<T>::recommend(const std::vector<SessionKey>& keys, const PackedItems& items,
+void SessionStore<T>::recommend(const std::vector<SessionKey>& keys, const ItemCatalogue& items,
                                 std::int64_t k, bool exclude_seen, const MatrixView<float>& scores,
                                 const MatrixView<std::int64_t>& ids) {
     const auto n = static_cast<std::int64_t>(keys.size());
@@ -184,7 +184,7 @@ void SessionStore<T>::recommend(const std::vector<SessionKey>& keys, const Packe
         }
     }
     Topk call;
-    call.items = &items;
+    call.catalogue = &items;
     call.queries = {queries.data(), n, hidden, hidden};
     call.k = k;
     if (!seen.empty()) {

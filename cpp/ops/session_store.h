@@ -25,7 +25,7 @@ class SessionStore {
     // sessions than the capacity.
     void push(const std::vector<SessionKey>& keys, const std::int64_t* items);
     // The best k items for each key; one without a session is answered from the initial state.
-    void recommend(const std::vector<SessionKey>& keys, const PackedItems& items, std::int64_t k,
+    void recommend(const std::vector<SessionKey>& keys, const ItemCatalogue& items, std::int64_t k,
                    bool exclude_seen, const MatrixView<float>& scores,
                    const MatrixView<std::int64_t>& ids);
     void forget(const std::vector<SessionKey>& keys);

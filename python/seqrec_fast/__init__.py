@@ -30,6 +30,7 @@ __version__: str = _core.__version__
 # Names that pull in more than NumPy, or that only some programs need: loaded at first use.
 _LAZY = {
     "ItemIndex": "index",
+    "merge_topk": "index",
     "topk": "index",
     "Recommender": "recommender",
     "load": "recommender",
@@ -50,6 +51,7 @@ __all__ = [
     "force_target",
     "get_num_threads",
     "load",
+    "merge_topk",
     "set_num_threads",
     "show_config",
     "supported_backends",

@@ -1,6 +1,6 @@
 from typing import Any, Generic, TypeVar
 
-from numpy import float32, float64, int64, uint8
+from numpy import float32, float64, int32, int64, uint8, uint64
 from numpy.typing import NDArray
 
 _T = TypeVar("_T", float32, float64)
@@ -133,22 +133,62 @@ class _SessionStore(Generic[_T]):
 class SessionStoreF32(_SessionStore[float32]): ...
 class SessionStoreF64(_SessionStore[float64]): ...
 
+def item_peaks(function: str, items: NDArray[float32], peaks: NDArray[float32]) -> None: ...
+
 class PackedItems:
+    BLOCK: int
     def __init__(
-        self, function: str, items: NDArray[float32], bias: NDArray[float32] | None
+        self,
+        function: str,
+        n_items: int,
+        dim: int,
+        vectors: NDArray[Any],
+        bias: NDArray[float32] | None,
+        ids: NDArray[int32],
+        positions: NDArray[int32],
+        high: NDArray[uint8] | None,
+        low: NDArray[uint8] | None,
+        bounds: NDArray[float64],
+        id_offset: int,
+        n_ids: int,
     ) -> None: ...
     @property
     def n_items(self) -> int: ...
     @property
     def dim(self) -> int: ...
     @property
-    def nbytes(self) -> int: ...
+    def id_offset(self) -> int: ...
+    @property
+    def n_ids(self) -> int: ...
+    def write(
+        self,
+        function: str,
+        positions: NDArray[int64],
+        sources: NDArray[int64],
+        rows: NDArray[float32],
+        bias: NDArray[float32] | None,
+        n_items: int,
+    ) -> None: ...
     def topk(
         self,
         queries: NDArray[float32],
         k: int,
         excluded: NDArray[int64] | None,
         exclude_offsets: NDArray[int64] | None,
+        allowed_bits: NDArray[uint64] | None,
+        allowed_ids: NDArray[int64] | None,
+        allowed_offsets: NDArray[int64] | None,
         scores: NDArray[float32],
         ids: NDArray[int64],
     ) -> None: ...
+    def ranks(
+        self,
+        queries: NDArray[float32],
+        targets: NDArray[int64],
+        excluded: NDArray[int64] | None,
+        exclude_offsets: NDArray[int64] | None,
+        greater: NDArray[int64],
+        equal: NDArray[int64],
+        before: NDArray[int64],
+    ) -> None: ...
+    def statistics(self) -> tuple[int, int, int, int]: ...

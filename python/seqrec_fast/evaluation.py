@@ -12,9 +12,9 @@ from seqrec_fast import metrics
 from seqrec_fast.data.sessions import Sessions
 from seqrec_fast.recommender import Recommender
 
-# Scores that exist at one time, and events that run through the network together.
-_BLOCK_SCORES = 1 << 22
+# Events that run through the network together, and predictions whose histories exist at one time.
 _BLOCK_EVENTS = 1 << 14
+_BLOCK_PREDICTIONS = 1 << 10
 
 
 def evaluate(
@@ -60,6 +60,10 @@ def evaluate(
     """
     if targets not in ("all", "last"):
         raise ValueError(f"evaluate: targets is {targets!r}; expected 'all' or 'last'")
+    if mode not in metrics.TIE_MODES:
+        raise ValueError(
+            f"evaluate: mode is {mode!r}; expected one of {', '.join(metrics.TIE_MODES)}"
+        )
     n_items = recommender.n_items
     if test.n_events and not (test.items.min() >= 0 and test.items.max() < n_items):
         raise ValueError(
@@ -74,14 +78,13 @@ def evaluate(
     ranks = []
     for part in _parts(test):
         outputs = recommender.advance(part.items, part.offsets)[0]
-        for events, histories in _predictions(part, targets, n_items):
+        for events, histories in _predictions(part, targets):
             exclude = (histories.items, histories.offsets) if exclude_seen else None
             found = recommender.best_indices(outputs[events], longest, exclude)[1]
             place = np.broadcast_to(np.arange(longest), found.shape)
             covered[place[found >= 0], found[found >= 0]] = True
-            scores = recommender.scores(outputs[events])
             wanted = part.items[events + 1]
-            ranks.append(_ranks(scores, wanted, histories if exclude_seen else None, mode))
+            ranks.append(recommender.ranks(outputs[events], wanted, exclude, ties=mode))
         if on_sessions is not None:
             on_sessions(len(part))
     all_ranks = np.concatenate(ranks)
@@ -98,28 +101,11 @@ def _parts(sessions: Sessions) -> Iterator[Sessions]:
         yield sessions.select(np.arange(begin, end))
 
 
-def _predictions(
-    sessions: Sessions, targets: str, n_items: int
-) -> Iterator[tuple[NDArray[np.int64], Sessions]]:
+def _predictions(sessions: Sessions, targets: str) -> Iterator[tuple[NDArray[np.int64], Sessions]]:
     """Yield the events after which something is predicted, and the sessions up to there."""
     session = np.repeat(np.arange(len(sessions)), sessions.lengths)
     left = sessions.offsets[1:][session] - 1 - np.arange(sessions.n_events)
     events = np.flatnonzero(left == 1 if targets == "last" else left >= 1)
-    step = max(1, _BLOCK_SCORES // n_items)
-    for begin in range(0, len(events), step):
-        chunk = events[begin : begin + step]
+    for begin in range(0, len(events), _BLOCK_PREDICTIONS):
+        chunk = events[begin : begin + _BLOCK_PREDICTIONS]
         yield chunk, sessions.select(session[chunk]).trimmed(last=left[chunk])
-
-
-def _ranks(
-    scores: NDArray[np.float32],
-    wanted: NDArray[np.int64],
-    exclude: Sessions | None,
-    mode: str,
-) -> NDArray[np.float64]:
-    if exclude is None:
-        return metrics.rank_of_targets(scores, wanted, mode)
-    scores[np.repeat(np.arange(len(wanted)), exclude.lengths), exclude.items] = -np.inf
-    ranks = metrics.rank_of_targets(scores, wanted, mode)
-    own = scores[np.arange(len(wanted)), wanted]
-    return np.where(own > -np.inf, ranks, np.inf)

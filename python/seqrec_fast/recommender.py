@@ -104,7 +104,7 @@ class Recommender:
         )
         self._output_weight = file.tensors[outputs]
         self._output_bias = file.tensors["output.bias"]
-        self._index = ItemIndex(self._output_weight, self._output_bias)
+        self._index = ItemIndex(self._output_weight, bias=self._output_bias)
         self._fingerprint: str | None = None
         self._unknown_items = 0
         self._lock = threading.Lock()
@@ -299,14 +299,33 @@ class Recommender:
         self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None
     ) -> tuple[Floats, Ints]:
         """Return (B, k) scores and item indices for (B, hidden_size) top-layer states."""
-        return self._index.topk(np.ascontiguousarray(outputs), k, exclude)
+        return self._index.topk(outputs, k, exclude=exclude)
 
-    def scores(self, outputs: Floats) -> Floats:
-        """Return the (n, n_items) scores of all items for (n, hidden_size) top-layer states.
+    def ranks(
+        self,
+        outputs: Floats,
+        targets: Ints,
+        exclude: tuple[Ints, Ints] | None = None,
+        *,
+        ties: str = "conservative",
+    ) -> NDArray[np.float64]:
+        """Return the rank of one item index for each top-layer state.
 
-        For evaluation: it writes all scores out, where :meth:`recommend` does not.
+        Parameters
+        ----------
+        outputs : (n, hidden_size) float32 array
+        targets : (n,) int64 array
+        exclude : pair of (m,) and (n + 1,) int64 arrays, optional
+            Item indices to leave out, ragged; a target among them has rank infinity.
+        ties : {"conservative", "standard", "median"}
+            See :func:`seqrec_fast.metrics.rank_from_counts`.
+
+        Returns
+        -------
+        (n,) float64 array
         """
-        return np.asarray(outputs @ self._output_weight.T + self._output_bias, dtype=np.float32)
+        ranks = self._index.rank_of(outputs, targets, exclude=exclude, ties=ties)
+        return np.asarray(ranks, dtype=np.float64)
 
 
 def _layer(config: dict[str, Any], tensors: dict[str, Floats], **options: Any) -> GRU | LSTM | RNN:

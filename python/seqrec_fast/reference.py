@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = ["rnn", "rnn_step", "topk"]
+__all__ = ["rank_of", "rnn", "rnn_step", "topk"]
 
 
 def _sigmoid(x: Array) -> Array:
@@ -163,3 +163,29 @@ def topk(
         out_scores[: len(order)] = row[order]
         out_ids[: len(order)] = order
     return best_scores, best_ids
+
+
+def rank_of(
+    queries: ArrayLike,
+    items: ArrayLike,
+    ids: ArrayLike,
+    bias: ArrayLike | None = None,
+) -> NDArray[np.int64]:
+    """
+    Place of one item per query in the order of :func:`topk`, from 1.
+
+    Parameters
+    ----------
+    queries : (B, d) array
+    items : (N, d) array
+    ids : (B,) integer array
+    bias : (N,) array, optional
+
+    Returns
+    -------
+    (B,) int64 array
+        -1 where the score of the item is NaN.
+    """
+    order = topk(queries, items, max(1, len(np.asarray(items))), bias)[1]
+    is_target = order == np.asarray(ids)[:, None]
+    return np.where(is_target.any(axis=1), is_target.argmax(axis=1) + 1, -1)

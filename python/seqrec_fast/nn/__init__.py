@@ -7,8 +7,9 @@ try:
 except ImportError as error:
     raise ImportError("seqrec_fast.nn needs PyTorch: pip install seqrec-fast[train]") from error
 
+from . import functional
 from .cells import GRUCell, LSTMCell, RNNCell
 from .rnn import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "functional"]
 del _torch
