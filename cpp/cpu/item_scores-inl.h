@@ -87,6 +87,13 @@ class Candidates {
             prefetch(position);
         }
     }
+    // The same as soon as there are enough to hide each other's latency.
+    template <class Use>
+    HWY_INLINE void settle(const Use& use) {
+        if (n_ >= kPairs) {
+            score(use);
+        }
+    }
     template <class Use>
     HWY_NOINLINE void score(const Use& use) {
         float scores[kMost];

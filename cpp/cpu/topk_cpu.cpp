@@ -81,6 +81,7 @@ class TopkTile {
                 const std::int64_t r = hit_rows[i];
                 each_hit(block, hits[r], [&](std::int64_t position) { consider(r, position); });
             }
+            candidates_.settle(Offer{*this});
         }
         finish(task_.end - task_.begin, n_skipped);
     }
@@ -138,6 +139,13 @@ class TopkTile {
     static constexpr std::int64_t kPrefetchRows = 16;
     using D = Lanes<float>;
     using V = hn::Vec<D>;
+
+    struct Offer {
+        HWY_INLINE void operator()(std::int64_t row, std::int64_t position, float score) const {
+            tile.offer(row, position, score);
+        }
+        TopkTile& tile;
+    };
 
     // Tiles of float32 sums, for gemm-inl.h.
     struct Part {
@@ -271,8 +279,7 @@ class TopkTile {
         }
     }
     void finish(std::int64_t n_blocks, std::int64_t n_skipped) {
-        candidates_.score(
-            [this](std::int64_t r, std::int64_t p, float score) { offer(r, p, score); });
+        candidates_.score(Offer{*this});
         TopkStatistics& statistics = *task_.args->statistics;
         statistics.candidates.fetch_add(n_candidates_, std::memory_order_relaxed);
         statistics.blocks_scanned.fetch_add(n_blocks - n_skipped, std::memory_order_relaxed);

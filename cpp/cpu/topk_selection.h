@@ -47,10 +47,9 @@ struct TopkSelection {
     std::int64_t* counts;       // keys in the reservoir
     std::uint64_t* keys;
 
-    // A cut takes time of the order of k and raises the floor: after a quarter of k more keys the
-    // two cost about the same.
+    // A cut takes time of the order of k, but a floor that lags lets more candidates in.
     static std::int64_t capacity_for(std::int64_t k, std::int64_t n_items) {
-        return std::min(k + k / 4 + 8, n_items);
+        return std::min(k + k / 8 + 4, n_items);
     }
     void clear(std::int64_t rows) {
         std::fill_n(floors, rows, -std::numeric_limits<float>::infinity());
