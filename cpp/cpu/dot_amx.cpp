@@ -66,7 +66,7 @@ struct HardwareTiles {
         }
     }
     // As ScanArgs has it, for the 64 sums of one row.
-    __attribute__((target("avx512f"))) static std::uint64_t at_least(const std::int32_t* sums,
+    __attribute__((target("avx512f"))) static std::uint64_t at_least(std::int32_t* sums,
                                                                      const float* bias, float scale,
                                                                      std::int32_t threshold) {
         std::uint64_t hits = 0;
@@ -78,6 +78,7 @@ struct HardwareTiles {
                 const __m512 least = _mm512_set1_ps(kLeastStart);
                 const __m512 units = _mm512_maskz_max_ps(0xffff, start, least);
                 sum = _mm512_add_epi32(sum, _mm512_maskz_cvtps_epi32(0xffff, units));
+                _mm512_storeu_si512(sums + 16 * v, sum);
             }
             const __mmask16 lanes = _mm512_cmpge_epi32_mask(sum, _mm512_set1_epi32(threshold));
             hits |= static_cast<std::uint64_t>(lanes) << (16 * v);
@@ -124,14 +125,14 @@ struct PlainTiles {
         }
     }
 
-    static std::uint64_t at_least(const std::int32_t* sums, const float* bias, float scale,
+    static std::uint64_t at_least(std::int32_t* sums, const float* bias, float scale,
                                   std::int32_t threshold) {
         std::uint64_t hits = 0;
         for (int i = 0; i < 64; ++i) {
             const float units = bias == nullptr ? 0 : bias[i] * scale;
             const long start = units > kLeastStart ? std::lrint(units) : std::lrint(kLeastStart);
-            const long sum = sums[i] + start;
-            hits |= static_cast<std::uint64_t>(sum >= threshold) << i;
+            sums[i] += static_cast<std::int32_t>(start);
+            hits |= static_cast<std::uint64_t>(sums[i] >= threshold) << i;
         }
         return hits;
     }
@@ -217,12 +218,12 @@ void scan(const ScanArgs& args) {
         const float* bias = args.bias == nullptr ? nullptr : args.bias + p * kWidth;
         for (std::int64_t row = 0; row < args.n_rows; row += kDotTile) {
             multiply_tile<Tiles, Products::by_unsigned>(
-                args.padded_depth, args.rows + row * args.padded_depth, panel, args.sums,
-                std::make_integer_sequence<int, 4>());
+                args.padded_depth, args.rows + row * args.padded_depth, panel,
+                args.sums + row * kWidth, std::make_integer_sequence<int, 4>());
             const std::int64_t rows = std::min(kDotTile, args.n_rows - row);
             for (std::int64_t r = 0; r < rows; ++r) {
                 const std::int64_t at = p * args.n_rows + row + r;
-                args.hits[at] = Tiles::at_least(args.sums + r * kWidth, bias,
+                args.hits[at] = Tiles::at_least(args.sums + (row + r) * kWidth, bias,
                                                 bias == nullptr ? 0 : args.bias_scales[at],
                                                 args.thresholds[at]);
             }

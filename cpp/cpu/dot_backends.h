@@ -66,7 +66,7 @@ struct ScanArgs {
     // codes as PackedItems has them; without the lower ones the upper halves are the codes.
     const std::uint8_t* high;
     const std::uint8_t* low;
-    std::int32_t* sums;   // scratch: (padded rows, 64)
+    std::int32_t* sums;   // (padded rows, 64): those of the last panel, for rows with hits
     std::uint64_t* hits;  // (n_panels, n_rows)
 };
 

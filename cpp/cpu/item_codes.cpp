@@ -70,7 +70,9 @@ class BlockWriter {
             std::fill(codes_.begin(), codes_.end(), kZeroCode);
             if (lane >= lanes) {
                 pad(first + lane);
-            } else if (finite && !hopeless[lane]) {
+            } else if (hopeless[lane]) {
+                codes_[0] = kHopelessCode;
+            } else if (finite) {
                 load(first + lane);
                 encode_row(bounds);
             }

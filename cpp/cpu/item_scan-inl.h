@@ -71,10 +71,10 @@ class ItemScan {
 
     static std::size_t bytes(std::int64_t dim, std::int64_t n_rows) {
         const std::int64_t rows = padded_to_dot_tiles(n_rows), depth = padded_depth(dim);
-        return 5 * Workspace::bytes_for<double>(rows) +
+        return 7 * Workspace::bytes_for<double>(rows) +
                Workspace::bytes_for<std::uint32_t>(rows * depth) +
                Workspace::bytes_for<std::uint32_t>(depth * kItemBlock) +
-               Workspace::bytes_for<std::int32_t>(kDotTile * kItemBlock) +
+               Workspace::bytes_for<std::int32_t>(rows * kItemBlock) +
                2 * Workspace::bytes_for<std::int32_t>(rows);
     }
 
@@ -93,7 +93,9 @@ class ItemScan {
           floors_(workspace.take<double>(rows_)),
           words_(workspace.take<std::uint32_t>(rows_ * depth_)),
           panel_(workspace.take<std::uint32_t>(depth_ * kItemBlock)),
-          sums_(workspace.take<std::int32_t>(kDotTile * kItemBlock)),
+          scales_(workspace.take<double>(rows_)),
+          block_errors_(workspace.take<double>(rows_)),
+          sums_(workspace.take<std::int32_t>(rows_ * kItemBlock)),
           thresholds_(workspace.take<std::int32_t>(rows_)),
           bias_scales_(reinterpret_cast<float*>(workspace.take<std::int32_t>(rows_))) {
         std::fill_n(words_, rows_ * depth_, 0U);
@@ -105,7 +107,7 @@ class ItemScan {
                 encode_query(queries + r * items.dim, r, zero);
             } else {
                 norms_[r] = errors_[r] = zeros_[r] = 0;
-                inverses_[r] = 1;
+                scales_[r] = inverses_[r] = 1;
                 floors_[r] = std::numeric_limits<double>::infinity();
             }
         }
@@ -127,6 +129,27 @@ class ItemScan {
         find(block, +1, hits, false);
     }
 
+    // Where the score of a hit lies, after may_reach for its block.
+    struct Range {
+        float lower, upper;
+    };
+    HWY_INLINE Range range(std::int64_t block, std::int64_t row, std::int64_t item) const {
+        constexpr float kInfinity = std::numeric_limits<float>::infinity();
+        if (items_.bounds[block].n_hopeless > 0 && is_hopeless(block, item)) {
+            return {-kInfinity, -kInfinity};
+        }
+        const double unit =
+            items_.bounds[block].scale * scales_[row] * (bits_ == CodeBits::upper ? 16 : 1);
+        const double sum = sums_[row * kItemBlock + item];
+        const double middle = (sum - zeros_[row]) * unit;
+        // One unit for the rounding of the bias; then that of the results themselves.
+        const double error = block_errors_[row] + unit + std::abs(middle) * 0x1p-22 + 0x1p-148;
+        if (!(error < std::numeric_limits<float>::max())) {
+            return {-kInfinity, kInfinity};
+        }
+        return {static_cast<float>(middle - error), static_cast<float>(middle + error)};
+    }
+
   private:
     // In units of the upper half: 128 - 7.5 is the zero of the middles.
     static constexpr double kUpperZero = (128 - 7.5) / 16;
@@ -136,6 +159,11 @@ class ItemScan {
         return padded_to_dot_tiles(2 * word_pairs(dim));
     }
 
+    bool is_hopeless(std::int64_t block, std::int64_t item) const {
+        const std::int64_t at = block * word_pairs(items_.dim) * kPairBytes + item * 4;
+        const int code = (items_.high[at] & 0x0f) << 4 | (items_.low[at] & 0x0f);
+        return code == kHopelessCode;
+    }
     void encode_query(const float* query, std::int64_t row, double zero) {
         double peak = 0, norm = 0;
         bool finite = true;
@@ -160,6 +188,7 @@ class ItemScan {
         constexpr double kMore = 1 + 1e-12;
         norms_[row] = finite ? std::sqrt(norm) * kMore : std::numeric_limits<double>::infinity();
         errors_[row] = std::sqrt(error) * kMore;
+        scales_[row] = scale;
         inverses_[row] = 1 / scale;
         zeros_[row] = zero * static_cast<double>(sum);
     }
@@ -232,6 +261,7 @@ class ItemScan {
             threshold = hn::IfThenElse(out_of_reach, hn::Set(d, kInt32Max), threshold);
             wanted = hn::Or(wanted, hn::Not(out_of_reach));
             hn::StoreU(hn::DemoteTo(di, threshold), di, thresholds_ + r);
+            hn::StoreU(hn::IfThenElse(certain, error, infinity), d, block_errors_ + r);
             const V usable = hn::IfThenElse(certain, scale, hn::Zero(d));
             hn::StoreU(hn::DemoteTo(df, usable), df, bias_scales_ + r);
         }
@@ -243,6 +273,7 @@ class ItemScan {
     const std::int64_t n_rows_, rows_, depth_;
     double *norms_, *errors_, *inverses_, *zeros_, *floors_;
     std::uint32_t *words_, *panel_;
+    double *scales_, *block_errors_;
     std::int32_t *sums_, *thresholds_;
     float* bias_scales_;
 };

@@ -24,6 +24,9 @@ struct BlockBounds {
 };
 constexpr std::int64_t kBlockBounds = sizeof(BlockBounds) / sizeof(double);
 
+// The first code of such an item; those of others are 1 to 255.
+constexpr std::uint8_t kHopelessCode = 0;
+
 struct PackedItems {
     std::int64_t n_items = 0, dim = 0;
     // One of them. Scanned in float32: (blocks, dim, 64), with NaN beyond the last item. Else

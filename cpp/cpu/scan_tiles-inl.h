@@ -107,7 +107,13 @@ inline __attribute__((always_inline)) void scan_tile(const ScanArgs& args, std::
             const std::uint64_t lanes = Isa::at_least(sums[r][v], args.thresholds[at + r]);
             hits |= lanes << (v * kTileLanes);
         }
-        args.hits[at + r] |= hits << lane;
+        if (hits != 0) {
+            args.hits[at + r] |= hits << lane;
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) {
+                Isa::store(args.sums + (row0 + r) * kWidth + v * kTileLanes + lane, sums[r][v]);
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@
 #include "base/dispatch-inl.h"
 #include "base/parallel.h"
 #include "base/workspace.h"
+#include "cpu/candidate_pool-inl.h"
 #include "cpu/gemm-inl.h"
 #include "cpu/id_filter.h"
 #include "cpu/item_scan-inl.h"
@@ -54,7 +55,9 @@ class TopkTile {
           items_(*task.args->items),
           selection_(*task.selection),
           queries_(task.args->queries + task.first_query * items_.dim),
-          candidates_(items_, queries_) {
+          candidates_(items_, queries_),
+          has_filters_(task.args->excluded.offsets != nullptr ||
+                       task.args->allowed.bits != nullptr) {
         filters().assign(items_, task.args->excluded, task.args->allowed, task.first_query,
                          task.n_rows);
     }
@@ -63,12 +66,14 @@ class TopkTile {
         const DotSession session(DotType::int8);
         Workspace& workspace = scan_workspace();
         workspace.reserve(ItemScan::bytes(items_.dim, task_.n_rows) +
-                          2 * Workspace::bytes_for<std::int64_t>(task_.n_rows + kRowsAtOnce));
+                          2 * Workspace::bytes_for<std::int64_t>(task_.n_rows + kRowsAtOnce) +
+                          CandidatePool::bytes(selection_.k, task_.n_rows));
         ItemScan scan(items_, queries_, task_.n_rows,
                       task_.upper_codes ? CodeBits::upper : CodeBits::all, workspace);
         auto* const hits = workspace.take<std::uint64_t>(task_.n_rows + kRowsAtOnce);
         auto* const hit_rows = workspace.take<std::int64_t>(task_.n_rows + kRowsAtOnce);
         std::fill_n(hits, task_.n_rows + kRowsAtOnce, 0);
+        CandidatePool pool(selection_.k, task_.n_rows, workspace);
         std::int64_t n_skipped = 0;
         for (std::int64_t block = task_.begin; block < task_.end; ++block) {
             read_shared_floors();
@@ -79,9 +84,19 @@ class TopkTile {
             const std::int64_t n = rows_hit(hits, task_.n_rows, hit_rows);
             for (std::int64_t i = 0; i < n; ++i) {
                 const std::int64_t r = hit_rows[i];
-                each_hit(block, hits[r], [&](std::int64_t position) { consider(r, position); });
+                each_hit(block, hits[r], [&](std::int64_t position) {
+                    if (task_.upper_codes) {
+                        consider(r, position);  // their bounds are too wide to wait
+                    } else {
+                        collect(scan.range(block, r, position % kItemBlock), r, position, pool);
+                    }
+                });
             }
             candidates_.settle(Offer{*this});
+        }
+        for (std::int64_t r = 0; r < task_.n_rows; ++r) {
+            pool.tighten(r, selection_.floors[r]);
+            pool.take(r, [&](std::int64_t position) { consider(r, position); });
         }
         finish(task_.end - task_.begin, n_skipped);
     }
@@ -258,9 +273,24 @@ class TopkTile {
                                      shared, floor, std::memory_order_relaxed)) {
         }
     }
+    bool passes(std::int64_t row, std::int64_t position) const {
+        return filters().passes(row, static_cast<std::uint32_t>(items_.ids[position]));
+    }
+    // Only items that may be in the answer prove anything of its floor.
+    HWY_INLINE void collect(ItemScan::Range range, std::int64_t row, std::int64_t position,
+                            CandidatePool& pool) {
+        if (range.upper < selection_.floors[row] || (has_filters_ && !passes(row, position)) ||
+            !pool.add(row, position, range.lower, range.upper)) {
+            return;
+        }
+        const bool too_many = pool.tighten(row, selection_.floors[row]);
+        raise_shared_floor(row);
+        if (too_many) {
+            pool.take(row, [&](std::int64_t p) { consider(row, p); });
+        }
+    }
     HWY_INLINE void consider(std::int64_t row, std::int64_t position) {
-        if (task_.args->allowed.bits != nullptr &&
-            !filters().passes(row, static_cast<std::uint32_t>(items_.ids[position]))) {
+        if (task_.args->allowed.bits != nullptr && !passes(row, position)) {
             return;
         }
         ++n_candidates_;
@@ -291,6 +321,7 @@ class TopkTile {
     TopkSelection& selection_;
     const float* queries_;
     Candidates candidates_;
+    const bool has_filters_;
     std::int64_t n_candidates_ = 0;
 };
 

@@ -21,13 +21,14 @@ struct TopkPlan {
     explicit TopkPlan(const TopkArgs& args)
         : k(std::min(args.k, args.items->n_items)),
           capacity(TopkSelection::capacity_for(k, args.items->n_items)) {
-        constexpr std::int64_t kMaxTileRows = 64;        // queries and a block share L1 and L2
-        constexpr std::int64_t kMaxTileKeys = 1 << 21;   // 16 MiB of reservoirs
-        constexpr std::int64_t kMinTileRows = 24;        // fewer read the catalogue too often
-        constexpr std::int64_t kMinRangeWork = 1 << 21;  // multiply-adds per query
+        constexpr std::int64_t kMaxTileRows = 64;         // queries and a block share L1 and L2
+        constexpr std::int64_t kMaxTileBytes = 16 << 20;  // of keys and candidates
+        constexpr std::int64_t kMinTileRows = 24;         // fewer read the catalogue too often
+        constexpr std::int64_t kMinRangeWork = 1 << 21;   // multiply-adds per query
         const PackedItems& items = *args.items;
-        const std::int64_t most = std::clamp<std::int64_t>(
-            kMaxTileKeys / std::max<std::int64_t>(1, capacity), 1, kMaxTileRows);
+        const std::int64_t row_bytes = 8 * capacity + 12 * (3 * k + 80);  // see CandidatePool
+        const std::int64_t most =
+            std::clamp<std::int64_t>(kMaxTileBytes / row_bytes, 1, kMaxTileRows);
         const std::int64_t threads = num_threads();
         const std::int64_t fewest = (args.n_queries + most - 1) / most;
         const std::int64_t even = (fewest + threads - 1) / threads * threads;
@@ -50,7 +51,7 @@ struct TopkPlan {
     // The upper halves are half the bytes but rule out less: worth it for few queries that read a
     // catalogue from memory, as long as their bound is not much wider than scores are apart.
     static bool reads_upper_codes(const PackedItems& items, std::int64_t rows) {
-        constexpr std::int64_t kFewRows = 4, kCacheBytes = 4 << 20;
+        constexpr std::int64_t kFewRows = 4, kCacheBytes = 8 << 20;
         if (!items.has_codes() || rows > kFewRows || items.n_items * items.dim < kCacheBytes) {
             return false;
         }
