@@ -95,4 +95,4 @@ class OneDnnLayer:
     def __del__(self) -> None:
         if hasattr(self, "_process"):
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()  # closes the pipes too
