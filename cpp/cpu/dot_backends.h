@@ -44,6 +44,9 @@ struct DotArgs {
     void* sums;
 };
 
+// Codes are asked for so far ahead: beyond a page, where the hardware's own prefetching ends.
+constexpr std::int64_t kCodeBytesAhead = 16384;
+
 // A bias in units is no less: beyond it, an item is out of reach of any threshold above INT32_MIN.
 constexpr float kLeastStart = -0x1p29F;
 

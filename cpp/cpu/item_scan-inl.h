@@ -30,8 +30,6 @@ namespace HWY_NAMESPACE {
 // Both halves of the codes, or the upper ones alone, which is half the memory.
 enum class CodeBits { upper, all };
 
-constexpr std::int64_t kBytesAhead = 8192;
-
 // The words of a block as the back ends read them: (padded depth, 64).
 inline void decode_block(const PackedItems& items, std::int64_t block, CodeBits bits,
                          std::uint8_t* to) {
@@ -43,10 +41,9 @@ inline void decode_block(const PackedItems& items, std::int64_t block, CodeBits 
     const std::uint8_t* low = items.low + block * pairs * kPairBytes;
     for (std::int64_t pair = 0; pair < pairs; ++pair, to += 2 * kPairBytes) {
         for (std::int64_t line = 0; line < kPairBytes; line += 64) {
-            // Beyond a page, where the hardware's own prefetching ends.
-            __builtin_prefetch(high + pair * kPairBytes + line + kBytesAhead, 0, 2);
+            __builtin_prefetch(high + pair * kPairBytes + line + kCodeBytesAhead, 0, 2);
             if (bits == CodeBits::all) {
-                __builtin_prefetch(low + pair * kPairBytes + line + kBytesAhead, 0, 2);
+                __builtin_prefetch(low + pair * kPairBytes + line + kCodeBytesAhead, 0, 2);
             }
         }
         for (std::int64_t i = 0; i < kPairBytes; i += lanes) {

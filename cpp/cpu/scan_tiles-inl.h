@@ -13,8 +13,6 @@
 // Where codes come from: panels, or halves that are put together in registers.
 enum class Codes { panels, upper_halves, both_halves };
 
-constexpr std::int64_t kBytesAhead = 8192;  // beyond a page, where the hardware's prefetching ends
-
 // Two words of each of a vector's items, the first from the lower four bits.
 template <Codes kCodes>
 inline __attribute__((always_inline)) void join_halves(const std::uint8_t* high,
@@ -25,12 +23,12 @@ inline __attribute__((always_inline)) void join_halves(const std::uint8_t* high,
     const Bits lower = Bits{} | 0x0f0f0f0f0f0f0f0fU;
     const auto* words_high = reinterpret_cast<const std::uint32_t*>(high);
     const Bits h = reinterpret_cast<Bits>(Isa::items(words_high));
-    __builtin_prefetch(high + kBytesAhead, 0, 2);
+    __builtin_prefetch(high + kCodeBytesAhead, 0, 2);
     Bits first = h & lower, second = (h >> 4) & lower;
     if constexpr (kCodes == Codes::both_halves) {
         const auto* words_low = reinterpret_cast<const std::uint32_t*>(low);
         const Bits l = reinterpret_cast<Bits>(Isa::items(words_low));
-        __builtin_prefetch(low + kBytesAhead, 0, 2);
+        __builtin_prefetch(low + kCodeBytesAhead, 0, 2);
         first = (first << 4) | (l & lower);
         second = (h & ~lower) | ((l >> 4) & lower);
     }

@@ -15,24 +15,21 @@
 
 namespace seqrec_fast {
 
-// How a call is split into tasks: tiles of queries times ranges of blocks. Tiles come first, since
-// every range selects anew.
+// How a call is split into tasks: tiles of queries, as large as they may be, times ranges of
+// blocks, which share what they know of the floors.
 struct TopkPlan {
     explicit TopkPlan(const TopkArgs& args)
         : k(std::min(args.k, args.items->n_items)),
           capacity(TopkSelection::capacity_for(k, args.items->n_items)) {
         constexpr std::int64_t kMaxTileRows = 64;         // queries and a block share L1 and L2
         constexpr std::int64_t kMaxTileBytes = 16 << 20;  // of keys and candidates
-        constexpr std::int64_t kMinTileRows = 24;         // fewer read the catalogue too often
         constexpr std::int64_t kMinRangeWork = 1 << 21;   // multiply-adds per query
         const PackedItems& items = *args.items;
         const std::int64_t row_bytes = 8 * capacity + 12 * (3 * k + 80);  // see CandidatePool
         const std::int64_t most =
             std::clamp<std::int64_t>(kMaxTileBytes / row_bytes, 1, kMaxTileRows);
         const std::int64_t threads = num_threads();
-        const std::int64_t fewest = (args.n_queries + most - 1) / most;
-        const std::int64_t even = (fewest + threads - 1) / threads * threads;
-        n_tiles = std::max(fewest, std::min(even, args.n_queries / kMinTileRows));
+        n_tiles = (args.n_queries + most - 1) / most;
         tile_rows = (args.n_queries + n_tiles - 1) / n_tiles;
         n_tiles = (args.n_queries + tile_rows - 1) / tile_rows;
         const std::int64_t wanted = threads == 1 ? 1 : (2 * threads + n_tiles - 1) / n_tiles;
