@@ -8,12 +8,13 @@
 namespace seqrec_fast {
 namespace dot_int8_avx2 {
 
-struct Isa {
+#include "cpu/scan_256-inl.h"
+
+struct Isa : ScanIn256Bits {
     // Of a word's values 0, 1, 2, 3: in 16 bits 0 and 2, 1 and 3.
     struct Pairs {
         __m256i even, odd;
     };
-    using Sum = __m256i;
     using Weight = Pairs;
     using Row = Pairs;
     static constexpr int kLanes = 8;
@@ -37,7 +38,6 @@ struct Isa {
     static void store(void* p, Sum sum) { _mm256_storeu_si256(static_cast<__m256i*>(p), sum); }
 
     using Items = Pairs;
-    static constexpr std::int32_t kCodeOffset = 0;
     static constexpr std::int64_t kRowsFromHalves = 0;
 
     static Items items(const std::uint32_t* p) {
@@ -45,15 +45,6 @@ struct Isa {
         return {_mm256_and_si256(words, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(words, 8)};
     }
     static Sum dot_items(Sum sum, Items codes, Row row) { return dot(sum, row, codes); }
-    static Sum zero() { return _mm256_setzero_si256(); }
-    static Sum start_items(const float* bias, float scale) {
-        const __m256 units = _mm256_mul_ps(_mm256_loadu_ps(bias), _mm256_set1_ps(scale));
-        return _mm256_cvtps_epi32(_mm256_max_ps(units, _mm256_set1_ps(kLeastStart)));
-    }
-    static std::uint32_t at_least(Sum sum, std::int32_t threshold) {
-        const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(threshold), sum);
-        return static_cast<std::uint32_t>(~_mm256_movemask_ps(_mm256_castsi256_ps(below))) & 0xff;
-    }
 };
 
 #include "cpu/dot_tiles-inl.h"

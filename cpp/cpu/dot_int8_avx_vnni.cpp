@@ -8,8 +8,9 @@
 namespace seqrec_fast {
 namespace dot_int8_avx_vnni {
 
-struct Isa {
-    using Sum = __m256i;
+#include "cpu/scan_256-inl.h"
+
+struct Isa : ScanIn256Bits {
     using Weight = __m256i;
     using Row = __m256i;
     static constexpr int kLanes = 8;
@@ -32,20 +33,10 @@ struct Isa {
     static void store(void* p, Sum sum) { _mm256_storeu_si256(static_cast<__m256i*>(p), sum); }
 
     using Items = __m256i;
-    static constexpr std::int32_t kCodeOffset = 0;
     static constexpr std::int64_t kRowsFromHalves = 2;
 
     static Items items(const std::uint32_t* p) { return load(p); }
     static Sum dot_items(Sum sum, Items codes, Row row) { return dot(sum, codes, row); }
-    static Sum zero() { return _mm256_setzero_si256(); }
-    static Sum start_items(const float* bias, float scale) {
-        const __m256 units = _mm256_mul_ps(_mm256_loadu_ps(bias), _mm256_set1_ps(scale));
-        return _mm256_cvtps_epi32(_mm256_max_ps(units, _mm256_set1_ps(kLeastStart)));
-    }
-    static std::uint32_t at_least(Sum sum, std::int32_t threshold) {
-        const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(threshold), sum);
-        return static_cast<std::uint32_t>(~_mm256_movemask_ps(_mm256_castsi256_ps(below))) & 0xff;
-    }
 };
 
 #include "cpu/dot_tiles-inl.h"

@@ -185,6 +185,44 @@ HWY_INLINE void each_hit(std::int64_t block, std::uint64_t hits, const Visit& vi
     }
 }
 
+// What the ops of gemm-inl.h share that see the float32 scores of a block in their registers.
+struct ItemTile {
+    static constexpr bool kSelects = true;
+    using V = hn::Vec<Lanes<float>>;
+
+    ItemTile(const PackedItems& items, std::int64_t block)
+        : bias(items.bias), first_item(block * kItemBlock) {}
+
+    template <int kVectors>
+    HWY_INLINE void init(std::int64_t, std::int64_t, V (&acc)[kVectors]) const {
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) {
+            acc[v] = hn::Zero(Lanes<float>());
+        }
+    }
+    // The position of the first lane of a vector, and the scores of its sums.
+    HWY_INLINE std::int64_t item(int vector, std::int64_t lane) const {
+        return first_item + vector * kPackedLanes<float> + lane;
+    }
+    HWY_INLINE V score(V sum, std::int64_t first) const {
+        return bias == nullptr ? sum : hn::Add(sum, hn::LoadU(Lanes<float>(), bias + first));
+    }
+    // Calls visit(position, score) for a row's scores, one by one.
+    template <int kVectors, class Visit>
+    HWY_INLINE void each(std::int64_t lane, const V (&acc)[kVectors], const Visit& visit) const {
+        alignas(kCacheLine) float scores[lane_count<float>()];
+        for (int v = 0; v < kVectors; ++v) {
+            hn::Store(score(acc[v], item(v, lane)), Lanes<float>(), scores);
+            for (std::int64_t i = 0; i < lane_count<float>(); ++i) {
+                visit(item(v, lane) + i, scores[i]);
+            }
+        }
+    }
+
+    const float* bias;
+    std::int64_t first_item;
+};
+
 // A block's panel in float32: where it lies, or in `room` (dim * 64).
 HWY_INLINE const float* float_panel(const PackedItems& items, std::int64_t block, float* room) {
     const std::int64_t n = items.dim * kItemBlock;

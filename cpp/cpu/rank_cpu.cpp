@@ -75,19 +75,9 @@ class RankTile {
     using V = hn::Vec<D>;
 
     // Tiles of float32 sums, for gemm-inl.h: all is counted in the registers, except ties.
-    struct Part {
-        static constexpr bool kSelects = true;
+    struct Part : ItemTile {
+        Part(RankTile& of, std::int64_t block) : ItemTile(of.items_, block), tile(of) {}
 
-        template <int kVectors>
-        HWY_INLINE void init(std::int64_t, std::int64_t, V (&acc)[kVectors]) const {
-            for (int v = 0; v < kVectors; ++v) {
-                acc[v] = hn::Zero(D());
-            }
-        }
-        HWY_INLINE V score(V sum, std::int64_t item) const {
-            const float* bias = tile.items_.bias;
-            return bias == nullptr ? sum : hn::Add(sum, hn::LoadU(D(), bias + item));
-        }
         template <int kRows, int kSlices, int kVectors>
         HWY_INLINE bool wanted(std::int64_t row0, std::int64_t lane,
                                const V (&acc)[kRows][kSlices][kVectors]) const {
@@ -98,9 +88,8 @@ class RankTile {
                 std::size_t greater = 0;
                 for (int s = 0; s < kSlices; ++s) {
                     for (int v = 0; v < kVectors; ++v) {
-                        const std::int64_t item =
-                            first_item + v * kPackedLanes<float> + lane + s * lane_count<float>();
-                        const V value = score(acc[r][s][v], item);
+                        const std::int64_t first = item(v, lane + s * lane_count<float>());
+                        const V value = score(acc[r][s][v], first);
                         greater += hn::CountTrue(d, hn::Gt(value, own));
                         ties = hn::Or(ties, hn::Eq(value, own));
                     }
@@ -112,20 +101,14 @@ class RankTile {
         template <int kVectors>
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                                const V (&acc)[kVectors]) const {
-            alignas(kCacheLine) float scores[lane_count<float>()];
-            for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t item = first_item + v * kPackedLanes<float> + lane;
-                hn::Store(score(acc[v], item), D(), scores);
-                for (std::int64_t i = 0; i < lane_count<float>(); ++i) {
-                    if (scores[i] == tile.floor(row)) {
-                        tile.count(row, item + i, scores[i], 1);
-                    }
+            each(lane, acc, [&](std::int64_t position, float value) {
+                if (value == tile.floor(row)) {
+                    tile.count(row, position, value, 1);
                 }
-            }
+            });
         }
 
         RankTile& tile;
-        std::int64_t first_item;
     };
 
     std::int64_t target(std::int64_t row) const {
@@ -175,9 +158,8 @@ class RankTile {
             rows.push_back(queries_ + r * items_.dim);
         }
         for (std::int64_t block = task_.begin; block < task_.end; ++block) {
-            multiply_panel<kMaxPanelVectors>(Part{*this, block * kItemBlock}, rows.data(),
-                                             task_.n_rows, float_panel(items_, block, room.data()),
-                                             items_.dim);
+            multiply_panel<kMaxPanelVectors>(Part(*this, block), rows.data(), task_.n_rows,
+                                             float_panel(items_, block, room.data()), items_.dim);
         }
     }
     void leave_out_excluded() {

@@ -124,8 +124,8 @@ class TopkTile {
             const float* const next = items_.float_vectors == nullptr || block + 1 >= task_.end
                                           ? panel
                                           : panel + items_.dim * kItemBlock;
-            multiply_panel<kMaxPanelVectors>(Part{*this, block * kItemBlock, next}, rows,
-                                             task_.n_rows, panel, items_.dim);
+            multiply_panel<kMaxPanelVectors>(Part(*this, block, next), rows, task_.n_rows, panel,
+                                             items_.dim);
         }
         finish(task_.end - task_.begin, n_skipped);
     }
@@ -163,15 +163,13 @@ class TopkTile {
     };
 
     // Tiles of float32 sums, for gemm-inl.h.
-    struct Part {
-        static constexpr bool kSelects = true;
+    struct Part : ItemTile {
+        Part(TopkTile& of, std::int64_t block, const float* next)
+            : ItemTile(of.items_, block), tile(of), next_panel(next) {}
 
         template <int kVectors>
         HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[kVectors]) const {
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) {
-                acc[v] = hn::Zero(D());
-            }
+            ItemTile::init(row, lane, acc);
             if (lane == 0 && tile.task_.n_rows >= kPrefetchRows) {
                 prefetch_share(row, tile.items_.dim * kVectors);
             }
@@ -183,10 +181,6 @@ class TopkTile {
             for (std::int64_t line = row * lines / tile.task_.n_rows; line < end; ++line) {
                 __builtin_prefetch(next_panel + line * kPackedLanes<float>, 0, 2);
             }
-        }
-        HWY_INLINE V score(V sum, std::int64_t item) const {
-            const float* bias = tile.items_.bias;
-            return bias == nullptr ? sum : hn::Add(sum, hn::LoadU(D(), bias + item));
         }
         template <int kRows, int kSlices, int kVectors>
         HWY_INLINE bool wanted(std::int64_t row0, std::int64_t lane,
@@ -200,9 +194,8 @@ class TopkTile {
                 for (int s = 0; s < kSlices; ++s) {
 #pragma GCC unroll 8
                     for (int v = 0; v < kVectors; ++v) {
-                        const std::int64_t item =
-                            first_item + v * kPackedLanes<float> + lane + s * lane_count<float>();
-                        any = hn::Or(any, hn::Ge(score(acc[r][s][v], item), floor));
+                        const std::int64_t first = item(v, lane + s * lane_count<float>());
+                        any = hn::Or(any, hn::Ge(score(acc[r][s][v], first), floor));
                     }
                 }
             }
@@ -211,21 +204,11 @@ class TopkTile {
         template <int kVectors>
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                                const V (&acc)[kVectors]) const {
-            const D d;
-            alignas(kCacheLine) float scores[lane_count<float>()];
-            for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t item = first_item + v * kPackedLanes<float> + lane;
-                hn::Store(score(acc[v], item), d, scores);
-                for (std::int64_t i = 0; i < lane_count<float>(); ++i) {
-                    if (scores[i] >= tile.selection_.floors[row]) {
-                        tile.offer(row, item + i, scores[i]);
-                    }
-                }
-            }
+            each(lane, acc,
+                 [&](std::int64_t position, float value) { tile.offer(row, position, value); });
         }
 
         TopkTile& tile;
-        std::int64_t first_item;
         const float* next_panel;
     };
 
