@@ -62,6 +62,23 @@ def test_every_back_end_gives_the_bits_of_the_float32_scan(case, precision, rng)
                 np.testing.assert_array_equal(coded.rank_of(queries[:n], wanted[:n]), ranks)
 
 
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_few_queries_read_the_upper_halves_of_the_codes_of_a_large_catalogue(with_bias, rng):
+    items, queries = normal(rng, 140_000, 61), normal(rng, 3, 61)
+    bias = normal(rng, 140_000) if with_bias else None
+    index = ItemIndex(items, bias=bias, scan="int8")
+    expected = ItemIndex(items, bias=bias, scan="float32").topk(queries, 10)
+    index.topk(np.tile(queries, (3, 1)), 10)
+    both_halves = index.stats()["survivors_per_query"]
+    for backend in sf.supported_backends("int8"):
+        if backend == "amx_emulated":  # takes seconds
+            continue
+        with sf.force_backend("int8", backend):
+            same(index.topk(queries, 10), expected)
+            same(index.topk(queries[:1], 10), [part[:1] for part in expected])
+    assert index.stats()["survivors_per_query"] > 5 * both_halves
+
+
 def bfloat16(values):
     """Rounded to nearest, ties to even."""
     bits = values.view(np.uint32).astype(np.uint64)

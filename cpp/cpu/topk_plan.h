@@ -37,7 +37,7 @@ struct TopkPlan {
         n_ranges = args.allowed.values != nullptr
                        ? 1
                        : std::clamp<std::int64_t>(work / kMinRangeWork, 1, wanted);
-        upper_codes = reads_upper_codes(items, tile_rows);
+        upper_codes = reads_upper_codes(items, tile_rows, k);
     }
 
     std::int64_t k, capacity;
@@ -46,10 +46,12 @@ struct TopkPlan {
 
   private:
     // The upper halves are half the bytes but rule out less: worth it for few queries that read a
-    // catalogue from memory, as long as their bound is not much wider than scores are apart.
-    static bool reads_upper_codes(const PackedItems& items, std::int64_t rows) {
-        constexpr std::int64_t kFewRows = 4, kCacheBytes = 8 << 20;
-        if (!items.has_codes() || rows > kFewRows || items.n_items * items.dim < kCacheBytes) {
+    // catalogue from memory, as long as their bound is not much wider than scores are apart and few
+    // items are wanted.
+    static bool reads_upper_codes(const PackedItems& items, std::int64_t rows, std::int64_t k) {
+        constexpr std::int64_t kFewRows = 4, kCacheBytes = 8 << 20, kItemsPerWanted = 8192;
+        if (!items.has_codes() || rows > kFewRows || items.n_items * items.dim < kCacheBytes ||
+            items.n_items < k * kItemsPerWanted) {
             return false;
         }
         const BlockBounds& middle = items.bounds[items.n_blocks() / 2];
