@@ -123,6 +123,14 @@ void run_ranks(const BoundCatalogue& bound, const Object& queries, const Object&
     ranks(kName, call);
 }
 
+// A property; a change of the catalogue may be under way.
+auto read(std::int64_t PackedItems::* number) {
+    return [number](const BoundCatalogue& bound) {
+        const auto reading = bound.catalogue().reading();
+        return bound.catalogue().items().*number;
+    };
+}
+
 py::tuple statistics(const BoundCatalogue& bound) {
     const TopkStatistics& counters = bound.catalogue().statistics();
     return py::make_tuple(counters.queries.load(), counters.candidates.load(),
@@ -176,14 +184,10 @@ void register_topk(py::module_& m) {
              py::arg("function"), py::arg("n_items"), py::arg("dim"), py::arg("vectors"),
              py::arg("bias"), py::arg("ids"), py::arg("positions"), py::arg("high"), py::arg("low"),
              py::arg("bounds"), py::arg("id_offset"), py::arg("n_ids"))
-        .def_property_readonly(
-            "n_items", [](const BoundCatalogue& b) { return b.catalogue().items().n_items; })
-        .def_property_readonly("dim",
-                               [](const BoundCatalogue& b) { return b.catalogue().items().dim; })
-        .def_property_readonly(
-            "id_offset", [](const BoundCatalogue& b) { return b.catalogue().items().id_offset; })
-        .def_property_readonly("n_ids",
-                               [](const BoundCatalogue& b) { return b.catalogue().items().n_ids; })
+        .def_property_readonly("n_items", read(&PackedItems::n_items))
+        .def_property_readonly("dim", read(&PackedItems::dim))
+        .def_property_readonly("id_offset", read(&PackedItems::id_offset))
+        .def_property_readonly("n_ids", read(&PackedItems::n_ids))
         .def("write", &BoundCatalogue::write, py::arg("function"), py::arg("positions"),
              py::arg("sources"), py::arg("rows"), py::arg("bias"), py::arg("n_items"))
         .def("topk", &run_topk, py::arg("queries"), py::arg("k"), py::arg("excluded"),
