@@ -25,7 +25,7 @@ namespace HWY_NAMESPACE {
 class CandidatePool {
   public:
     static constexpr std::int64_t capacity_for(std::int64_t k) {
-        return padded_to_vectors<float>(3 * k + 64);
+        return padded_to_vectors<float>(6 * k + 64);
     }
     static std::size_t bytes(std::int64_t k, std::int64_t n_rows) {
         return 3 * Workspace::bytes_for<float>(n_rows * capacity_for(k)) +

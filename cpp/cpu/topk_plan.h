@@ -21,11 +21,11 @@ struct TopkPlan {
     explicit TopkPlan(const TopkArgs& args)
         : k(std::min(args.k, args.items->n_items)),
           capacity(TopkSelection::capacity_for(k, args.items->n_items)) {
-        constexpr std::int64_t kMaxTileRows = 64;         // queries and a block share L1 and L2
+        constexpr std::int64_t kMaxTileRows = 128;        // queries and a block share L1 and L2
         constexpr std::int64_t kMaxTileBytes = 16 << 20;  // of keys and candidates
         constexpr std::int64_t kMinRangeWork = 1 << 21;   // multiply-adds per query
         const PackedItems& items = *args.items;
-        const std::int64_t row_bytes = 8 * capacity + 12 * (3 * k + 80);  // see CandidatePool
+        const std::int64_t row_bytes = 8 * capacity + 12 * (6 * k + 80);  // see CandidatePool
         const std::int64_t most =
             std::clamp<std::int64_t>(kMaxTileBytes / row_bytes, 1, kMaxTileRows);
         const std::int64_t threads = num_threads();
