@@ -36,7 +36,7 @@ class CandidatePool {
     CandidatePool(std::int64_t k, std::int64_t n_rows, Workspace& workspace)
         : k_(k),
           capacity_(capacity_for(k)),
-          step_(k / 8 + 8),
+          step_(k / 4 + 4),
           lowers_(workspace.take<float>(n_rows * capacity_)),
           uppers_(workspace.take<float>(n_rows * capacity_)),
           positions_(workspace.take<std::uint32_t>(n_rows * capacity_)),
@@ -86,7 +86,7 @@ class CandidatePool {
     }
 
   private:
-    static constexpr int kHalvings = 10;
+    static constexpr int kHalvings = 7;
 
     // Close below the k-th largest value, -inf if there are fewer: found by halving its range,
     // which has no branch per value.
