@@ -15,8 +15,8 @@
 #include <limits>
 
 #include "base/workspace.h"
-#include "cpu/packed_panels.h"
 #include "cpu/simd_math-inl.h"
+#include "cpu/topk_selection.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
@@ -24,18 +24,15 @@ namespace HWY_NAMESPACE {
 
 class CandidatePool {
   public:
-    static constexpr std::int64_t capacity_for(std::int64_t k) {
-        return padded_to_vectors<float>(6 * k + 64);
-    }
     static std::size_t bytes(std::int64_t k, std::int64_t n_rows) {
-        return 3 * Workspace::bytes_for<float>(n_rows * capacity_for(k)) +
+        return 3 * Workspace::bytes_for<float>(n_rows * waiting_capacity_for(k)) +
                2 * Workspace::bytes_for<std::int64_t>(n_rows);
     }
 
     // `workspace` has room for bytes(k, n_rows).
     CandidatePool(std::int64_t k, std::int64_t n_rows, Workspace& workspace)
         : k_(k),
-          capacity_(capacity_for(k)),
+          capacity_(waiting_capacity_for(k)),
           step_(k / 4 + 4),
           lowers_(workspace.take<float>(n_rows * capacity_)),
           uppers_(workspace.take<float>(n_rows * capacity_)),

@@ -114,7 +114,7 @@ class ItemScan {
     // and then hits are not written. Only the floors of `n_rows` rows are read.
     HWY_INLINE bool may_reach(std::int64_t block, const float* floors, std::uint64_t* hits) {
         std::copy_n(floors, n_rows_, floors_);
-        return find(block, -1, hits, true);
+        return find(block, -1, hits);
     }
     // After may_reach for the same block and floors: those whose score is certainly greater.
     HWY_INLINE void certainly_exceed(std::int64_t block, std::uint64_t* hits) {
@@ -123,7 +123,7 @@ class ItemScan {
             std::fill_n(hits, n_rows_, 0);  // no bound holds for all of them
             return;
         }
-        find(block, +1, hits, false);
+        find(block, +1, hits);
     }
 
     // Where the score of a hit lies, after may_reach for its block.
@@ -191,7 +191,7 @@ class ItemScan {
     }
 
     // side -1: sums that may belong to a score >= floor; +1: that certainly are > floor.
-    HWY_INLINE bool find(std::int64_t block, int side, std::uint64_t* hits, bool decode) {
+    HWY_INLINE bool find(std::int64_t block, int side, std::uint64_t* hits) {
         const BlockBounds& bounds = items_.bounds[block];
         const bool upper = bits_ == CodeBits::upper;
         const double residual = upper ? bounds.high_residual : bounds.residual;
@@ -200,7 +200,7 @@ class ItemScan {
             return false;
         }
         const bool halves = n_rows_ <= DotSession::current().rows_from_halves;
-        if (decode && !halves) {
+        if (side < 0 && !halves) {  // else the panel is there already
             decode_block(items_, block, bits_, reinterpret_cast<std::uint8_t*>(panel_));
         }
         const std::int64_t at = block * word_pairs(items_.dim) * kPairBytes;

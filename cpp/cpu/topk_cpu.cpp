@@ -31,7 +31,7 @@
 #define SEQREC_CPU_TOPK_CPU_ONCE_
 namespace seqrec_fast {
 
-// A tile of queries against the blocks [begin, end), or against all positions of a list.
+// A tile of queries against the blocks [begin, end), or against a list of allowed ids.
 struct TopkTask {
     const TopkArgs* args;
     std::int64_t first_query, n_rows;
@@ -130,13 +130,10 @@ class TopkTile {
         finish(task_.end - task_.begin, n_skipped);
     }
 
-    // The allowed ids alone: all of each query's own list, or [begin, end) of the shared one.
+    // The allowed ids alone: each query's own list, or the shared one.
     void score_allowed() {
         const AllowedIds& allowed = task_.args->allowed;
         thread_local IdSet ids;
-        const auto consider_all = [&](std::int64_t row) {
-            ids.each([&](std::uint32_t id) { consider(row, items_.positions[id]); });
-        };
         for (std::int64_t r = 0; r < task_.n_rows; ++r) {
             if (allowed.offsets != nullptr) {
                 const std::int64_t* const offsets = allowed.offsets + task_.first_query + r;
@@ -144,7 +141,7 @@ class TopkTile {
             } else if (r == 0) {
                 ids.assign(allowed.values, allowed.values + allowed.n_values, items_);
             }
-            consider_all(r);
+            ids.each([&](std::uint32_t id) { consider(r, items_.positions[id]); });
         }
         finish(0, 0);
     }

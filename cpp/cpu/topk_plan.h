@@ -25,7 +25,7 @@ struct TopkPlan {
         constexpr std::int64_t kMaxTileBytes = 16 << 20;  // of keys and candidates
         constexpr std::int64_t kMinRangeWork = 1 << 21;   // multiply-adds per query
         const PackedItems& items = *args.items;
-        const std::int64_t row_bytes = 8 * capacity + 12 * (6 * k + 80);  // see CandidatePool
+        const std::int64_t row_bytes = 8 * capacity + kWaitingBytes * waiting_capacity_for(k);
         const std::int64_t most =
             std::clamp<std::int64_t>(kMaxTileBytes / row_bytes, 1, kMaxTileRows);
         const std::int64_t threads = num_threads();

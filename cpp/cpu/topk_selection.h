@@ -38,6 +38,12 @@ inline std::uint32_t candidate_id(std::uint64_t key) {
     return ~static_cast<std::uint32_t>(key);
 }
 
+// Room for candidates of one query that wait to be scored, see candidate_pool-inl.h.
+constexpr std::int64_t waiting_capacity_for(std::int64_t k) {
+    return (6 * k + 64 + 15) / 16 * 16;
+}
+constexpr std::int64_t kWaitingBytes = 12;
+
 // One reservoir of keys per query, cut back to the best k whenever it is full. The memory is the
 // caller's: one entry per query, `keys` holds `capacity` for each.
 struct TopkSelection {
