@@ -25,10 +25,10 @@ struct GruBlock {
           unit0(block * kPackedLanes<T>),
           saved_offset(unit0 * saved_values),
           candidate_bias(step.weights->candidate_bias.data() + unit0),
-          x_gates(step.x_gates + unit0 * 3) {}
+          gates_offset(unit0 * 3) {}
 
     HWY_INLINE V input(std::int64_t row, int gate, std::int64_t lane) const {
-        return hn::LoadU(D(), x_gates + row * view.x_gates_stride + gate * kPackedLanes<T> + lane);
+        return hn::LoadU(D(), view.x_gates[row] + gates_offset + gate * kPackedLanes<T> + lane);
     }
     HWY_INLINE V state(std::int64_t row, std::int64_t lane) const {
         return hn::LoadU(D(), view.h + row * view.state_stride + unit0 + lane);
@@ -48,7 +48,7 @@ struct GruBlock {
     const StepView<T>& view;
     std::int64_t unit0, saved_offset;
     const T* candidate_bias;
-    const T* x_gates;
+    std::int64_t gates_offset;
 };
 
 // Reset-after: one pass over h gives r, z and h_n.
@@ -78,7 +78,10 @@ struct GruOp {
             }
         }
     };
-    HWY_INLINE Part part(std::int64_t block) const { return Part(view, block, 4); }
+    HWY_INLINE Part part(std::int64_t block) const {
+        view.fetch_ahead(block);
+        return Part(view, block, 4);
+    }
 
     const StepView<T>& view;
 };
@@ -119,7 +122,10 @@ struct GruResetOp {
             }
         }
     };
-    HWY_INLINE Part part(std::int64_t block) const { return Part(view, block, 3); }
+    HWY_INLINE Part part(std::int64_t block) const {
+        view.fetch_ahead(block);
+        return Part(view, block, 3);
+    }
 
     const StepView<T>& view;
 };

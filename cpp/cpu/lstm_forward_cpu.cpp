@@ -21,7 +21,7 @@ struct LstmOp {
 
     struct Part {
         HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[4]) const {
-            const T* gates = view.x_gates + row * view.x_gates_stride + unit0 * 4 + lane;
+            const T* gates = view.x_gates[row] + unit0 * 4 + lane;
             for (int g = 0; g < 4; ++g) {
                 acc[g] = hn::LoadU(D(), gates + g * kPackedLanes<T>);
             }
@@ -51,6 +51,7 @@ struct LstmOp {
         std::int64_t unit0;
     };
     HWY_INLINE Part part(std::int64_t block) const {
+        view.fetch_ahead(block);
         return {view, h_out, y_rows, block * kPackedLanes<T>};
     }
 

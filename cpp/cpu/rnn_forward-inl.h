@@ -24,6 +24,16 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
+// Asks for whole rows of `width` values.
+template <class T>
+HWY_INLINE void fetch_rows(const T* const* row, const T* const* end, std::int64_t width) {
+    for (; row < end; ++row) {
+        for (std::int64_t k = 0; k < width; k += kPackedLanes<T>) {
+            __builtin_prefetch(*row + k, 0, 2);
+        }
+    }
+}
+
 // What a cell's step sees. Rows are the tile's; per-row pointers name where a row's data lies.
 template <class T>
 struct StepView {
@@ -37,10 +47,20 @@ struct StepView {
     T* c;                       // (rows, state_stride), LSTM: updated in place
     T* work;                    // (rows, state_stride)
     const T* const* work_rows;  // rows of work
-    const T* x_gates;           // (rows, n_vectors * lanes) in vector order, with the bias
-    std::int64_t x_gates_stride;
-    T* const* y_rows;      // (rows) pointers to S values each; null if not wanted
-    T* const* saved_rows;  // (rows) pointers; null if not wanted
+    const T* const* x_gates;    // (rows) pointers to n_vectors * lanes, in vector order, with bias
+    T* const* y_rows;           // (rows) pointers to S values each; null if not wanted
+    T* const* saved_rows;       // (rows) pointers; null if not wanted
+    // Input gates of the next step that lie in a large table.
+    const T* const* ahead;
+    std::int64_t n_ahead;
+
+    // Asks for the part of them that is due when the units from `block` on are computed, so that
+    // the memory's time passes under the arithmetic.
+    HWY_INLINE void fetch_ahead(std::int64_t block, std::int64_t blocks = 1) const {
+        const std::int64_t end = std::min(weights->blocks, block + blocks);
+        fetch_rows(ahead + n_ahead * block / weights->blocks,
+                   ahead + n_ahead * end / weights->blocks, weights->n_vectors() * kPackedLanes<T>);
+    }
 };
 
 template <class Cell, class T>
@@ -55,23 +75,30 @@ class ForwardTile {
           gates_stride_(weights_.n_vectors() * kPackedLanes<T>),
           saved_stride_(saved_count(weights_.kind) * weights_.blocks * kPackedLanes<T>) {
         const std::int64_t rows = tile.rows();
-        chunk_rows_ = std::max(rows, std::min(kChunkRows, rows * tile.max_steps()));
+        const std::int64_t gates_rows =
+            std::max(rows, std::min(kChunkRows, rows * tile.max_steps()));
+        // Rows of a table are read where they lie.
+        chunk_rows_ = from_table() ? std::max(rows, kChunkPointers) : gates_rows;
         Workspace& workspace = thread_workspace();
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
-                          Workspace::bytes_for<T>(chunk_rows_ * gates_stride_) +
+                          Workspace::bytes_for<T>(gates_rows * gates_stride_) +
                           5 * Workspace::bytes_for<T*>(rows) +
-                          Workspace::bytes_for<const T*>(chunk_rows_));
+                          2 * Workspace::bytes_for<const T*>(chunk_rows_));
         h_ = workspace.take<T>(rows * stride_);
         h_next_ = workspace.take<T>(rows * stride_);
         c_ = workspace.take<T>(rows * stride_);
         work_ = workspace.take<T>(rows * stride_);
-        x_gates_ = workspace.take<T>(chunk_rows_ * gates_stride_);
+        x_gates_ = workspace.take<T>(from_table() ? 0 : gates_rows * gates_stride_);
         h_rows_ = workspace.take<const T*>(rows);
         h_next_rows_ = workspace.take<const T*>(rows);
         work_rows_ = workspace.take<const T*>(rows);
         y_rows_ = workspace.take<T*>(rows);
         saved_rows_ = workspace.take<T*>(rows);
         x_rows_ = workspace.take<const T*>(chunk_rows_);
+        gates_rows_ = from_table() ? x_rows_ : workspace.take<const T*>(chunk_rows_);
+        for (std::int64_t i = 0; i < chunk_rows_ && !from_table(); ++i) {
+            gates_rows_[i] = x_gates_ + i * gates_stride_;
+        }
     }
 
     void run() {
@@ -81,11 +108,12 @@ class ForwardTile {
         store_final_states(active, tile_.rows());
         for (std::int64_t s = 0; active > 0;) {
             const std::int64_t steps = fill_input_gates(s, active);
-            const T* x_gates = x_gates_;
+            const T* const* x_gates = gates_rows_;
             for (std::int64_t i = 0; i < steps && active > 0; ++i, ++s) {
-                step(s, active, x_gates);
-                x_gates += active * gates_stride_;
                 const std::int64_t still = tile_.active(s + 1, active);
+                const bool fetch = from_table() && i + 1 < steps;
+                step(s, active, x_gates, fetch ? still : 0);
+                x_gates += active;
                 store_final_states(still, active);
                 active = still;
             }
@@ -94,7 +122,9 @@ class ForwardTile {
 
   private:
     static constexpr std::int64_t kChunkRows = 48;
-    static constexpr std::int64_t kRowsAhead = 4;
+    static constexpr std::int64_t kChunkPointers = 1024;
+
+    bool from_table() const { return args_.gate_table != nullptr; }
 
     void load_states() {
         const std::int64_t rows = tile_.rows();
@@ -131,12 +161,13 @@ class ForwardTile {
     // only. Returns the number of steps.
     std::int64_t fill_input_gates(std::int64_t s, std::int64_t active) {
         std::int64_t x_width = weights_.gates * weights_.hidden_size;
-        if (args_.gate_table != nullptr) {
+        if (from_table()) {
             x_width = gates_stride_;
         } else if (weights_.has_input_weights()) {
             x_width = weights_.input_size;
         }
-        const T* x = args_.gate_table != nullptr ? args_.gate_table : args_.x;
+        const T* x = from_table() ? args_.gate_table : args_.x;
+        const std::int64_t first = active;
         std::int64_t n = 0, steps = 0;
         while (active > 0 && n + active <= chunk_rows_) {
             for (std::int64_t r = 0; r < active; ++r) {
@@ -147,17 +178,8 @@ class ForwardTile {
             ++steps;
             active = tile_.active(s + steps, active);
         }
-        if (args_.gate_table != nullptr) {
-            for (std::int64_t i = 0; i < n; ++i) {
-                // Rows lie anywhere in a large table: ask for one while another is copied.
-                if (i + kRowsAhead < n) {
-                    const T* ahead = x_rows_[i + kRowsAhead];
-                    for (std::int64_t k = 0; k < gates_stride_; k += kPackedLanes<T>) {
-                        __builtin_prefetch(ahead + k, 0, 2);
-                    }
-                }
-                std::copy_n(x_rows_[i], gates_stride_, x_gates_ + i * gates_stride_);
-            }
+        if (from_table()) {
+            fetch_rows(x_rows_, x_rows_ + first, gates_stride_);
         } else if (!weights_.has_input_weights()) {
             for (std::int64_t i = 0; i < n; ++i) {
                 arrange_input_gates(x_rows_[i], x_gates_ + i * gates_stride_);
@@ -186,7 +208,8 @@ class ForwardTile {
         }
     }
 
-    void step(std::int64_t s, std::int64_t active, const T* x_gates) {
+    // `n_ahead` rows after those of x_gates are the next step's, and lie in a table.
+    void step(std::int64_t s, std::int64_t active, const T* const* x_gates, std::int64_t n_ahead) {
         for (std::int64_t r = 0; r < active; ++r) {
             const std::int64_t event = tile_.event(r, s);
             if (args_.reset != nullptr && args_.reset[event] != 0) {
@@ -207,9 +230,10 @@ class ForwardTile {
                                work_,
                                work_rows_,
                                x_gates,
-                               gates_stride_,
                                args_.y == nullptr ? nullptr : y_rows_,
-                               args_.saved == nullptr ? nullptr : saved_rows_};
+                               args_.saved == nullptr ? nullptr : saved_rows_,
+                               x_gates + active,
+                               n_ahead};
         Cell::step(view);
         std::swap(h_, h_next_);
         std::swap(h_rows_, h_next_rows_);
@@ -231,7 +255,7 @@ class ForwardTile {
     const std::int64_t stride_, gates_stride_, saved_stride_;
     std::int64_t chunk_rows_;
     T *h_, *h_next_, *c_, *work_, *x_gates_;
-    const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_;
+    const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_, **gates_rows_;
     T **y_rows_, **saved_rows_;
 };
 

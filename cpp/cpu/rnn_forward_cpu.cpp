@@ -21,7 +21,7 @@ struct RnnOp {
     struct Part {
         template <int kVectors>
         HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[kVectors]) const {
-            const T* gates = view.x_gates + row * view.x_gates_stride + unit(0, lane);
+            const T* gates = view.x_gates[row] + unit(0, lane);
             for (int v = 0; v < kVectors; ++v) {
                 acc[v] = hn::LoadU(D(), gates + v * kPackedLanes<T>);
             }
@@ -45,7 +45,10 @@ struct RnnOp {
         const StepView<T>& view;
         std::int64_t block0;
     };
-    HWY_INLINE Part part(std::int64_t block) const { return {view, block}; }
+    HWY_INLINE Part part(std::int64_t block) const {
+        view.fetch_ahead(block, kMaxPanelVectors);
+        return {view, block};
+    }
 
     const StepView<T>& view;
 };
