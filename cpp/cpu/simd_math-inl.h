@@ -67,6 +67,12 @@ struct SimdMath {
         }
     }
 
+    // exp(x) for x up to 0; below the smallest normal number 0.
+    static HWY_INLINE V exp_of_negative(V x) {
+        constexpr double kLeast = sizeof(T) == 4 ? -87 : -708;
+        return hn::IfThenZeroElse(hn::Lt(x, set(kLeast)), exp_up_to(0, x));
+    }
+
   private:
     // Beyond it 1 / (1 + exp(x)) is 0 to within the smallest normal number.
     static constexpr double kMaxExponent = sizeof(T) == 4 ? 88 : 706;

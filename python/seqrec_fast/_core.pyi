@@ -192,3 +192,74 @@ class PackedItems:
         before: NDArray[int64],
     ) -> None: ...
     def statistics(self) -> tuple[int, int, int, int]: ...
+
+# Losses over an item table, see cpp/ops/loss.h; `_f64` the same for float64.
+
+_Rule = tuple[
+    str, float, float, float, float, float, float, int,
+    NDArray[Any] | None, NDArray[Any] | None,
+]  # fmt: skip
+
+def order_rows(
+    ids: NDArray[int64],
+) -> tuple[NDArray[int64], NDArray[int64], NDArray[int64]]: ...
+def cross_entropy_f32(
+    hidden: NDArray[float32],
+    weight: NDArray[float32],
+    bias: NDArray[float32] | None,
+    target: NDArray[int64],
+    scale: float,
+    softcap: float,
+    label_smoothing: float,
+    precision: str,
+    loss: NDArray[float32],
+    log_sum: NDArray[float32],
+) -> None: ...
+def cross_entropy_grad_f32(
+    hidden: NDArray[float32],
+    weight: NDArray[float32],
+    bias: NDArray[float32] | None,
+    target: NDArray[int64],
+    scale: float,
+    softcap: float,
+    label_smoothing: float,
+    precision: str,
+    log_sum: NDArray[float32],
+    row_grad: NDArray[float32],
+    dhidden: NDArray[float32] | None,
+    dweight: NDArray[float32] | None,
+    dbias: NDArray[float32] | None,
+    rule: _Rule | None,
+) -> None: ...
+def sampled_loss_f32(
+    function: str,
+    kind: str,
+    collisions: str,
+    hidden: NDArray[float32],
+    weight: NDArray[float32],
+    bias: NDArray[float32] | None,
+    target: NDArray[int64],
+    negatives: NDArray[int64],
+    log_q: NDArray[float32] | None,
+    target_log_q: NDArray[float32] | None,
+    scale: float,
+    elu: float,
+    regularization: float,
+    beta: float,
+    loss: NDArray[float32],
+    row_grad: NDArray[float32] | None,
+    dhidden: NDArray[float32] | None,
+    dtarget_scores: NDArray[float32] | None,
+    dnegatives: NDArray[float32] | None,
+    dnegative_bias: NDArray[float32] | None,
+) -> None: ...
+def row_sum_f32(
+    order: NDArray[int64],
+    begin: NDArray[int64],
+    rows: list[NDArray[float32]],
+    factors: NDArray[float32] | None,
+    sums: NDArray[float32],
+) -> None: ...
+def update_rows_f32(
+    rule: _Rule, ids: NDArray[int64], gradients: NDArray[float32], table: NDArray[float32]
+) -> None: ...

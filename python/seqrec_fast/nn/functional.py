@@ -10,7 +10,19 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
-__all__ = ["topk"]
+from .linear_cross_entropy import linear_cross_entropy
+from .row_update import RowUpdate
+from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_max_loss
+
+__all__ = [
+    "RowUpdate",
+    "bpr_max_loss",
+    "gbce_loss",
+    "linear_cross_entropy",
+    "sampled_softmax_loss",
+    "top1_max_loss",
+    "topk",
+]
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(

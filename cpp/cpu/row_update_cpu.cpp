@@ -1,0 +1,62 @@
+// Gradients and updates of some rows of a table on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/row_update_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "base/parallel.h"
+#include "cpu/row_update-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// Rows of one task: enough that handing it out costs little.
+constexpr std::int64_t kRowsPerTask = 64;
+
+template <class Visit>
+void for_each_row(std::int64_t n, const Visit& visit) {
+    parallel_for((n + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task) {
+        const std::int64_t end = std::min(n, (task + 1) * kRowsPerTask);
+        for (std::int64_t i = task * kRowsPerTask; i < end; ++i) {
+            visit(i);
+        }
+    });
+}
+
+template <class T>
+void row_sum(const RowSumArgs<T>& args) {
+    const Lanes<T> d;
+    for_each_row(args.unique, [&](std::int64_t i) {
+        for (std::int64_t k = 0; k < args.dim; k += lane_count<T>()) {
+            const std::int64_t n = args.dim - k;
+            auto sum = hn::Zero(d);
+            for (std::int64_t e = args.begin[i]; e < args.begin[i + 1]; ++e) {
+                const std::int64_t row = args.order[e];
+                const auto factor = hn::Set(d, args.factors == nullptr ? T(1) : args.factors[row]);
+                sum = hn::MulAdd(factor, load_part(d, args.rows[row] + k, n), sum);
+            }
+            store_part(sum, d, args.sums + i * args.dim + k, n);
+        }
+    });
+}
+
+template <class T>
+void row_update(const RowUpdateArgs<T>& args) {
+    for_each_row(args.n, [&](std::int64_t i) {
+        update_row(args.update, args.table, args.ids[i], args.dim, args.gradients + i * args.dim);
+    });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+SEQREC_DISPATCH_FLOATS(row_sum_cpu, row_sum, RowSumArgs)
+SEQREC_DISPATCH_FLOATS(row_update_cpu, row_update, RowUpdateArgs)
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

@@ -1,0 +1,314 @@
+// Losses of targets against sampled negatives on the CPU, for every target: scores, loss and all
+// gradients in one pass over the rows, some of them at a time.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/sampled_loss_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "base/parallel.h"
+#include "cpu/item_panels-inl.h"
+#include "cpu/sampled_losses-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// Stores the sums of a panel.
+template <class T>
+struct StoreScoresOp : SumsFromZero<T> {
+    HWY_INLINE StoreScoresOp part(std::int64_t) const { return *this; }
+    template <int kVectors>
+    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            hn::Store(acc[v], Lanes<T>(), to + row * kPanelItems<T> + v * kPackedLanes<T> + lane);
+        }
+    }
+    T* to;
+};
+
+// Some rows that share their negatives, with sums of gradients of their own.
+template <class T>
+class SampledTask {
+  public:
+    SampledTask(const SampledLossArgs<T>& args, std::int64_t group, std::int64_t begin,
+                std::int64_t end, T* dnegatives, T* dbias)
+        : args_(args),
+          ids_(args.negatives + group * args.n_negatives),
+          group_(group),
+          begin_(begin),
+          n_panels_((args.n_negatives + kPanelItems<T> - 1) / kPanelItems<T>),
+          stride_(padded_to_vectors<T>(args.dim)),
+          dnegatives_(dnegatives),
+          dbias_(dbias),
+          scores_(size(n_panels_ * kTile)),
+          adjust_(size(n_panels_ * kPanelItems<T>)) {
+        for (std::int64_t r = begin; r < end; ++r) {
+            hidden_.push_back(args.hidden + r * args.dim);
+        }
+        for (std::int64_t j = 0; j < n_panels_ * kPanelItems<T>; ++j) {
+            const bool used = j < args.n_negatives;
+            const T bias = used && args.bias != nullptr ? args.bias[ids_[j]] : T(0);
+            const T log_q =
+                used && args.log_q != nullptr ? args.log_q[group * args.n_negatives + j] : T(0);
+            adjust_.data()[j] = used ? bias - log_q : -std::numeric_limits<T>::infinity();
+        }
+    }
+
+    template <class Loss>
+    void run(Loss loss) {
+        const bool gradients = args_.row_grad != nullptr;
+        const HiddenTiles<T> hidden(hidden_, args_.dim, Precision::full, gradients);
+        std::vector<ItemPanel<T>> panels;
+        for (std::int64_t p = 0; p < n_panels_; ++p) {
+            panels.emplace_back(args_.dim, Precision::full, gradients);
+            load(panels.back(), p);
+            if (gradients) {
+                panels.back().clear_item_gradient();
+            }
+        }
+        AlignedBuffer<T> dhidden(size(gradients ? kRowsPerTile * stride_ : 0));
+
+        for (std::int64_t tile = 0; tile < hidden.n_tiles(); ++tile) {
+            const std::int64_t n = hidden.rows_in(tile), first = begin_ + tile * kRowsPerTile;
+            for (std::int64_t p = 0; p < n_panels_; ++p) {
+                panels[size(p)].scores(StoreScoresOp<T>{{}, scores(p)}, hidden, tile);
+            }
+            for (std::int64_t r = 0; r < n; ++r) {
+                row(loss, first + r, r);
+            }
+            if (!gradients) {
+                continue;
+            }
+            dhidden.fill_zero();
+            for (std::int64_t p = 0; p < n_panels_; ++p) {
+                std::fill(scores(p) + n * kPanelItems<T>, scores(p) + kTile, T(0));
+                const T* rows[kRowsPerTile];
+                for (std::int64_t r = 0; r < n; ++r) {
+                    rows[r] = scores(p) + r * kPanelItems<T>;
+                }
+                panels[size(p)].add_hidden_gradient(rows, n, dhidden.data(), stride_);
+                panels[size(p)].add_item_gradient(scores(p), hidden, tile);
+                add_bias(p, n);
+            }
+            for (std::int64_t r = 0; r < n; ++r) {
+                finish_hidden(first + r, dhidden.data() + r * stride_);
+            }
+        }
+        if (gradients) {
+            finish_negatives(panels);
+        }
+    }
+
+  private:
+    static constexpr std::int64_t kTile = kRowsPerTile * kPanelItems<T>;
+    static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+    T* scores(std::int64_t panel) { return scores_.data() + panel * kTile; }
+    const T* vector(std::int64_t item) const { return args_.weight + item * args_.dim; }
+
+    void load(ItemPanel<T>& items, std::int64_t panel) const {
+        const std::int64_t first = panel * kPanelItems<T>;
+        items.load(std::min(kPanelItems<T>, args_.n_negatives - first),
+                   [&](std::int64_t i) { return vector(ids_[first + i]); });
+    }
+
+    // The loss of row `r` (number `i` of the tile), and its gradients in place of its scores.
+    template <class Loss>
+    void row(Loss& loss, std::int64_t r, std::int64_t i) {
+        const Lanes<T> d;
+        const NegativeScores<T> negatives{scores(0) + i * kPanelItems<T>, n_panels_, kPanelItems<T>,
+                                          kTile};
+        const T* adjust = adjust_.data();
+        const auto scale = hn::Set(d, static_cast<T>(args_.scale));
+        negatives.each([&](T* at) {
+            hn::Store(hn::MulAdd(scale, hn::Load(d, at), hn::Load(d, adjust)), d, at);
+            adjust += lane_count<T>();
+        });
+        const std::int64_t target = args_.target[r];
+        if (args_.collisions == Collisions::own && r < args_.n_negatives) {
+            leave_out(i, r);
+        }
+        for (std::int64_t j = 0; args_.collisions == Collisions::mask && j < args_.n_negatives;
+             ++j) {
+            if (ids_[j] == target) {
+                leave_out(i, j);
+            }
+        }
+        T own = static_cast<T>(args_.scale) * dot(args_.hidden + r * args_.dim, vector(target)) +
+                (args_.bias == nullptr ? T(0) : args_.bias[target]) -
+                (args_.target_log_q == nullptr ? T(0) : args_.target_log_q[r]);
+        const bool activated = args_.elu >= 0;
+        if (activated) {
+            negatives.each([&](T* at) { hn::Store(elu(hn::Load(d, at)), d, at); });
+            own = own < 0 ? static_cast<T>(args_.elu) * std::expm1(own) : own;
+        }
+        args_.loss[r] = loss.value(negatives, own);
+        if (args_.row_grad == nullptr) {
+            return;
+        }
+        if (activated) {
+            activations_.resize(size(n_panels_ * kPanelItems<T>));
+            T* to = activations_.data();
+            negatives.each([&](T* at) {
+                hn::StoreU(hn::Load(d, at), d, to);
+                to += lane_count<T>();
+            });
+        }
+        T down = loss.derivatives(negatives, own, args_.row_grad[r]);
+        if (activated) {
+            const T* from = activations_.data();
+            negatives.each([&](T* at) {
+                hn::Store(hn::Mul(hn::Load(d, at), elu_slope(hn::LoadU(d, from))), d, at);
+                from += lane_count<T>();
+            });
+            down *= own < 0 ? own + static_cast<T>(args_.elu) : T(1);
+        }
+        args_.dtarget_scores[r] = down;
+    }
+
+    void leave_out(std::int64_t i, std::int64_t j) {
+        scores(j / kPanelItems<T>)[i * kPanelItems<T> + j % kPanelItems<T>] =
+            -std::numeric_limits<T>::infinity();
+    }
+
+    HWY_INLINE hn::Vec<Lanes<T>> elu(hn::Vec<Lanes<T>> s) const {
+        const Lanes<T> d;
+        const auto alpha = hn::Set(d, static_cast<T>(args_.elu));
+        const auto below = hn::Mul(alpha, hn::Expm1(d, hn::Min(s, hn::Zero(d))));
+        const auto value = hn::IfThenElse(hn::Lt(s, hn::Zero(d)), below, s);
+        // What does not count stays -inf.
+        return hn::IfThenElse(NegativeScores<T>::counts(s), value, s);
+    }
+    HWY_INLINE hn::Vec<Lanes<T>> elu_slope(hn::Vec<Lanes<T>> value) const {
+        const Lanes<T> d;
+        const auto alpha = hn::Set(d, static_cast<T>(args_.elu));
+        const auto below =
+            hn::IfThenElseZero(NegativeScores<T>::counts(value), hn::Add(value, alpha));
+        return hn::IfThenElse(hn::Lt(value, hn::Zero(d)), below, hn::Set(d, T(1)));
+    }
+
+    HWY_INLINE T dot(const T* a, const T* b) const {
+        const Lanes<T> d;
+        auto sum = hn::Zero(d);
+        for (std::int64_t k = 0; k < args_.dim; k += lane_count<T>()) {
+            const std::int64_t n = args_.dim - k;
+            sum = hn::MulAdd(load_part(d, a + k, n), load_part(d, b + k, n), sum);
+        }
+        return hn::GetLane(hn::SumOfLanes(d, sum));
+    }
+
+    void add_bias(std::int64_t panel, std::int64_t n) {
+        const std::int64_t first = panel * kPanelItems<T>;
+        const std::int64_t items = std::min(kPanelItems<T>, args_.n_negatives - first);
+        for (std::int64_t r = 0; r < n; ++r) {
+            for (std::int64_t i = 0; i < items; ++i) {
+                dbias_[first + i] += scores(panel)[r * kPanelItems<T> + i];
+            }
+        }
+    }
+
+    void finish_hidden(std::int64_t r, const T* from) const {
+        T* const to = args_.dhidden + r * args_.dim;
+        const T* const target = vector(args_.target[r]);
+        const auto scale = static_cast<T>(args_.scale);
+        for (std::int64_t k = 0; k < args_.dim; ++k) {
+            to[k] = scale * (from[k] + args_.dtarget_scores[r] * target[k]);
+        }
+    }
+
+    void finish_negatives(const std::vector<ItemPanel<T>>& panels) const {
+        for (std::int64_t j = 0; j < args_.n_negatives; ++j) {
+            panels[size(j / kPanelItems<T>)].copy_item_gradient(
+                j % kPanelItems<T>, static_cast<T>(args_.scale), dnegatives_ + j * args_.dim);
+        }
+    }
+
+    const SampledLossArgs<T>& args_;
+    const std::int64_t* ids_;
+    std::int64_t group_, begin_, n_panels_, stride_;
+    T* dnegatives_;
+    T* dbias_;
+    AlignedBuffer<T> scores_, adjust_;
+    std::vector<T> activations_;
+    std::vector<const T*> hidden_;
+};
+
+template <class T>
+void run_task(const SampledLossArgs<T>& args, SampledTask<T>& task) {
+    switch (args.kind) {
+        case SampledLoss::softmax: return task.run(SoftmaxLoss<T>());
+        case SampledLoss::corrected_softmax: {
+            CorrectedSoftmaxLoss<T> loss{};
+            loss.n_negatives = args.n_negatives;
+            return task.run(loss);
+        }
+        case SampledLoss::bpr_max: {
+            BprMaxLoss<T> loss{};
+            loss.regularization = static_cast<T>(args.regularization);
+            return task.run(loss);
+        }
+        case SampledLoss::top1_max: return task.run(Top1MaxLoss<T>());
+        case SampledLoss::gbce: return task.run(GbceLoss<T>{static_cast<T>(args.beta)});
+    }
+}
+
+template <class T>
+void sampled_loss(const SampledLossArgs<T>& args) {
+    const bool gradients = args.row_grad != nullptr;
+    const std::int64_t per_group =
+        args.groups == 0 ? 0 : (args.rows + args.groups - 1) / args.groups;
+    // Rows of one group in parts, with sums of their own, that do not depend on the threads.
+    constexpr std::int64_t kMostParts = 8;
+    const std::int64_t tiles = (args.rows + kRowsPerTile - 1) / kRowsPerTile;
+    const std::int64_t parts =
+        args.groups == 1 ? std::clamp<std::int64_t>(tiles, 1, kMostParts) : 1;
+    const std::int64_t width = args.n_negatives * args.dim;
+    AlignedBuffer<T> sums(static_cast<std::size_t>(gradients ? (parts - 1) * width : 0));
+    AlignedBuffer<T> bias_sums(
+        static_cast<std::size_t>(gradients ? (parts - 1) * args.n_negatives : 0));
+    bias_sums.fill_zero();
+    if (gradients) {
+        std::fill_n(args.dnegative_bias, args.groups * args.n_negatives, T(0));
+        std::fill_n(args.dnegatives, args.groups * width, T(0));
+    }
+    parallel_for(args.groups * parts, [&](std::int64_t i) {
+        const std::int64_t group = i / parts, part = i % parts;
+        const std::int64_t first = std::min(args.rows, group * per_group);
+        const std::int64_t last = std::min(args.rows, first + per_group);
+        const std::int64_t begin = std::min(last, first + tiles * part / parts * kRowsPerTile);
+        const std::int64_t end =
+            part + 1 == parts ? last
+                              : std::min(last, first + tiles * (part + 1) / parts * kRowsPerTile);
+        T* dnegatives = nullptr;
+        T* dbias = nullptr;
+        if (gradients) {
+            dnegatives =
+                part == 0 ? args.dnegatives + group * width : sums.data() + (part - 1) * width;
+            dbias = part == 0 ? args.dnegative_bias + group * args.n_negatives
+                              : bias_sums.data() + (part - 1) * args.n_negatives;
+        }
+        SampledTask<T> task(args, group, begin, end, dnegatives, dbias);
+        run_task(args, task);
+    });
+    for (std::int64_t part = 1; gradients && part < parts; ++part) {
+        for (std::int64_t i = 0; i < width; ++i) {
+            args.dnegatives[i] += sums.data()[(part - 1) * width + i];
+        }
+        for (std::int64_t i = 0; i < args.n_negatives; ++i) {
+            args.dnegative_bias[i] += bias_sums.data()[(part - 1) * args.n_negatives + i];
+        }
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+SEQREC_DISPATCH_FLOATS(sampled_loss_cpu, sampled_loss, SampledLossArgs)
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

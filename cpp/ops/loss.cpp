@@ -1,0 +1,263 @@
+#include "ops/loss.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace seqrec_fast {
+namespace {
+
+template <class Enum>
+struct Name {
+    const char* name;
+    Enum value;
+};
+
+template <class Enum, std::size_t n>
+Enum parse(const char* what, const std::string& name, const Name<Enum> (&known)[n]) {
+    std::string expected;
+    for (const auto& [known_name, value] : known) {
+        if (name == known_name) {
+            return value;
+        }
+        expected += (expected.empty() ? "" : ", ") + std::string(known_name);
+    }
+    throw std::invalid_argument(concat(what, " is ", name, "; expected one of ", expected));
+}
+
+void check_ids(const char* function, const char* argument,
+               const MatrixView<const std::int64_t>& ids, std::int64_t least, std::int64_t n) {
+    for (std::int64_t i = 0; i < ids.rows * ids.columns; ++i) {
+        SEQREC_CHECK(ids.data[i] >= least && ids.data[i] < n, function, ": ", argument, "[", i,
+                     "] is ", ids.data[i], "; expected 0 to ", n - 1);
+    }
+}
+
+template <class T>
+void check_required(const char* function, const char* argument, const MatrixView<T>& view,
+                    std::int64_t rows, std::int64_t columns) {
+    SEQREC_CHECK(view.present(), function, ": ", argument, " is missing");
+    check_shape(function, argument, view, rows, columns);
+}
+
+template <class T>
+void check_tables(const char* function, const MatrixView<const T>& hidden,
+                  const MatrixView<const T>& weight, const MatrixView<const T>& bias,
+                  const MatrixView<const std::int64_t>& target) {
+    check_required(function, "hidden", hidden, hidden.rows, hidden.columns);
+    check_required(function, "weight", weight, weight.rows, hidden.columns);
+    check_shape(function, "bias", bias, 1, weight.rows);
+    check_required(function, "target", target, 1, hidden.rows);
+    SEQREC_CHECK(hidden.columns >= 1, function, ": hidden has no columns");
+    SEQREC_CHECK(weight.rows >= 1, function, ": weight has no rows");
+}
+
+template <class T>
+CrossEntropyArgs<T> checked(const char* function, const CrossEntropy<T>& call) {
+    check_tables(function, call.hidden, call.weight, call.bias, call.target);
+    check_ids(function, "target", call.target, -1, call.weight.rows);
+    check_required(function, "log_sum", call.log_sum, 1, call.hidden.rows);
+    CrossEntropyArgs<T> args{};
+    args.hidden = call.hidden.data;
+    args.weight = call.weight.data;
+    args.bias = call.bias.data;
+    args.target = call.target.data;
+    args.rows = call.hidden.rows;
+    args.items = call.weight.rows;
+    args.dim = call.hidden.columns;
+    args.scale = call.scale;
+    args.softcap = call.softcap;
+    args.label_smoothing = call.label_smoothing;
+    args.precision = call.precision;
+    args.log_sum = call.log_sum.data;
+    return args;
+}
+
+template <class T>
+RowUpdate<T> checked(const char* function, const RowRule<T>& rule, std::int64_t rows,
+                     std::int64_t dim) {
+    RowUpdate<T> update = rule.update;
+    const bool adam = update.rule == UpdateRule::adam;
+    if (adam || update.momentum != 0) {
+        check_required(function, "mean", rule.mean, rows, dim);
+    }
+    if (update.rule != UpdateRule::sgd) {
+        check_required(function, "square", rule.square, rows, dim);
+    }
+    SEQREC_CHECK(update.step >= 1, function, ": step is ", update.step, "; expected at least 1");
+    update.mean = rule.mean.data;
+    update.square = rule.square.data;
+    return update;
+}
+
+}  // namespace
+
+UpdateRule parse_update_rule(const std::string& name) {
+    static constexpr Name<UpdateRule> kNames[] = {
+        {"sgd", UpdateRule::sgd}, {"adagrad", UpdateRule::adagrad}, {"adam", UpdateRule::adam}};
+    return parse("rule", name, kNames);
+}
+
+SampledLoss parse_sampled_loss(const std::string& name) {
+    static constexpr Name<SampledLoss> kNames[] = {
+        {"softmax", SampledLoss::softmax},
+        {"corrected_softmax", SampledLoss::corrected_softmax},
+        {"bpr_max", SampledLoss::bpr_max},
+        {"top1_max", SampledLoss::top1_max},
+        {"gbce", SampledLoss::gbce}};
+    return parse("loss", name, kNames);
+}
+
+Collisions parse_collisions(const std::string& name) {
+    static constexpr Name<Collisions> kNames[] = {
+        {"keep", Collisions::keep}, {"mask", Collisions::mask}, {"own", Collisions::own}};
+    return parse("collisions", name, kNames);
+}
+
+template <class T>
+void cross_entropy(const char* function, const CrossEntropy<T>& call) {
+    CrossEntropyArgs<T> args = checked(function, call);
+    check_required(function, "loss", call.loss, 1, call.hidden.rows);
+    args.loss = call.loss.data;
+    cross_entropy_forward_cpu(args);
+}
+
+template <class T>
+void cross_entropy_grad(const char* function, const CrossEntropyGrad<T>& call) {
+    CrossEntropyArgs<T> args = checked(function, call.forward);
+    check_required(function, "row_grad", call.row_grad, 1, args.rows);
+    check_shape(function, "dhidden", call.dhidden, args.rows, args.dim);
+    check_shape(function, "dweight", call.dweight, args.items, args.dim);
+    check_shape(function, "dbias", call.dbias, 1, args.items);
+    args.row_grad = call.row_grad.data;
+    args.dhidden = call.dhidden.data;
+    args.dweight = call.dweight.data;
+    args.dbias = call.dbias.data;
+    RowUpdate<T> update;
+    if (call.rule != nullptr) {
+        check_required(function, "table", call.table, args.items, args.dim);
+        SEQREC_CHECK(call.table.data == args.weight, function, ": table is not the weight");
+        update = checked(function, *call.rule, args.items, args.dim);
+        args.update = &update;
+        args.table = call.table.data;
+        args.dweight = nullptr;
+    }
+    cross_entropy_backward_cpu(args);
+}
+
+template <class T>
+void sampled_loss(const char* function, const SampledLossCall<T>& call) {
+    check_tables(function, call.hidden, call.weight, call.bias, call.target);
+    check_ids(function, "target", call.target, 0, call.weight.rows);
+    const MatrixView<const std::int64_t>& negatives = call.negatives;
+    const std::int64_t rows = call.hidden.rows, dim = call.hidden.columns;
+    const std::int64_t n = negatives.columns, entries = negatives.rows * n;
+    check_required(function, "negatives", negatives, negatives.rows, n);
+    check_ids(function, "negatives", negatives, 0, call.weight.rows);
+    SEQREC_CHECK(n >= 1 && (negatives.rows >= 1 && (negatives.rows <= rows || rows == 0)), function,
+                 ": negatives has shape (", negatives.rows, ", ", n, "); expected 1 to ", rows,
+                 " sets of one or more");
+    SEQREC_CHECK(call.collisions != Collisions::own || negatives.rows == 1, function,
+                 ": collisions is own; expected one set of negatives for all rows");
+    check_shape(function, "log_q", call.log_q, negatives.rows, n);
+    check_shape(function, "target_log_q", call.target_log_q, 1, rows);
+    check_required(function, "loss", call.loss, 1, rows);
+    if (call.row_grad.present()) {
+        check_shape(function, "row_grad", call.row_grad, 1, rows);
+        check_required(function, "dhidden", call.dhidden, rows, dim);
+        check_required(function, "dtarget_scores", call.dtarget_scores, 1, rows);
+        check_required(function, "dnegatives", call.dnegatives, entries, dim);
+        check_required(function, "dnegative_bias", call.dnegative_bias, 1, entries);
+    }
+    sampled_loss_cpu<T>({call.kind,
+                         call.collisions,
+                         call.hidden.data,
+                         call.weight.data,
+                         call.bias.data,
+                         call.target.data,
+                         negatives.data,
+                         call.log_q.data,
+                         call.target_log_q.data,
+                         rows,
+                         dim,
+                         negatives.rows,
+                         n,
+                         call.scale,
+                         call.elu,
+                         call.regularization,
+                         call.beta,
+                         call.loss.data,
+                         call.row_grad.data,
+                         call.dhidden.data,
+                         call.dtarget_scores.data,
+                         call.dnegatives.data,
+                         call.dnegative_bias.data});
+}
+
+RowOrder order_rows(const std::int64_t* ids, std::int64_t n) {
+    RowOrder result;
+    result.order.resize(static_cast<std::size_t>(n));
+    std::iota(result.order.begin(), result.order.end(), 0);
+    std::sort(result.order.begin(), result.order.end(), [&](std::int64_t a, std::int64_t b) {
+        return ids[a] != ids[b] ? ids[a] < ids[b] : a < b;
+    });
+    for (std::int64_t i = 0; i < n; ++i) {
+        const std::int64_t id = ids[result.order[static_cast<std::size_t>(i)]];
+        if (result.ids.empty() || result.ids.back() != id) {
+            result.ids.push_back(id);
+            result.begin.push_back(i);
+        }
+    }
+    result.begin.push_back(n);
+    return result;
+}
+
+template <class T>
+void row_sum(const char* function, const RowSum<T>& call) {
+    std::vector<const T*> rows;
+    for (const MatrixView<const T>& part : call.rows) {
+        check_required(function, "rows", part, part.rows, call.sums.columns);
+        for (std::int64_t i = 0; i < part.rows; ++i) {
+            rows.push_back(part.data + i * part.columns);
+        }
+    }
+    const auto n = static_cast<std::int64_t>(rows.size());
+    check_required(function, "order", call.order, 1, n);
+    check_required(function, "begin", call.begin, 1, call.sums.rows + 1);
+    check_shape(function, "factors", call.factors, 1, n);
+    check_ids(function, "order", call.order, 0, n);
+    for (std::int64_t i = 0; i < call.sums.rows; ++i) {
+        SEQREC_CHECK(call.begin.data[i] <= call.begin.data[i + 1], function,
+                     ": begin decreases at ", i);
+    }
+    SEQREC_CHECK(call.begin.data[0] == 0 && call.begin.data[call.sums.rows] == n, function,
+                 ": begin is not a partition of ", n, " rows");
+    row_sum_cpu<T>({call.order.data, call.begin.data, call.sums.rows, call.sums.columns,
+                    rows.data(), call.factors.data, call.sums.data});
+}
+
+template <class T>
+void update_rows(const char* function, const TableUpdate<T>& call) {
+    const std::int64_t dim = call.table.columns, n = call.ids.columns;
+    check_required(function, "table", call.table, call.table.rows, dim);
+    check_required(function, "ids", call.ids, 1, n);
+    check_required(function, "gradients", call.gradients, n, dim);
+    check_ids(function, "ids", call.ids, 0, call.table.rows);
+    for (std::int64_t i = 1; i < n; ++i) {
+        SEQREC_CHECK(call.ids.data[i - 1] < call.ids.data[i], function,
+                     ": ids are not ascending at ", i);
+    }
+    row_update_cpu<T>({checked(function, call.rule, call.table.rows, dim), call.ids.data,
+                       call.gradients.data, n, dim, call.table.data});
+}
+
+#define SEQREC_INSTANTIATE(T)                                                  \
+    template void cross_entropy(const char*, const CrossEntropy<T>&);          \
+    template void cross_entropy_grad(const char*, const CrossEntropyGrad<T>&); \
+    template void sampled_loss(const char*, const SampledLossCall<T>&);        \
+    template void row_sum(const char*, const RowSum<T>&);                      \
+    template void update_rows(const char*, const TableUpdate<T>&)
+SEQREC_INSTANTIATE(float);
+SEQREC_INSTANTIATE(double);
+#undef SEQREC_INSTANTIATE
+
+}  // namespace seqrec_fast

@@ -1,0 +1,198 @@
+"""The torch.library glue of the losses: operators on tensors, without gradients of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqrec_fast import _core
+
+from ._tensors import array
+
+_library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(
+    "cross_entropy(Tensor hidden, Tensor weight, Tensor target, Tensor? bias, float scale,"
+    " float softcap, float label_smoothing, str precision) -> (Tensor loss, Tensor log_sum)"
+)
+_library.define(
+    "cross_entropy_grad(Tensor hidden, Tensor weight, Tensor target, Tensor? bias, Tensor log_sum,"
+    " Tensor row_grad, float scale, float softcap, float label_smoothing, str precision,"
+    " bool need_hidden, bool need_weight, bool need_bias)"
+    " -> (Tensor dhidden, Tensor dweight, Tensor dbias)"
+)
+_library.define(
+    "sampled_loss(str function, str kind, str collisions, Tensor hidden, Tensor weight,"
+    " Tensor target, Tensor negatives, Tensor? bias, Tensor? log_q, Tensor? target_log_q,"
+    " float scale, float elu, float regularization, float beta, Tensor? row_grad)"
+    " -> (Tensor loss, Tensor dhidden, Tensor dtarget_scores, Tensor dnegatives,"
+    " Tensor dnegative_bias)"
+)
+_library.define("sum_rows(Tensor ids, Tensor[] rows, Tensor? factors) -> (Tensor ids, Tensor sums)")
+
+_SUFFIX = {torch.float32: "_f32", torch.float64: "_f64"}
+
+
+def _kernel(name: str, dtype: torch.dtype) -> Any:
+    return getattr(_core, name + _SUFFIX[dtype])
+
+
+def _cross_entropy_cpu(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    softcap: float,
+    label_smoothing: float,
+    precision: str,
+) -> tuple[Tensor, Tensor]:
+    loss, log_sum = hidden.new_empty(hidden.shape[0]), hidden.new_empty(hidden.shape[0])
+    _kernel("cross_entropy", hidden.dtype)(
+        array(hidden), array(weight), array(bias), array(target), scale, softcap, label_smoothing,
+        precision, loss.numpy(), log_sum.numpy(),
+    )  # fmt: skip
+    return loss, log_sum
+
+
+def _cross_entropy_fake(hidden: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return hidden.new_empty(hidden.shape[0]), hidden.new_empty(hidden.shape[0])
+
+
+def _cross_entropy_grad_cpu(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    log_sum: Tensor,
+    row_grad: Tensor,
+    scale: float,
+    softcap: float,
+    label_smoothing: float,
+    precision: str,
+    need_hidden: bool,
+    need_weight: bool,
+    need_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    gradients = cross_entropy_gradients(hidden, weight, need_hidden, need_weight, need_bias)
+    run_cross_entropy_grad(
+        hidden, weight, target, bias, log_sum, row_grad, scale, softcap, label_smoothing,
+        precision, *gradients, None,
+    )  # fmt: skip
+    return gradients
+
+
+def cross_entropy_gradients(
+    hidden: Tensor, weight: Tensor, need_hidden: bool, need_weight: bool, need_bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return room for the gradients, empty tensors for those that are not needed."""
+    return (
+        hidden.new_empty(hidden.shape if need_hidden else 0),
+        hidden.new_empty(weight.shape if need_weight else 0),
+        hidden.new_empty(weight.shape[0] if need_bias else 0),
+    )
+
+
+def run_cross_entropy_grad(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    log_sum: Tensor,
+    row_grad: Tensor,
+    scale: float,
+    softcap: float,
+    label_smoothing: float,
+    precision: str,
+    dhidden: Tensor,
+    dweight: Tensor,
+    dbias: Tensor,
+    rule: tuple[Any, ...] | None,
+) -> None:
+    """Fill the gradients that have room; with `rule` update `weight` in place."""
+    room = (None if g.dim() == 1 and not g.numel() else g.numpy() for g in (dhidden, dweight))
+    _kernel("cross_entropy_grad", hidden.dtype)(
+        array(hidden), array(weight), array(bias), array(target), scale, softcap, label_smoothing,
+        precision, array(log_sum), array(row_grad), *room,
+        dbias.numpy() if dbias.numel() else None, rule,
+    )  # fmt: skip
+
+
+def _cross_entropy_grad_fake(
+    hidden: Tensor, weight: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return cross_entropy_gradients(hidden, weight, *rest[-3:])
+
+
+def _sampled_loss_room(
+    hidden: Tensor, negatives: Tensor, row_grad: Tensor | None
+) -> tuple[Tensor, ...]:
+    rows, entries = hidden.shape[0], negatives.shape[0] * negatives.shape[1]
+    loss = hidden.new_empty(rows)
+    if row_grad is None:
+        return loss, *(hidden.new_empty(0) for _ in range(4))
+    return (
+        loss,
+        hidden.new_empty(hidden.shape),
+        hidden.new_empty(rows),
+        hidden.new_empty(entries, hidden.shape[1]),
+        hidden.new_empty(entries),
+    )
+
+
+def _sampled_loss_cpu(
+    function: str,
+    kind: str,
+    collisions: str,
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    negatives: Tensor,
+    bias: Tensor | None,
+    log_q: Tensor | None,
+    target_log_q: Tensor | None,
+    scale: float,
+    elu: float,
+    regularization: float,
+    beta: float,
+    row_grad: Tensor | None,
+) -> tuple[Tensor, ...]:
+    room = _sampled_loss_room(hidden, negatives, row_grad)
+    gradients = (None,) * 4 if row_grad is None else [g.numpy() for g in room[1:]]
+    _kernel("sampled_loss", hidden.dtype)(
+        function, kind, collisions, array(hidden), array(weight), array(bias), array(target),
+        array(negatives), array(log_q), array(target_log_q), scale, elu, regularization, beta,
+        room[0].numpy(), array(row_grad), *gradients,
+    )  # fmt: skip
+    return room
+
+
+def _sampled_loss_fake(*args: Any) -> tuple[Tensor, ...]:
+    return _sampled_loss_room(args[3], args[6], args[-1])
+
+
+def _sum_rows_cpu(ids: Tensor, rows: list[Tensor], factors: Tensor | None) -> tuple[Tensor, Tensor]:
+    order, begin, unique = _core.order_rows(array(ids))
+    sums = rows[0].new_empty(len(unique), rows[0].shape[1])
+    _kernel("row_sum", sums.dtype)(
+        order, begin, [array(part) for part in rows], array(factors), sums.numpy()
+    )
+    return torch.from_numpy(unique), sums
+
+
+def _sum_rows_fake(
+    ids: Tensor, rows: list[Tensor], factors: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    unique = torch.library.get_ctx().new_dynamic_size()
+    return ids.new_empty(unique), rows[0].new_empty(unique, rows[0].shape[1])
+
+
+for _name, _cpu, _fake in (
+    ("cross_entropy", _cross_entropy_cpu, _cross_entropy_fake),
+    ("cross_entropy_grad", _cross_entropy_grad_cpu, _cross_entropy_grad_fake),
+    ("sampled_loss", _sampled_loss_cpu, _sampled_loss_fake),
+    ("sum_rows", _sum_rows_cpu, _sum_rows_fake),
+):
+    _library.impl(_name, _cpu, "CPU")
+    torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)

@@ -1,0 +1,130 @@
+"""Cross-entropy over a whole item table without the matrix of all logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _loss_ops as ops
+from ._loss_checks import as_working, check_reduction, check_tables, check_targets
+from ._tensors import autocast_precision, working
+from .row_update import RowUpdate
+
+__all__ = ["linear_cross_entropy"]
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Rows' losses; keeps nothing of the size of the logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        options: tuple[float, float, float, str],
+        update: RowUpdate | None,
+    ) -> Tensor:
+        loss, log_sum = torch.ops.seqrec_fast.cross_entropy(hidden, weight, target, bias, *options)
+        ctx.save_for_backward(hidden, weight, bias, target, log_sum)
+        ctx.options, ctx.update = options, update
+        return loss  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, target, log_sum = ctx.saved_tensors
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        head: tuple[Any, ...] = (hidden, weight, target, bias, log_sum, gradients[0])
+        head += ctx.options
+        if ctx.update is None:
+            found = torch.ops.seqrec_fast.cross_entropy_grad(
+                *head, need_hidden, need_weight, need_bias
+            )
+        else:
+            need_weight = False
+            found = ops.cross_entropy_gradients(hidden, weight, need_hidden, False, need_bias)
+            arguments = (*head, *found, ctx.update._next())
+            ops.run_cross_entropy_grad(*arguments)
+        needed = (need_hidden, need_weight, need_bias)
+        return *(g if n else None for g, n in zip(found, needed, strict=True)), None, None, None
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    update: RowUpdate | None = None,
+) -> Tensor:
+    """
+    Return the cross-entropy of ``hidden @ weight.T + bias`` without that matrix.
+
+    Equals ``torch.nn.functional.cross_entropy(softcap(scale * hidden @ weight.T + bias), target)``
+    in value and gradients, where ``softcap(x) = c * tanh(x / c)``. Items are taken 64 at a time
+    and their logits computed anew in backward, so memory is that of inputs and gradients. The
+    same bits for any number of threads. Under ``torch.autocast("cpu", torch.bfloat16)`` products
+    are of bfloat16 values, with float32 sums.
+
+    Parameters
+    ----------
+    hidden : (..., d) Tensor
+        float32 or float64; bfloat16 and float16 are computed as float32.
+    weight : (n_items, d) Tensor
+    target : (...) int64 Tensor
+    bias : (n_items,) Tensor, optional
+        May hold -inf: such an item has probability 0.
+    ignore_index : int
+        Targets that count neither in the loss nor in its mean.
+    label_smoothing : float
+        Share of the target that all items get alike, 0 to 1.
+    scale : float
+        Factor of the products, an inverse temperature.
+    softcap : float, optional
+        Bound of the logits' magnitude.
+    reduction : {"mean", "sum", "none"}
+    update : RowUpdate, optional
+        Of `weight`. Backward then makes its step, items by items, as soon as their gradient is
+        complete, in place of a gradient of the table's size; `weight` gets no ``grad``.
+
+    Returns
+    -------
+    () Tensor, or (...) Tensor with ``reduction="none"``
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a target is no item, or an option is out of range.
+    """
+    name = "linear_cross_entropy"
+    check_reduction(name, reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{name}: label_smoothing is {label_smoothing}; expected 0 to 1")
+    if softcap is not None and not softcap > 0:
+        raise ValueError(f"{name}: softcap is {softcap}; expected more than 0")
+    if update is not None and update.table is not weight:
+        raise ValueError(f"{name}: update is not of this weight")
+    check_tables(name, hidden, weight, target, bias)
+    rows, wanted = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1)
+    if not torch.compiler.is_compiling():
+        check_targets(name, wanted, weight.shape[0], ignore_index)
+    wanted = torch.where(wanted == ignore_index, -1, wanted)
+    options = (float(scale), float(softcap or 0.0), float(label_smoothing), autocast_precision())
+    if hidden.dtype == torch.float64:
+        options = (*options[:3], "full")
+    with torch.autocast("cpu", enabled=False):
+        loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+            working(rows), as_working(weight, rows),
+            None if bias is None else as_working(bias, rows), wanted, options, update,
+        )  # fmt: skip
+        if reduction == "none":
+            return loss.reshape(target.shape)
+        return loss.sum() if reduction == "sum" else loss.sum() / (wanted >= 0).sum()

@@ -1,0 +1,418 @@
+"""Losses of targets against sampled negatives, in one pass over the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _loss_ops  # noqa: F401 - defines the operators
+from ._loss_checks import as_working, check_reduction, check_tables
+from ._tensors import working
+
+__all__ = ["bpr_max_loss", "gbce_loss", "sampled_softmax_loss", "top1_max_loss"]
+
+_COLLISIONS = ("mask", "own", "keep")
+
+
+class _SampledLoss(torch.autograd.Function):
+    """Loss of targets against negatives; mean and sum make the gradients along with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        negatives: Tensor,
+        log_q: Tensor | None,
+        target_log_q: Tensor | None,
+        options: tuple[Any, ...],
+        reduction: str,
+        sparse: bool,
+    ) -> Tensor:
+        name, kind, collisions, *numbers = options
+        arguments = (
+            name, kind, collisions, hidden, weight, target, negatives, bias, log_q, target_log_q,
+            *numbers,
+        )  # fmt: skip
+        ctx.shape, ctx.sparse, ctx.arguments = weight.shape, sparse, None
+        needed = any(ctx.needs_input_grad[:3])
+        if reduction == "none" or not needed:
+            loss: Tensor = torch.ops.seqrec_fast.sampled_loss(*arguments, None)[0]
+            ctx.arguments = arguments
+            ctx.save_for_backward(hidden, weight, bias, target, negatives, log_q, target_log_q)
+            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
+        rows = hidden.shape[0]
+        row_grad = hidden.new_full((rows,), 1 / max(rows, 1) if reduction == "mean" else 1.0)
+        loss, *gradients = torch.ops.seqrec_fast.sampled_loss(*arguments, row_grad)
+        found = _by_item(ctx, hidden, target, negatives, numbers[0], gradients)
+        ctx.save_for_backward(*found)
+        return loss.mean() if reduction == "mean" else loss.sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        upstream = gradients[0]
+        if ctx.arguments is None:
+            ids, *found = ctx.saved_tensors
+            if torch.compiler.is_compiling() or upstream != 1:
+                found = [None if g is None else g * upstream for g in found]
+        else:
+            hidden, _, _, target, negatives, _, _ = ctx.saved_tensors
+            upstream = upstream.expand(hidden.shape[0]).contiguous()
+            _, *parts = torch.ops.seqrec_fast.sampled_loss(*ctx.arguments, upstream)
+            ids, *found = _by_item(ctx, hidden, target, negatives, ctx.arguments[10], parts)
+        dhidden, drows, dbias_rows = found
+        dweight = dbias = None
+        if drows is not None:
+            dweight = _scatter(ids, drows, ctx.shape, ctx.sparse)
+        if dbias_rows is not None:
+            dbias = _scatter(ids, dbias_rows[:, 0], ctx.shape[:1], False)
+        return dhidden, dweight, dbias, *(None,) * 7
+
+
+def _by_item(
+    ctx: Any,
+    hidden: Tensor,
+    target: Tensor,
+    negatives: Tensor,
+    scale: float,
+    gradients: list[Tensor],
+) -> list[Tensor | None]:
+    """Return ids, dhidden, and the gradients of their vectors and biases where needed."""
+    dhidden, dtarget, dnegatives, dbias = gradients
+    need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+    ids, sum_rows = torch.cat([target, negatives.reshape(-1)]), _sum_rows
+    unique, drows, dbias_rows = ids[:0], None, None
+    if need_weight:
+        factors = torch.cat([dtarget * scale, torch.ones_like(dbias)])
+        unique, drows = sum_rows(ids, [hidden, dnegatives], factors)
+    if need_bias:
+        unique, dbias_rows = sum_rows(ids, [dtarget[:, None], dbias[:, None]], None)
+    return [unique, dhidden if need_hidden else None, drows, dbias_rows]
+
+
+def _sum_rows(ids: Tensor, rows: list[Tensor], factors: Tensor | None) -> tuple[Tensor, Tensor]:
+    if not torch.compiler.is_compiling():
+        summed: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.sum_rows(ids, rows, factors)
+        return summed
+    # Shapes must not depend on values: equal ids are summed by _scatter.
+    parts = torch.cat(rows)
+    return ids, parts if factors is None else parts * factors[:, None]
+
+
+def _scatter(ids: Tensor, rows: Tensor, shape: tuple[int, ...], sparse: bool) -> Tensor:
+    if sparse:
+        return torch.sparse_coo_tensor(
+            ids[None], rows, shape, check_invariants=False,
+            is_coalesced=not torch.compiler.is_compiling(),
+        )  # fmt: skip
+    return rows.new_zeros(shape).index_add(0, ids, rows)
+
+
+def _sampled(
+    name: str,
+    kind: str,
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    negatives: Tensor,
+    bias: Tensor | None,
+    *,
+    collisions: str,
+    scale: float,
+    reduction: str,
+    sparse: bool,
+    log_q: Tensor | None = None,
+    target_log_q: Tensor | None = None,
+    elu: float | None = None,
+    regularization: float = 0.0,
+    beta: float = 1.0,
+) -> Tensor:
+    check_reduction(name, reduction)
+    if collisions not in _COLLISIONS:
+        raise ValueError(
+            f"{name}: collisions is {collisions!r}; expected one of {', '.join(_COLLISIONS)}"
+        )
+    if hidden.dim() != 2 or target.shape != hidden.shape[:1]:
+        raise ValueError(
+            f"{name}: hidden has shape {tuple(hidden.shape)} and target {tuple(target.shape)}; "
+            "expected (N, d) and (N,)"
+        )
+    check_tables(name, hidden, weight, target, bias)
+    if negatives.dim() not in (1, 2):
+        raise ValueError(
+            f"{name}: negatives has {negatives.dim()} dimensions; expected (S,) or (G, S)"
+        )
+    sets = negatives if negatives.dim() == 2 else negatives[None]
+    if log_q is not None:
+        if log_q.shape == weight.shape[:1]:
+            target_log_q = log_q[target] if target_log_q is None else target_log_q
+            log_q = log_q[sets]
+        elif log_q.shape != negatives.shape:
+            raise ValueError(
+                f"{name}: log_q has shape {tuple(log_q.shape)}; expected that of negatives, "
+                f"{tuple(negatives.shape)}, or ({weight.shape[0]},)"
+            )
+        log_q = as_working(log_q.reshape(sets.shape), hidden)
+    if kind == "corrected_softmax":
+        target_log_q = None  # the target is no sample
+    elif target_log_q is not None:
+        target_log_q = as_working(target_log_q, hidden)
+    options = (
+        name, kind, collisions, float(scale), -1.0 if elu is None else float(elu),
+        float(regularization), float(beta),
+    )  # fmt: skip
+    with torch.autocast("cpu", enabled=False):
+        loss: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
+            working(hidden), as_working(weight, hidden),
+            None if bias is None else as_working(bias, hidden), target, sets, log_q, target_log_q,
+            options, reduction, sparse,
+        )  # fmt: skip
+    return loss
+
+
+def sampled_softmax_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    negatives: Tensor,
+    bias: Tensor | None = None,
+    *,
+    log_q: Tensor | None = None,
+    target_log_q: Tensor | None = None,
+    corrected: bool = False,
+    collisions: str = "mask",
+    scale: float = 1.0,
+    reduction: str = "mean",
+    sparse: bool = False,
+) -> Tensor:
+    """
+    Return the softmax cross-entropy of targets against sampled negatives.
+
+    -log(e^p / (e^p + sum e^s)) with p the score of the target and s those of the negatives
+    (Jean et al., 2015, arXiv:1412.2007). Scores, loss and gradients are made in one pass, some
+    rows at a time; the same bits for any number of threads.
+
+    Parameters
+    ----------
+    hidden : (N, d) Tensor
+        float32 or float64.
+    weight : (n_items, d) Tensor
+    target : (N,) int64 Tensor
+    negatives : (S,) or (G, S) int64 Tensor
+        Shared by all rows; or G sets, of which row i has number ``i // ceil(N / G)``: one per row
+        with G = N.
+    bias : (n_items,) Tensor, optional
+    log_q : (S,), (G, S) or (n_items,) Tensor, optional
+        Logarithms of the negatives' probabilities of being drawn, taken from their scores.
+    target_log_q : (N,) Tensor, optional
+        The same for the targets; by default from `log_q` if that is by item.
+    corrected : bool
+        The target, which is always there, is no sample: w (log(E) - p), where E is the mean of
+        e^(s - log_q) over the S negatives and w = E / (e^p + E) has no gradient. In expectation
+        that is the gradient of the full softmax.
+    collisions : {"mask", "own", "keep"}
+        Which negatives of a row do not count: those equal to its target; number i of row i, where
+        the first N negatives are the targets of the batch; none.
+    scale : float
+        Factor of the products, an inverse temperature.
+    reduction : {"mean", "sum", "none"}
+    sparse : bool
+        Give `weight` a sparse gradient, of the targets and negatives alone.
+
+    Returns
+    -------
+    () Tensor, or (N,) Tensor with ``reduction="none"``
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, an id is no item, or an option is out of range.
+    """
+    return _sampled(
+        "sampled_softmax_loss", "corrected_softmax" if corrected else "softmax", hidden, weight,
+        target, negatives, bias, collisions=collisions, scale=scale, reduction=reduction,
+        sparse=sparse, log_q=log_q, target_log_q=target_log_q,
+    )  # fmt: skip
+
+
+def bpr_max_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    negatives: Tensor,
+    bias: Tensor | None = None,
+    *,
+    regularization: float = 1.0,
+    elu: float | None = None,
+    collisions: str = "mask",
+    scale: float = 1.0,
+    reduction: str = "mean",
+    sparse: bool = False,
+) -> Tensor:
+    """
+    Return BPR-max (Hidasi & Karatzoglou, 2018, arXiv:1706.03847).
+
+    -log(sum q sigmoid(p - s) + 1e-24) + regularization * sum q s^2 with p the score of the
+    target, s those of the negatives and q their softmax.
+
+    Parameters
+    ----------
+    hidden : (N, d) Tensor
+        float32 or float64.
+    weight : (n_items, d) Tensor
+    target : (N,) int64 Tensor
+    negatives : (S,) or (G, S) int64 Tensor
+        Shared by all rows; or G sets, of which row i has number ``i // ceil(N / G)``: one per row
+        with G = N.
+    bias : (n_items,) Tensor, optional
+    regularization : float
+    elu : float, optional
+        Scores are ELUs with this alpha.
+    collisions : {"mask", "own", "keep"}
+        Which negatives of a row do not count: those equal to its target; number i of row i, where
+        the first N negatives are the targets of the batch; none.
+    scale : float
+        Factor of the products, an inverse temperature.
+    reduction : {"mean", "sum", "none"}
+    sparse : bool
+        Give `weight` a sparse gradient, of the targets and negatives alone.
+
+    Returns
+    -------
+    () Tensor, or (N,) Tensor with ``reduction="none"``
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, an id is no item, or an option is out of range.
+    """
+    _check_elu("bpr_max_loss", elu)
+    return _sampled(
+        "bpr_max_loss", "bpr_max", hidden, weight, target, negatives, bias, collisions=collisions,
+        scale=scale, reduction=reduction, sparse=sparse, elu=elu, regularization=regularization,
+    )  # fmt: skip
+
+
+def top1_max_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    negatives: Tensor,
+    bias: Tensor | None = None,
+    *,
+    elu: float | None = None,
+    collisions: str = "mask",
+    scale: float = 1.0,
+    reduction: str = "mean",
+    sparse: bool = False,
+) -> Tensor:
+    """
+    Return TOP1-max (Hidasi & Karatzoglou, 2018, arXiv:1706.03847).
+
+    sum q (sigmoid(s - p) + sigmoid(s^2)) with p the score of the target, s those of the negatives
+    and q their softmax.
+
+    Parameters
+    ----------
+    hidden : (N, d) Tensor
+        float32 or float64.
+    weight : (n_items, d) Tensor
+    target : (N,) int64 Tensor
+    negatives : (S,) or (G, S) int64 Tensor
+        Shared by all rows; or G sets, of which row i has number ``i // ceil(N / G)``: one per row
+        with G = N.
+    bias : (n_items,) Tensor, optional
+    elu : float, optional
+        Scores are ELUs with this alpha.
+    collisions : {"mask", "own", "keep"}
+        Which negatives of a row do not count: those equal to its target; number i of row i, where
+        the first N negatives are the targets of the batch; none.
+    scale : float
+        Factor of the products, an inverse temperature.
+    reduction : {"mean", "sum", "none"}
+    sparse : bool
+        Give `weight` a sparse gradient, of the targets and negatives alone.
+
+    Returns
+    -------
+    () Tensor, or (N,) Tensor with ``reduction="none"``
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, an id is no item, or an option is out of range.
+    """
+    _check_elu("top1_max_loss", elu)
+    return _sampled(
+        "top1_max_loss", "top1_max", hidden, weight, target, negatives, bias,
+        collisions=collisions, scale=scale, reduction=reduction, sparse=sparse, elu=elu,
+    )  # fmt: skip
+
+
+def gbce_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    negatives: Tensor,
+    bias: Tensor | None = None,
+    *,
+    calibration: float = 0.75,
+    collisions: str = "mask",
+    scale: float = 1.0,
+    reduction: str = "mean",
+    sparse: bool = False,
+) -> Tensor:
+    """
+    Return the generalised binary cross-entropy (Petrov & Macdonald, 2023, arXiv:2308.07192).
+
+    -beta log(sigmoid(p)) - sum log(1 - sigmoid(s)) with p the score of the target and s those of
+    the negatives; beta = a (t (1 - 1 / a) + 1 / a) where a is the share of the catalogue that is
+    sampled and t the calibration.
+
+    Parameters
+    ----------
+    hidden : (N, d) Tensor
+        float32 or float64.
+    weight : (n_items, d) Tensor
+    target : (N,) int64 Tensor
+    negatives : (S,) or (G, S) int64 Tensor
+        Shared by all rows; or G sets, of which row i has number ``i // ceil(N / G)``: one per row
+        with G = N.
+    bias : (n_items,) Tensor, optional
+    calibration : float
+        0: plain binary cross-entropy; 1: unbiased probabilities.
+    collisions : {"mask", "own", "keep"}
+        Which negatives of a row do not count: those equal to its target; number i of row i, where
+        the first N negatives are the targets of the batch; none.
+    scale : float
+        Factor of the products, an inverse temperature.
+    reduction : {"mean", "sum", "none"}
+    sparse : bool
+        Give `weight` a sparse gradient, of the targets and negatives alone.
+
+    Returns
+    -------
+    () Tensor, or (N,) Tensor with ``reduction="none"``
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, an id is no item, or an option is out of range.
+    """
+    if not 0 <= calibration <= 1:
+        raise ValueError(f"gbce_loss: calibration is {calibration}; expected 0 to 1")
+    rate = min(1.0, negatives.shape[-1] / max(weight.shape[0] - 1, 1)) if negatives.dim() else 1.0
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate) if rate else 1.0
+    return _sampled(
+        "gbce_loss", "gbce", hidden, weight, target, negatives, bias, collisions=collisions,
+        scale=scale, reduction=reduction, sparse=sparse, beta=beta,
+    )  # fmt: skip
+
+
+def _check_elu(name: str, elu: float | None) -> None:
+    if elu is not None and not elu >= 0:
+        raise ValueError(f"{name}: elu is {elu}; expected 0 or more")
