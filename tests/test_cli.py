@@ -63,7 +63,7 @@ def test_help_names_all_commands_and_needs_no_torch():
     program += "print(sorted({'torch', 'pyarrow', 'safetensors', 'tqdm'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.endswith("[]\n"), result.stderr
-    for command in ("demo", "train", "evaluate", "recommend", "info"):
+    for command in ("demo", "train", "evaluate", "recommend", "convert", "info"):
         assert f"  {command} " in result.stdout
         assert "Examples:\n    seqrec-fast" in run(command, "--help")
 

@@ -37,7 +37,10 @@ def test_only_nn_models_and_training_import_torch():
             assert not top_level_import.search(source.read_text()), source
 
 
-@pytest.mark.parametrize("module", ["seqrec_fast", "seqrec_fast.recommender", "seqrec_fast.cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["seqrec_fast", "seqrec_fast.recommender", "seqrec_fast.convert", "seqrec_fast.cli"],
+)
 def test_import_needs_no_torch(module):
     code = f"import sys; sys.modules['torch'] = None; import {module}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from seqrec_fast.cli.convert import convert
 from seqrec_fast.cli.demo import demo
 from seqrec_fast.cli.evaluate import evaluate
 from seqrec_fast.cli.info import info
@@ -44,5 +45,5 @@ def main(debug: bool) -> None:
     """  # noqa: D301 - a mark for click
 
 
-for _command in (demo, train, evaluate, recommend, info):
+for _command in (demo, train, evaluate, recommend, convert, info):
     main.add_command(_command)
