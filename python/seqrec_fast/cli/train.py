@@ -107,6 +107,7 @@ def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
 @click.option(
     "--carry-dropout",
     is_flag=True,
+    default=False,
     help="Session-parallel lanes go on from states that dropout has acted on, as in the official "
     "GRU4Rec.",
 )
