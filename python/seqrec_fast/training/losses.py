@@ -196,29 +196,29 @@ class _SharedNegatives(torch.autograd.Function):
         negatives: Tensor,
         formula: Formula,
     ) -> Tensor:
-        rows = weight.index_select(0, negatives)
+        every = _is_every_row(negatives, len(weight))
+        rows = weight if every else weight.index_select(0, negatives)
         own = weight.index_select(0, target)
         pos, neg = torch.linalg.vecdot(hidden, own), hidden @ rows.t()
         if bias is not None:
             pos += bias[target]
-            neg += bias[negatives]
+            neg += bias if every else bias[negatives]
         loss, *d_scores = formula(pos, neg)
         ctx.save_for_backward(hidden, rows, own, target, negatives, *d_scores)
-        ctx.sizes = weight.shape, bias is not None
+        ctx.shape, ctx.every, ctx.has_bias = weight.shape, every, bias is not None
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, rows, own, target, negatives, d_pos, d_neg = ctx.saved_tensors
-        shape, has_bias = ctx.sizes
         d_pos, d_neg = d_pos * gradients[0], d_neg * gradients[0][:, None]
         d_hidden = (d_neg @ rows).addcmul_(own, d_pos[:, None])
-        d_weight = hidden.new_zeros(shape).index_add_(0, negatives, d_neg.t() @ hidden)
+        d_weight, d_bias = d_neg.t() @ hidden, d_neg.sum(0)
+        if not ctx.every:
+            d_weight = hidden.new_zeros(ctx.shape).index_add_(0, negatives, d_weight)
+            d_bias = hidden.new_zeros(ctx.shape[:1]).index_add_(0, negatives, d_bias)
         d_weight.index_add_(0, target, hidden * d_pos[:, None])
-        d_bias = None
-        if has_bias:
-            d_bias = hidden.new_zeros(shape[0]).index_add_(0, negatives, d_neg.sum(0))
-            d_bias.index_add_(0, target, d_pos)
+        d_bias = d_bias.index_add_(0, target, d_pos) if ctx.has_bias else None
         return d_hidden, d_weight, d_bias, None, None, None
 
 
@@ -271,6 +271,11 @@ def _bpr_max_formula(
 def _elu_backward(gradient: Tensor, value: Tensor, alpha: float) -> Tensor:
     slope: Tensor = torch.ops.aten.elu_backward(gradient, alpha, 1.0, 1.0, True, value)
     return slope
+
+
+def _is_every_row(negatives: Tensor, n_rows: int) -> bool:
+    """Return whether the negatives are 0, 1, ...: then nothing is to be gathered."""
+    return len(negatives) == n_rows and torch.equal(negatives, torch.arange(n_rows))
 
 
 def _losses(*args: Any) -> Tensor:

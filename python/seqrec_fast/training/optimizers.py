@@ -136,6 +136,7 @@ class _Rows:
             table.index_copy_(0, self._rows, values)
 
     def add(self, table: Tensor, values: Tensor) -> None:
+        """Add to the rows."""
         if self._rows is None:
             table.add_(values)
         else:
@@ -165,23 +166,23 @@ def _adagrad(table: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str
     rows = _Rows(grad)
     total = rows.read(state["sum"]).addcmul_(rows.gradient, rows.gradient)
     rows.write(state["sum"], total)
-    change = (total + group["eps"]).rsqrt_().mul_(rows.gradient).mul_(-group["lr"])
-    rows.add(table, _with_momentum(rows, change, table, state, group))
+    change = (total + group["eps"]).rsqrt_().mul_(rows.gradient)
+    _descend(rows, change, table, state, group)
 
 
 def _descent(table: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     rows = _Rows(grad)
-    change = rows.gradient * -group["lr"]
-    rows.add(table, _with_momentum(rows, change, table, state, group))
+    _descend(rows, rows.gradient, table, state, group)
 
 
-def _with_momentum(
-    rows: _Rows, change: Tensor, table: Tensor, state: dict[str, Any], group: dict[str, Any]
-) -> Tensor:
-    if not group["momentum"]:
-        return change
-    if "momentum" not in state:
-        state["momentum"] = torch.zeros_like(table)
-    velocity = rows.read(state["momentum"]).mul_(group["momentum"]).add_(change)
-    rows.write(state["momentum"], velocity)
-    return velocity
+def _descend(
+    rows: _Rows, slope: Tensor, table: Tensor, state: dict[str, Any], group: dict[str, Any]
+) -> None:
+    """Take a step down the slope, with momentum if there is one."""
+    velocity = slope * -group["lr"]
+    if group["momentum"]:
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(table)
+        velocity = rows.read(state["momentum"]).mul_(group["momentum"]).add_(velocity)
+        rows.write(state["momentum"], velocity)
+    rows.add(table, velocity)
