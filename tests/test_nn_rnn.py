@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqrec_fast.nn as snn
 from rnn_cases import CELLS, assert_at_most_twice, pair
-from seqrec_fast.nn._ops import rnn_forward
+from seqrec_fast.nn._rnn_autograd import rnn_forward
 
 KINDS = ("GRU", "LSTM", "RNN")
 

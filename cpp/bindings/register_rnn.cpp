@@ -33,7 +33,7 @@ template <class T>
 void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Object& x,
              const Object& h_0, const Object& c_0, const Object& reset, bool reverse,
              const Object& y, const Object& h_n, const Object& c_n, const Object& saved,
-             const Object& ids, const Object& gate_table) {
+             const Object& ids, const Object& gate_table, const RnnNoise* noise) {
     const char* const kName = "rnn_forward";
     RnnForward<T> call;
     call.weights = &weights;
@@ -49,6 +49,7 @@ void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Ob
     call.saved = matrix_view<T>(kName, "saved", saved);
     call.ids = matrix_view<const std::int64_t>(kName, "ids", ids);
     call.gate_table = matrix_view<const T>(kName, "gate_table", gate_table);
+    call.noise = noise;
     const py::gil_scoped_release release;
     rnn_forward(kName, call);
 }
@@ -69,7 +70,8 @@ void backward(const std::string& cell, const Object& weight_ih, const Object& we
               const Object& y, const Object& saved, const Object& dy, const Object& dh_n,
               const Object& dc_n, const Object& dx, const Object& dh_0, const Object& dc_0,
               const Object& dweight_ih, const Object& dweight_hh, const Object& dbias_ih,
-              const Object& dbias_hh, const Object& dweight_hr) {
+              const Object& dbias_hh, const Object& dweight_hr, const std::string& precision,
+              const RnnNoise* noise) {
     const char* const kName = "rnn_backward";
     const RnnWeights<T> weights = checked_weights(
         kName, parameters<T>(cell, weight_ih, weight_hh, py::none(), py::none(), weight_hr));
@@ -93,8 +95,10 @@ void backward(const std::string& cell, const Object& weight_ih, const Object& we
     call.dbias_ih = matrix_view<T>(kName, "dbias_ih", dbias_ih);
     call.dbias_hh = matrix_view<T>(kName, "dbias_hh", dbias_hh);
     call.dweight_hr = matrix_view<T>(kName, "dweight_hr", dweight_hr);
+    call.noise = noise;
+    const Precision products = parse_precision(precision);
     const py::gil_scoped_release release;
-    const PackedRnnGrad<T> packed(weights, call.dx.present());
+    const PackedRnnGrad<T> packed(weights, call.dx.present(), products);
     call.weights = &packed;
     rnn_backward(kName, call);
 }
@@ -129,7 +133,7 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
         .def("forward", &forward<T>, py::arg("layout"), py::arg("x"), py::arg("h_0"),
              py::arg("c_0"), py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
              py::arg("c_n"), py::arg("saved"), py::arg("ids") = py::none(),
-             py::arg("gate_table") = py::none())
+             py::arg("gate_table") = py::none(), py::arg("noise") = nullptr)
         .def_property_readonly("has_input_weights", &PackedRnn<T>::has_input_weights)
         .def_property_readonly("gate_table_width", &gate_table_width<T>)
         .def("gate_table", &gate_table<T>, py::arg("x"), py::arg("out"));
@@ -138,7 +142,21 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
           py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"),
           py::arg("dh_n"), py::arg("dc_n"), py::arg("dx"), py::arg("dh_0"), py::arg("dc_0"),
           py::arg("dweight_ih"), py::arg("dweight_hh"), py::arg("dbias_ih"), py::arg("dbias_hh"),
-          py::arg("dweight_hr"));
+          py::arg("dweight_hr"), py::arg("precision") = "full", py::arg("noise") = nullptr);
+}
+
+RnnNoise make_noise(double recurrent_dropout, double zoneout, const Object& seed,
+                    std::uint32_t stream, const Object& sessions) {
+    RnnNoise noise;
+    noise.recurrent_dropout = recurrent_dropout;
+    noise.zoneout = zoneout;
+    noise.random = !seed.is_none();
+    noise.seed = noise.random ? seed.cast<std::uint64_t>() : 0;
+    noise.stream = stream;
+    const auto view = matrix_view<const std::int64_t>("RnnNoise", "sessions", sessions);
+    SEQREC_CHECK(!view.present() || view.rows == 1, "RnnNoise: sessions is not a vector");
+    noise.sessions.assign(view.data, view.data + view.columns);
+    return noise;
 }
 
 }  // namespace
@@ -171,6 +189,9 @@ void register_rnn(py::module_& m) {
             py::arg("function"), py::arg("batch_sizes"), py::arg("n_events"))
         .def_property_readonly("batch", &SequenceLayout::batch)
         .def_property_readonly("n_events", &SequenceLayout::n_events);
+    py::class_<RnnNoise>(m, "RnnNoise")
+        .def(py::init(&make_noise), py::arg("recurrent_dropout"), py::arg("zoneout"),
+             py::arg("seed"), py::arg("stream") = 0, py::arg("sessions") = py::none());
     register_dtype<float>(m, "PackedRnnF32", "rnn_backward_f32");
     register_dtype<double>(m, "PackedRnnF64", "rnn_backward_f64");
 }

@@ -30,20 +30,21 @@ SEQREC_FN V gru_blend(V z, V n, V h) {
     return M::mul_add(z, M::sub(h, n), n);
 }
 
-// Gradients of one step, given dh = dloss/dh'. `n_pre` and the others are with respect to the
-// sums inside the non-linearities; `h` is the part of dloss/dh that does not go through a matrix.
+// Gradients of one step, given dh = dloss/dh', where n was multiplied by `scale` before the blend.
+// `n_pre` and the others are with respect to the sums inside the non-linearities; `h` is the part
+// of dloss/dh that does not go through a matrix.
 template <class M, class V = typename M::V>
 struct GruGrad {
     V z_pre, n_pre, h;
 };
 
 template <class M, class V = typename M::V>
-SEQREC_FN GruGrad<M> gru_blend_grad(V z, V n, V h, V dh) {
+SEQREC_FN GruGrad<M> gru_blend_grad(V z, V n, V h, V dh, V scale) {
     const V one = M::set(1);
     GruGrad<M> grad;
     const V dh_z = M::mul(dh, z);
-    grad.z_pre = M::mul(M::mul(dh_z, M::sub(one, z)), M::sub(h, n));
-    grad.n_pre = M::mul(M::sub(dh, dh_z), M::neg_mul_add(n, n, one));
+    grad.z_pre = M::mul(M::mul(dh_z, M::sub(one, z)), M::sub(h, M::mul(scale, n)));
+    grad.n_pre = M::mul(M::mul(M::sub(dh, dh_z), scale), M::neg_mul_add(n, n, one));
     grad.h = dh_z;
     return grad;
 }

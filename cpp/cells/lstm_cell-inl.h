@@ -22,15 +22,21 @@ struct LstmStep {
     V i, f, g, o, c, h;
 };
 
+// c', where g is multiplied by `scale`.
+template <class M, class V = typename M::V>
+SEQREC_FN V lstm_cell_state(V i, V f, V g, V c, V scale) {
+    return M::mul_add(f, c, M::mul(i, M::mul(scale, g)));
+}
+
 // From the sums of the four gates and the state before.
 template <class M, class V = typename M::V>
-SEQREC_FN LstmStep<M> lstm_step(V i_sum, V f_sum, V g_sum, V o_sum, V c) {
+SEQREC_FN LstmStep<M> lstm_step(V i_sum, V f_sum, V g_sum, V o_sum, V c, V scale) {
     LstmStep<M> step;
     step.i = M::sigmoid(i_sum);
     step.f = M::sigmoid(f_sum);
     step.g = M::tanh(g_sum);
     step.o = M::sigmoid(o_sum);
-    step.c = M::mul_add(step.f, c, M::mul(step.i, step.g));
+    step.c = lstm_cell_state<M>(step.i, step.f, step.g, c, scale);
     step.h = M::mul(step.o, M::tanh(step.c));
     return step;
 }
@@ -44,16 +50,16 @@ struct LstmGrad {
 // `c_before` and `c` are the cell states before and after the step; dh and dc the gradients of the
 // loss with respect to h' and (through later steps) c'.
 template <class M, class V = typename M::V>
-SEQREC_FN LstmGrad<M> lstm_step_grad(V i, V f, V g, V o, V c_before, V c, V dh, V dc) {
+SEQREC_FN LstmGrad<M> lstm_step_grad(V i, V f, V g, V o, V c_before, V c, V dh, V dc, V scale) {
     const V one = M::set(1);
     const V tanh_c = M::tanh(c);
     const V dh_o = M::mul(dh, o);
     const V dc_all = M::mul_add(dh_o, M::neg_mul_add(tanh_c, tanh_c, one), dc);
     LstmGrad<M> grad;
     grad.o_pre = M::mul(M::mul(M::mul(dh, tanh_c), o), M::sub(one, o));
-    grad.i_pre = M::mul(M::mul(M::mul(dc_all, g), i), M::sub(one, i));
+    grad.i_pre = M::mul(M::mul(M::mul(dc_all, M::mul(scale, g)), i), M::sub(one, i));
     grad.f_pre = M::mul(M::mul(M::mul(dc_all, c_before), f), M::sub(one, f));
-    grad.g_pre = M::mul(M::mul(dc_all, i), M::neg_mul_add(g, g, one));
+    grad.g_pre = M::mul(M::mul(M::mul(dc_all, scale), i), M::neg_mul_add(g, g, one));
     grad.c = M::mul(dc_all, f);
     return grad;
 }

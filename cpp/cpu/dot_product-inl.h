@@ -23,19 +23,23 @@ namespace HWY_NAMESPACE {
 // largest magnitude (inputs).
 enum class RowRange { unit, dynamic };
 
-// Writes n values as bfloat16, to the nearest, ties to even; NaN stays NaN.
+// Bits whose upper halves are the values as bfloat16, to the nearest, ties to even; NaN stays NaN.
+HWY_INLINE hn::Vec<Lanes<std::uint32_t>> rounded_to_bfloat16(hn::Vec<Lanes<float>> value) {
+    const Lanes<std::uint32_t> du;
+    const auto bits = hn::BitCast(du, value);
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
+    const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
+    return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, rounded);
+}
+
+// Writes n values as bfloat16.
 HWY_INLINE void round_to_bfloat16(const float* from, std::int64_t n, std::uint16_t* to) {
     const Lanes<float> d;
-    const Lanes<std::uint32_t> du;
     const hn::Rebind<std::uint16_t, Lanes<std::uint32_t>> d16;
     for (std::int64_t i = 0; i < n; i += lane_count<float>()) {
-        const auto value = load_part(d, from + i, n - i);
-        const auto bits = hn::BitCast(du, value);
-        const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-        const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
-        const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
-        const auto is_nan = hn::RebindMask(du, hn::IsNaN(value));
-        const auto upper = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
+        const auto rounded = rounded_to_bfloat16(load_part(d, from + i, n - i));
+        const auto upper = hn::ShiftRight<16>(rounded);
         hn::StoreU(hn::TruncateTo(d16, upper), d16, to + i);
     }
 }

@@ -28,7 +28,8 @@ struct GruGradOp {
         const std::int64_t hidden = view.weights->hidden_size;
         const hn::Vec<D> h = view.h_before(row, unit);
         T* dh = view.dh + row * view.stride + unit;
-        const GruGrad<M> grad = gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh));
+        const GruGrad<M> grad =
+            gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh), view.candidate_scale(row, unit));
         const hn::Vec<D> r_pre = gru_reset_grad<M>(r, M::mul(grad.n_pre, h_n));
         const hn::Vec<D> h_gate_n = M::mul(grad.n_pre, r);
         view.store_gate(r_pre, row, 0, unit);
@@ -50,8 +51,8 @@ struct GruGradCell {
     static void step_grad(const View& view) {
         using T = typename View::T;
         for_each_unit(view, GruGradOp<View>{view});
-        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
-                       view.weights->recurrent);
+        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 3,
+                      view.weights->recurrent);
     }
 };
 
@@ -70,7 +71,8 @@ struct GruCandidateGradOp {
         const std::int64_t hidden = view.weights->hidden_size;
         const hn::Vec<D> h = view.h_before(row, unit);
         T* dh = view.dh + row * view.stride + unit;
-        const GruGrad<M> grad = gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh));
+        const GruGrad<M> grad =
+            gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh), view.candidate_scale(row, unit));
         view.store_gate(grad.z_pre, row, 1, unit);
         view.store_gate(grad.n_pre, row, 2, unit);
         store_part(M::mul(r, h), d, view.args->rh_before + view.events[row] * hidden + unit,
@@ -110,11 +112,11 @@ struct GruResetBeforeGradCell {
         using T = typename View::T;
         const PackedRnnGrad<T>& weights = *view.weights;
         for_each_unit(view, GruCandidateGradOp<View>{view});
-        multiply_plain(AccumulateOp<T>{view.work, view.stride}, view.candidate_rows, view.rows,
-                       weights.candidate);
+        view.multiply(AccumulateOp<T>{view.work, view.stride}, view.candidate_rows, 1,
+                      weights.candidate);
         for_each_unit(view, GruResetGradOp<View>{view});
-        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
-                       weights.recurrent);
+        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 2,
+                      weights.recurrent);
     }
 };
 

@@ -33,8 +33,11 @@ struct GruBlock {
     HWY_INLINE V state(std::int64_t row, std::int64_t lane) const {
         return hn::LoadU(D(), view.h + row * view.state_stride + unit0 + lane);
     }
-    HWY_INLINE void store(V h, std::int64_t row, std::int64_t lane) const {
+    // h' from z and n.
+    HWY_INLINE void store(V z, V n, std::int64_t row, std::int64_t lane) const {
         const std::int64_t unit = unit0 + lane;
+        const V scaled = M::mul(view.candidate_scale(row, unit), n);
+        const V h = gru_blend<M>(z, scaled, state(row, lane));
         hn::StoreU(h, D(), view.h_next + row * view.state_stride + unit);
         if (view.y_rows != nullptr) {
             store_part(h, D(), view.y_rows[row] + unit, view.weights->hidden_size - unit);
@@ -69,7 +72,7 @@ struct GruOp {
             const V r = M::sigmoid(acc[0]);
             const V z = M::sigmoid(acc[1]);
             const V n = gru_candidate<M>(this->input(row, 2, lane), acc[2], r);
-            this->store(gru_blend<M>(z, n, this->state(row, lane)), row, lane);
+            this->store(z, n, row, lane);
             if (this->view.saved_rows != nullptr) {
                 this->save(r, 0, row, lane);
                 this->save(z, 1, row, lane);
@@ -152,7 +155,7 @@ struct GruCandidateOp {
                 const V n = gru_candidate<M>(b.input(row, 2, lane), acc[v], M::set(1));
                 const V z = hn::LoadU(typename B::D(),
                                       view.h_next + row * view.state_stride + b.unit0 + lane);
-                b.store(gru_blend<M>(z, n, b.state(row, lane)), row, lane);
+                b.store(z, n, row, lane);
                 if (view.saved_rows != nullptr) {
                     b.save(n, 2, row, lane);
                 }

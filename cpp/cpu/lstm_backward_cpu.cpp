@@ -13,6 +13,19 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
+// The cell state before zoneout, if there is any: what was saved is the one after it.
+template <class View, class V = hn::Vec<Lanes<typename View::T>>>
+HWY_INLINE V cell_state_inside(const View& view, std::int64_t row, std::int64_t unit) {
+    const Lanes<typename View::T> d;
+    if (view.keep_h == nullptr) {
+        return hn::LoadU(d, view.saved_at(row, 4, unit));
+    }
+    return lstm_cell_state<SimdMath<Lanes<typename View::T>>>(
+        hn::LoadU(d, view.saved_at(row, 0, unit)), hn::LoadU(d, view.saved_at(row, 1, unit)),
+        hn::LoadU(d, view.saved_at(row, 2, unit)),
+        hn::LoadU(d, view.c_before + row * view.stride + unit), view.candidate_scale(row, unit));
+}
+
 template <class View>
 struct LstmGradOp {
     using T = typename View::T;
@@ -22,13 +35,14 @@ struct LstmGradOp {
     HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
         const D d;
         const std::int64_t at = row * view.stride + unit;
-        hn::Vec<D> saved[5];
-        for (int k = 0; k < 5; ++k) {
+        hn::Vec<D> saved[4];
+        for (int k = 0; k < 4; ++k) {
             saved[k] = hn::LoadU(d, view.saved_at(row, k, unit));
         }
         const LstmGrad<M> grad = lstm_step_grad<M>(
-            saved[0], saved[1], saved[2], saved[3], hn::LoadU(d, view.c_before + at), saved[4],
-            hn::LoadU(d, dh_out + at), hn::LoadU(d, view.dc + at));
+            saved[0], saved[1], saved[2], saved[3], hn::LoadU(d, view.c_before + at),
+            cell_state_inside(view, row, unit), hn::LoadU(d, dh_out + at),
+            hn::LoadU(d, view.dc + at), view.candidate_scale(row, unit));
         view.store_gate(grad.i_pre, row, 0, unit);
         view.store_gate(grad.f_pre, row, 1, unit);
         view.store_gate(grad.g_pre, row, 2, unit);
@@ -49,7 +63,7 @@ struct LstmUnprojectedOp {
 
     HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
         const hn::Vec<D> o = hn::LoadU(D(), view.saved_at(row, 3, unit));
-        const hn::Vec<D> c = hn::LoadU(D(), view.saved_at(row, 4, unit));
+        const hn::Vec<D> c = cell_state_inside(view, row, unit);
         const std::int64_t hidden = view.weights->hidden_size;
         store_part(M::mul(o, M::tanh(c)), D(),
                    view.args->unprojected + view.events[row] * hidden + unit, hidden - unit);
@@ -73,14 +87,15 @@ struct LstmGradCell {
             }
             clear(view, view.work);
             multiply_plain(AccumulateOp<T>{view.work, view.stride}, view.dh_rows, view.rows,
-                           weights.projection);
+                           padded_to_vectors<T>(weights.state_size), weights.projection,
+                           RowRange::dynamic);
             for_each_unit(view, LstmUnprojectedOp<View>{view});
             dh_out = view.work;
         }
         for_each_unit(view, LstmGradOp<View>{view, dh_out});
         clear(view, view.dh);
-        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
-                       weights.recurrent);
+        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 4,
+                      weights.recurrent);
     }
 
     template <class View, class T>

@@ -30,7 +30,8 @@ struct LstmOp {
             const D d;
             const std::int64_t unit = unit0 + lane;
             T* c = view.c + row * view.state_stride + unit;
-            const LstmStep<M> step = lstm_step<M>(acc[0], acc[1], acc[2], acc[3], hn::LoadU(d, c));
+            const LstmStep<M> step = lstm_step<M>(acc[0], acc[1], acc[2], acc[3], hn::LoadU(d, c),
+                                                  view.candidate_scale(row, unit));
             hn::StoreU(step.c, d, c);
             hn::StoreU(step.h, d, h_out + row * view.state_stride + unit);
             if (y_rows != nullptr) {

@@ -24,25 +24,48 @@ std::optional<DotType> dot_type(Precision precision) {
     return std::nullopt;
 }
 
+namespace {
+
+// Whole terms at a time: training packs its weights in every call.
+void pack_bfloat16(const PackedPanels<float>& panels, PackedPanels<std::uint32_t>& words) {
+    std::uint32_t pair[kMaxPanelVectors * kPackedLanes<float>];
+    for (std::int64_t p = 0; p < panels.n_panels(); ++p) {
+        const std::int64_t width = panels.vectors_in(p) * kPackedLanes<float>;
+        const float* term = panels.panel(p);
+        for (std::int64_t word = 0; word < words.depth(); ++word, term += 2 * width) {
+            const std::int64_t left = std::max<std::int64_t>(0, panels.depth() - 2 * word);
+            for (std::int64_t i = 0; i < width && left > 0; ++i) {
+                const std::uint32_t second = left > 1 ? to_bfloat16(term[width + i]) : 0U;
+                pair[i] = to_bfloat16(term[i]) | second << 16;
+            }
+            words.fill_panel_term(p, word, pair, left > 0 ? width : 0);
+        }
+    }
+}
+
+}  // namespace
+
 PackedDots::PackedDots(const PackedPanels<float>& panels, DotType wanted)
     : type(wanted),
       depth((panels.depth() + values_per_word(type) - 1) / values_per_word(type)),
       words(panels.n_vectors(), padded_to_dot_tiles(depth), panels.panel_vectors()) {
+    if (type == DotType::bfloat16) {
+        pack_bfloat16(panels, words);
+        return;
+    }
     constexpr std::int64_t kLanes = kPackedLanes<float>;
     constexpr float kSmallest = 1e-30F;  // below it 127 / largest would overflow
     const std::int64_t terms = panels.depth(), per_word = values_per_word(type);
-    if (type == DotType::int8) {
-        const auto columns = static_cast<std::size_t>(panels.n_vectors() * kLanes);
-        scales = AlignedBuffer<float>(columns);
-        offsets = AlignedBuffer<std::int32_t>(columns);
-        offsets.fill_zero();
-    }
+    const auto columns = static_cast<std::size_t>(panels.n_vectors() * kLanes);
+    scales = AlignedBuffer<float>(columns);
+    offsets = AlignedBuffer<std::int32_t>(columns);
+    offsets.fill_zero();
     for (std::int64_t vector = 0; vector < panels.n_vectors(); ++vector) {
         const auto weight = [&](std::int64_t lane, std::int64_t k) {
             return k < terms ? panels.at(vector, lane, k) : 0.0F;
         };
         float inverse[kLanes] = {};
-        for (std::int64_t lane = 0; type == DotType::int8 && lane < kLanes; ++lane) {
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
             float largest = 0;
             for (std::int64_t k = 0; k < terms; ++k) {
                 largest = std::max(largest, std::abs(weight(lane, k)));
@@ -54,13 +77,9 @@ PackedDots::PackedDots(const PackedPanels<float>& panels, DotType wanted)
             std::uint32_t bits = 0;
             for (std::int64_t i = 0; i < per_word; ++i) {
                 const float w = weight(lane, word * per_word + i);
-                if (type == DotType::bfloat16) {
-                    bits |= static_cast<std::uint32_t>(to_bfloat16(w)) << (16 * i);
-                } else {
-                    const auto q = static_cast<std::int32_t>(std::nearbyint(w * inverse[lane]));
-                    offsets.data()[vector * kLanes + lane] -= 128 * q;
-                    bits |= static_cast<std::uint32_t>(q & 0xff) << (8 * i);
-                }
+                const auto q = static_cast<std::int32_t>(std::nearbyint(w * inverse[lane]));
+                offsets.data()[vector * kLanes + lane] -= 128 * q;
+                bits |= static_cast<std::uint32_t>(q & 0xff) << (8 * i);
             }
             return bits;
         });

@@ -79,13 +79,18 @@ class PackedPanels {
     // Fills term k of every vector from a row of `n` columns, with 0 beyond them.
     void fill_term(std::int64_t k, const T* row, std::int64_t n) {
         for (std::int64_t p = 0; p < n_panels(); ++p) {
-            const std::int64_t width = vectors_in(p) * kPackedLanes<T>;
-            const std::int64_t filled = std::min(width, n);
-            T* out = data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T> + k * width;
-            std::fill(std::copy_n(row, filled, out), out + width, T(0));
+            const std::int64_t filled = std::min(vectors_in(p) * kPackedLanes<T>, n);
+            fill_panel_term(p, k, row, filled);
             row += filled;
             n -= filled;
         }
+    }
+
+    // The same for one panel.
+    void fill_panel_term(std::int64_t p, std::int64_t k, const T* row, std::int64_t n) {
+        const std::int64_t width = vectors_in(p) * kPackedLanes<T>;
+        T* out = data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T> + k * width;
+        std::fill(std::copy_n(row, n, out), out + width, T(0));
     }
 
   private:

@@ -106,8 +106,9 @@ std::int64_t PackedRnn<T>::nbytes() const {
 }
 
 template <class T>
-PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w, bool need_dx)
+PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w, bool need_dx, Precision wanted)
     : kind(w.kind),
+      precision(wanted),
       input_size(w.input_size),
       hidden_size(w.hidden_size),
       state_size(w.state_size),
@@ -115,15 +116,18 @@ PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w, bool need_dx)
       blocks(blocks_of<T>(w.hidden_size)),
       has_input_weights(w.weight_ih != nullptr) {
     if (w.weight_ih != nullptr && need_dx) {
-        input = pack_transposed(w.weight_ih, hidden_size, input_size, 0, gates, gate_slot(kind, 0));
+        input = {
+            pack_transposed(w.weight_ih, hidden_size, input_size, 0, gates, gate_slot(kind, 0)),
+            precision};
     }
     const bool reset_before = kind == CellKind::gru_reset_before;
-    recurrent = pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates);
+    recurrent = {pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates),
+                 precision};
     if (reset_before) {
-        candidate = pack_transposed(w.weight_hh, hidden_size, state_size, 2, 1);
+        candidate = {pack_transposed(w.weight_hh, hidden_size, state_size, 2, 1), precision};
     }
     if (w.weight_hr != nullptr) {
-        projection = pack_transposed(w.weight_hr, state_size, hidden_size, 0, 1);
+        projection = {pack_transposed(w.weight_hr, state_size, hidden_size, 0, 1), precision};
     }
 }
 

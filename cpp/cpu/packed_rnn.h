@@ -56,17 +56,19 @@ struct PackedRnn {
 template <class T>
 struct PackedRnnGrad {
     // Without `need_dx`, weight_ih is not packed.
-    PackedRnnGrad(const RnnWeights<T>& weights, bool need_dx);
+    PackedRnnGrad(const RnnWeights<T>& weights, bool need_dx,
+                  Precision precision = Precision::full);
 
     CellKind kind;
+    Precision precision;
     std::int64_t input_size, hidden_size, state_size, gates, blocks;
-    PackedPanels<T> recurrent;   // d(gates), depth G * blocks * lanes -> dh; reset-before: r, z
-    PackedPanels<T> candidate;   // gru_reset_before: d(n) -> d(r * h)
-    PackedPanels<T> input;       // d(gates) -> dx
-    PackedPanels<T> projection;  // LSTM with weight_hr: dh -> d(o * tanh(c))
+    PackedMatrix<T> recurrent;   // d(gates), depth G * blocks * lanes -> dh; reset-before: r, z
+    PackedMatrix<T> candidate;   // gru_reset_before: d(n) -> d(r * h)
+    PackedMatrix<T> input;       // d(gates) -> dx
+    PackedMatrix<T> projection;  // LSTM with weight_hr: dh -> d(o * tanh(c))
     bool has_input_weights;      // else the input is the input gates
 
-    bool has_projection() const { return projection.depth() > 0; }
+    bool has_projection() const { return projection.present(); }
 };
 
 }  // namespace seqrec_fast

@@ -15,8 +15,9 @@
 #include <cstring>
 
 #include "base/workspace.h"
-#include "cpu/gemm-inl.h"
+#include "cpu/dot_product-inl.h"
 #include "cpu/rnn_kernels.h"
+#include "cpu/rnn_noise-inl.h"
 #include "cpu/rnn_tiles.h"
 #include "hwy/cache_control.h"
 
@@ -47,6 +48,19 @@ struct GradView {
     T* dgates;                       // (rows, slots * padded_hidden), see PackedRnnGrad
     const T* const* dgates_rows;     // from the first recurrent slot on
     const T* const* candidate_rows;  // from the third slot on; read by gru_reset_before only
+    const T* dropout;                // (rows, stride): what multiplied candidates; optional
+    const T* keep_h;                 // (rows, stride): what zoneout kept of h; optional
+
+    // Sums over the gradients of `gates` gates.
+    template <class Op>
+    HWY_INLINE void multiply(const Op& op, const T* const* from, std::int64_t gates,
+                             const PackedMatrix<T>& matrix) const {
+        multiply_plain(op, from, rows, gates * padded_hidden, matrix, RowRange::dynamic);
+    }
+    HWY_INLINE hn::Vec<Lanes<T>> candidate_scale(std::int64_t row, std::int64_t unit) const {
+        const Lanes<T> d;
+        return dropout == nullptr ? hn::Set(d, T(1)) : hn::LoadU(d, dropout + row * stride + unit);
+    }
 
     HWY_INLINE T* dgates_at(std::int64_t row, std::int64_t slot, std::int64_t unit) const {
         return dgates + (row * kSlots + slot) * padded_hidden + unit;
@@ -129,13 +143,14 @@ class BackwardTile {
           tile_(tile),
           padded_hidden_(weights_.blocks * kPackedLanes<T>),
           stride_(std::max(padded_to_vectors<T>(weights_.state_size), padded_hidden_)),
-          gates_stride_(slot_count(Cell::kKind) * padded_hidden_) {
+          gates_stride_(slot_count(Cell::kKind) * padded_hidden_),
+          noise_(args.noise, weights_.kind, tile.rows(), stride_) {
         const std::int64_t rows = tile.rows();
         Workspace& workspace = thread_workspace();
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
                           Workspace::bytes_for<T>(rows * gates_stride_) +
                           4 * Workspace::bytes_for<const T*>(rows) +
-                          Workspace::bytes_for<std::int64_t>(rows));
+                          Workspace::bytes_for<std::int64_t>(rows) + noise_.bytes());
         dh_ = workspace.take<T>(rows * stride_);
         dc_ = workspace.take<T>(rows * stride_);
         c_before_ = workspace.take<T>(rows * stride_);
@@ -146,9 +161,11 @@ class BackwardTile {
         slots_rows_ = workspace.take<const T*>(rows);
         candidate_rows_ = workspace.take<const T*>(rows);
         events_ = workspace.take<std::int64_t>(rows);
+        noise_.take(workspace);
     }
 
     void run() {
+        const DotSession session(dot_type(weights_.precision));
         load_states();
         std::int64_t active = 0;
         for (std::int64_t s = tile_.max_steps() - 1; s >= 0; --s) {
@@ -157,13 +174,18 @@ class BackwardTile {
             }
             load_step(s, active);
             prefetch_saved(s - 1, active);
+            noise_.draw(tile_, s, active);
+            noise_.split(dh_, dc_, active);
             const GradView<Cell, T> view{
-                &args_, &weights_, active, stride_,  padded_hidden_, events_,      dh_,
-                dc_,    c_before_, work_,  dh_rows_, dgates_,        dgates_rows_, candidate_rows_};
+                &args_,         &weights_, active,       stride_,         padded_hidden_,
+                events_,        dh_,       dc_,          c_before_,       work_,
+                dh_rows_,       dgates_,   dgates_rows_, candidate_rows_, noise_.candidate_scale(),
+                noise_.keep_h()};
             Cell::step_grad(view);
+            noise_.join(dh_, dc_, active);
             if (args_.dx != nullptr) {
                 const InputGradOp<T> op{{}, args_.dx, weights_.input_size, events_, 0};
-                multiply_plain(op, slots_rows_, active, weights_.input);
+                view.multiply(op, slots_rows_, weights_.gates, weights_.input);
             }
             cut_at_resets(active);
         }
@@ -269,6 +291,7 @@ class BackwardTile {
     T *dh_, *dc_, *c_before_, *work_, *dgates_;
     const T **dh_rows_, **dgates_rows_, **candidate_rows_, **slots_rows_;
     std::int64_t* events_;
+    NoiseTile<T> noise_;
 };
 
 template <class Cell, class T>

@@ -17,13 +17,35 @@ template <class View, class Activation>
 struct RnnGradOp {
     using T = typename View::T;
     using D = Lanes<T>;
+    using M = SimdMath<D>;
 
     HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
         T* dh = view.dh + row * view.stride + unit;
-        const hn::Vec<D> h = view.h_after(row, unit);
-        const hn::Vec<D> dsum = Activation::template grad<SimdMath<D>>(h, hn::LoadU(D(), dh));
+        const hn::Vec<D> scale = view.candidate_scale(row, unit);
+        const hn::Vec<D> dh_scaled = M::mul(scale, hn::LoadU(D(), dh));
+        const hn::Vec<D> dsum =
+            Activation::template grad<M>(activation(row, unit, scale), dh_scaled);
         view.store_gate(dsum, row, 0, unit);
         hn::StoreU(hn::Zero(D()), D(), dh);
+    }
+
+    // The output before dropout and zoneout. Where nothing of it is left, its gradient is 0 too.
+    HWY_INLINE hn::Vec<D> activation(std::int64_t row, std::int64_t unit, hn::Vec<D> scale) const {
+        hn::Vec<D> h = view.h_after(row, unit);
+        if (view.keep_h == nullptr && view.dropout == nullptr) {
+            return h;
+        }
+        if (view.keep_h != nullptr) {
+            const hn::Vec<D> keep = hn::LoadU(D(), view.keep_h + row * view.stride + unit);
+            const hn::Vec<D> kept = M::mul(keep, view.h_before(row, unit));
+            h = M::sub(h, kept);
+            // What rounding leaves of a ReLU's zero must not look like a positive value.
+            const auto is_rounding = hn::Le(hn::Abs(h), M::mul(M::set(0x1p-21), hn::Abs(kept)));
+            h = hn::IfThenZeroElse(is_rounding, h);
+            scale = M::mul(scale, M::sub(M::set(1), keep));
+        }
+        const auto left = hn::Gt(scale, M::set(0));
+        return hn::IfThenElseZero(left, hn::Div(h, hn::IfThenElse(left, scale, M::set(1))));
     }
 
     const View& view;
@@ -37,8 +59,8 @@ struct RnnGradCell {
     static void step_grad(const View& view) {
         using T = typename View::T;
         for_each_unit(view, RnnGradOp<View, Activation>{view});
-        multiply_plain(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, view.rows,
-                       view.weights->recurrent);
+        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 1,
+                      view.weights->recurrent);
     }
 };
 

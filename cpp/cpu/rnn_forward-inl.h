@@ -18,6 +18,7 @@
 #include "base/workspace.h"
 #include "cpu/rnn_input_gates-inl.h"
 #include "cpu/rnn_kernels.h"
+#include "cpu/rnn_noise-inl.h"
 #include "cpu/rnn_tiles.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -50,9 +51,16 @@ struct StepView {
     const T* const* x_gates;    // (rows) pointers to n_vectors * lanes, in vector order, with bias
     T* const* y_rows;           // (rows) pointers to S values each; null if not wanted
     T* const* saved_rows;       // (rows) pointers; null if not wanted
+    const T* dropout;           // (rows, state_stride): what multiplies candidates; optional
     // Input gates of the next step that lie in a large table.
     const T* const* ahead;
     std::int64_t n_ahead;
+
+    HWY_INLINE hn::Vec<Lanes<T>> candidate_scale(std::int64_t row, std::int64_t unit) const {
+        const Lanes<T> d;
+        return dropout == nullptr ? hn::Set(d, T(1))
+                                  : hn::LoadU(d, dropout + row * state_stride + unit);
+    }
 
     // Asks for the part of them that is due when the units from `block` on are computed, so that
     // the memory's time passes under the arithmetic.
@@ -73,7 +81,8 @@ class ForwardTile {
           stride_(std::max(padded_to_vectors<T>(weights_.state_size),
                            weights_.blocks * kPackedLanes<T>)),
           gates_stride_(weights_.n_vectors() * kPackedLanes<T>),
-          saved_stride_(saved_count(weights_.kind) * weights_.blocks * kPackedLanes<T>) {
+          saved_stride_(saved_count(weights_.kind) * weights_.blocks * kPackedLanes<T>),
+          noise_(args.noise, weights_.kind, tile.rows(), stride_) {
         const std::int64_t rows = tile.rows();
         const std::int64_t gates_rows =
             std::max(rows, std::min(kChunkRows, rows * tile.max_steps()));
@@ -83,7 +92,7 @@ class ForwardTile {
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
                           Workspace::bytes_for<T>(gates_rows * gates_stride_) +
                           5 * Workspace::bytes_for<T*>(rows) +
-                          2 * Workspace::bytes_for<const T*>(chunk_rows_));
+                          2 * Workspace::bytes_for<const T*>(chunk_rows_) + noise_.bytes());
         h_ = workspace.take<T>(rows * stride_);
         h_next_ = workspace.take<T>(rows * stride_);
         c_ = workspace.take<T>(rows * stride_);
@@ -99,6 +108,7 @@ class ForwardTile {
         for (std::int64_t i = 0; i < chunk_rows_ && !from_table(); ++i) {
             gates_rows_[i] = x_gates_ + i * gates_stride_;
         }
+        noise_.take(workspace);
     }
 
     void run() {
@@ -219,6 +229,8 @@ class ForwardTile {
             y_rows_[r] = args_.y + (args_.y == nullptr ? 0 : event * args_.ldy);
             saved_rows_[r] = args_.saved + (args_.saved == nullptr ? 0 : event * saved_stride_);
         }
+        noise_.draw(tile_, s, active);
+        noise_.remember_cell_state(c_, active);
         const StepView<T> view{&weights_,
                                (s & 1) != 0,
                                active,
@@ -232,14 +244,37 @@ class ForwardTile {
                                x_gates,
                                args_.y == nullptr ? nullptr : y_rows_,
                                args_.saved == nullptr ? nullptr : saved_rows_,
+                               noise_.candidate_scale(),
                                x_gates + active,
                                n_ahead};
         Cell::step(view);
+        if (noise_.zones()) {
+            noise_.blend(h_, h_next_, c_, active);
+            store_blended(active);
+        }
         std::swap(h_, h_next_);
         std::swap(h_rows_, h_next_rows_);
         if (weights_.float32_states) {
             round_to_float32(h_, active * stride_);
             round_to_float32(c_, active * stride_);
+        }
+    }
+
+    // The states after zoneout, where the cell wrote those before it.
+    void store_blended(std::int64_t active) const {
+        for (std::int64_t r = 0; r < active; ++r) {
+            if (args_.y != nullptr) {
+                std::copy_n(h_next_ + r * stride_, weights_.state_size, y_rows_[r]);
+            }
+            if (args_.saved != nullptr && weights_.kind == CellKind::lstm) {
+                constexpr std::int64_t kSaved = saved_count(CellKind::lstm);
+                const T* c = c_ + r * stride_;
+                T* to = saved_rows_[r] + (kSaved - 1) * kPackedLanes<T>;
+                for (std::int64_t block = 0; block < weights_.blocks; ++block) {
+                    std::copy_n(c + block * kPackedLanes<T>, kPackedLanes<T>,
+                                to + block * kSaved * kPackedLanes<T>);
+                }
+            }
         }
     }
 
@@ -257,6 +292,7 @@ class ForwardTile {
     T *h_, *h_next_, *c_, *work_, *x_gates_;
     const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_, **gates_rows_;
     T **y_rows_, **saved_rows_;
+    NoiseTile<T> noise_;
 };
 
 template <class Cell, class T>

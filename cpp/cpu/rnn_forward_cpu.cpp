@@ -31,7 +31,8 @@ struct RnnOp {
                                const V (&acc)[kVectors]) const {
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t u = unit(v, lane);
-                const V h = Activation::template apply<SimdMath<D>>(acc[v]);
+                const V h = SimdMath<D>::mul(view.candidate_scale(row, u),
+                                             Activation::template apply<SimdMath<D>>(acc[v]));
                 hn::StoreU(h, D(), view.h_next + row * view.state_stride + u);
                 if (view.y_rows != nullptr) {
                     store_part(h, D(), view.y_rows[row] + u, view.weights->hidden_size - u);

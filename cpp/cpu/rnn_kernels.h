@@ -5,6 +5,7 @@
 
 #include "base/sequence_layout.h"
 #include "cpu/packed_rnn.h"
+#include "cpu/rnn_noise.h"
 
 namespace seqrec_fast {
 
@@ -23,9 +24,10 @@ struct RnnForwardArgs {
     bool reverse;               // newest event first
     T* y;                       // (N, ldy) of which S columns are written; optional
     std::int64_t ldy;
-    T* h_n;    // (B, S)
-    T* c_n;    // (B, H), LSTM
-    T* saved;  // (N, saved_count * padded H) for the backward pass; optional
+    T* h_n;                 // (B, S)
+    T* c_n;                 // (B, H), LSTM
+    T* saved;               // (N, saved_count * padded H) for the backward pass; optional
+    const RnnNoise* noise;  // optional
 };
 
 // Input gates with their bias, in the vector order of the packed weights.
@@ -47,31 +49,34 @@ struct RnnBackwardArgs {
     const T* c_0;               // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional
     bool reverse;
-    const T* y;      // (N, S)
-    const T* saved;  // as written by the forward pass
-    const T* dy;     // (N, S)
-    const T* dh_n;   // (B, S)
-    const T* dc_n;   // (B, H), LSTM
-    T* dx;           // (N, input_size); optional
-    T* dx_gates;     // (N, G * H): with respect to W_ih x + b_ih
-    T* dh_gates_n;   // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
-    T* rh_before;    // (N, H), gru_reset_before: r * h_before
-    T* dprojected;   // (N, S), LSTM with projection: with respect to h after it
-    T* unprojected;  // (N, H), LSTM with projection: o * tanh(c)
-    T* dh_0;         // (B, S)
-    T* dc_0;         // (B, H), LSTM
+    const T* y;             // (N, S)
+    const T* saved;         // as written by the forward pass
+    const T* dy;            // (N, S)
+    const T* dh_n;          // (B, S)
+    const T* dc_n;          // (B, H), LSTM
+    T* dx;                  // (N, input_size); optional
+    T* dx_gates;            // (N, G * H): with respect to W_ih x + b_ih
+    T* dh_gates_n;          // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
+    T* rh_before;           // (N, H), gru_reset_before: r * h_before
+    T* dprojected;          // (N, S), LSTM with projection: with respect to h after it
+    T* unprojected;         // (N, H), LSTM with projection: o * tanh(c)
+    T* dh_0;                // (B, S)
+    T* dc_0;                // (B, H), LSTM
+    const RnnNoise* noise;  // as in forward
 };
 
 // weight = sum over events of the outer product of their gates' gradients and their inputs; bias =
 // sum of the gates' gradients. Each element is summed in the order of the events, in blocks.
+// With bfloat16, gates and inputs are rounded to it for the products; sums are of T.
 template <class T>
 struct RnnWeightGradArgs {
     const T* gates;  // (events, gates_stride) of which n_gates columns are read
     std::int64_t gates_stride, n_gates, events;
     const T* const* inputs;  // (events) rows of `width`
     std::int64_t width;
-    T* weight;  // (n_gates, width); optional
-    T* bias;    // (n_gates); optional
+    T* weight;            // (n_gates, width); optional
+    T* bias;              // (n_gates); optional
+    Precision precision;  // full or bfloat16
 };
 
 template <class T>

@@ -38,10 +38,12 @@ class SessionTile {
         return at_most;
     }
     std::int64_t steps(std::int64_t row) const { return layout_.length(sessions_[row]); }
-    // The event that `row` processes in its step s.
+    // The event that `row` processes in its step s, and its place in the session.
     std::int64_t event(std::int64_t row, std::int64_t s) const {
-        const std::int64_t session = sessions_[row];
-        return layout_.row(session, reverse_ ? layout_.length(session) - 1 - s : s);
+        return layout_.row(sessions_[row], time(row, s));
+    }
+    std::int64_t time(std::int64_t row, std::int64_t s) const {
+        return reverse_ ? steps(row) - 1 - s : s;
     }
 
   private:

@@ -10,6 +10,7 @@
 #include "base/workspace.h"
 #include "cpu/gemm-inl.h"
 #include "cpu/rnn_kernels.h"
+#include "cpu/rnn_weight_grad_dots-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
@@ -59,9 +60,17 @@ void add_column_sums(const PackedPanels<T>& gates, std::int64_t events, std::int
 
 // The gates [begin, end) over all events, in the events' order whatever the range.
 template <class T>
-void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std::int64_t end) {
+void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std::int64_t end,
+                       bool reduced) {
     const std::int64_t n_gates = end - begin;
     T* weight = args.weight == nullptr ? nullptr : args.weight + begin * args.width;
+    if constexpr (std::is_same_v<T, float>) {
+        if (reduced && weight != nullptr) {
+            const DotSession session(dot_type(args.precision));
+            WeightGradDots(args, begin, n_gates).run();
+            weight = nullptr;
+        }
+    }
     T* bias = args.bias == nullptr ? nullptr : args.bias + begin;
     if (weight != nullptr) {
         std::fill_n(weight, n_gates * args.width, T(0));
@@ -101,12 +110,13 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
 template <class T>
 void weight_grad(const RnnWeightGradArgs<T>& args) {
     // A range packs all inputs anew, so there is one per thread and not more.
+    const bool reduced = args.precision != Precision::full;
     const std::int64_t blocks = blocks_of<T>(args.n_gates);
     const std::int64_t ranges = std::min<std::int64_t>(blocks, num_threads());
     parallel_for(ranges, [&](std::int64_t i) {
         const std::int64_t begin = blocks * i / ranges * kPackedLanes<T>;
         const std::int64_t end = blocks * (i + 1) / ranges * kPackedLanes<T>;
-        weight_grad_range(args, begin, std::min(end, args.n_gates));
+        weight_grad_range(args, begin, std::min(end, args.n_gates), reduced);
     });
 }
 

@@ -51,6 +51,21 @@ void check_state_range(const char* function, const PackedRnn<T>& weights,
     }
 }
 
+void check_noise(const char* function, const RnnNoise* noise, std::int64_t batch) {
+    if (noise == nullptr) {
+        return;
+    }
+    const auto check_rate = [&](const char* name, double rate) {
+        SEQREC_CHECK(rate >= 0 && rate < 1, function, ": ", name, " is ", rate,
+                     "; expected 0 <= ", name, " < 1");
+    };
+    check_rate("recurrent_dropout", noise->recurrent_dropout);
+    check_rate("zoneout", noise->zoneout);
+    const auto sessions = static_cast<std::int64_t>(noise->sessions.size());
+    SEQREC_CHECK(sessions == 0 || sessions == batch, function, ": sessions has ", sessions,
+                 " entries; expected ", batch, ", the sessions of the batch");
+}
+
 template <class T>
 void check_input(const char* function, const RnnForward<T>& call) {
     const PackedRnn<T>& weights = *call.weights;
@@ -119,6 +134,7 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
     const std::int64_t events = call.layout->n_events(), batch = call.layout->batch();
     const bool lstm = weights.kind == CellKind::lstm;
     check_input(function, call);
+    check_noise(function, call.noise, batch);
     check_shape(function, "h_0", call.h_0, batch, weights.state_size);
     check_state_range(function, weights, call.h_0);
     check_shape(function, "c_0", call.c_0, batch, weights.hidden_size);
@@ -131,9 +147,9 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
     check_required(function, "c_n", call.c_n, lstm);
     SEQREC_CHECK(lstm || !call.c_0.present(), function, ": c_0 belongs to an LSTM only");
     const RnnForwardArgs<T> args{
-        call.weights,      call.layout,   call.x.data,     call.ids.data,  call.gate_table.data,
-        call.h_0.data,     call.c_0.data, call.reset.data, call.reverse,   call.y.data,
-        call.y.row_stride, call.h_n.data, call.c_n.data,   call.saved.data};
+        call.weights,      call.layout,   call.x.data,     call.ids.data,   call.gate_table.data,
+        call.h_0.data,     call.c_0.data, call.reset.data, call.reverse,    call.y.data,
+        call.y.row_stride, call.h_n.data, call.c_n.data,   call.saved.data, call.noise};
     switch (weights.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: return gru_forward_cpu(args);
@@ -213,28 +229,29 @@ void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradie
         const std::int64_t width = wanted ? call.x.columns : 0;
         const auto x = row_pointers(call.x.data, wanted ? events : 0, width);
         rnn_weight_grad_cpu<T>({gradients.dx_gates, all, all, events, x.data(), width,
-                                call.dweight_ih.data, call.dbias_ih.data});
+                                call.dweight_ih.data, call.dbias_ih.data, weights.precision});
     }
     if (call.dweight_hh.present() || call.dbias_hh.present()) {
         T* const weight = call.dweight_hh.data;
         T* const weight_n = weight == nullptr ? nullptr : weight + plain * state;
         T* const bias = call.dbias_hh.data;
-        rnn_weight_grad_cpu<T>(
-            {gradients.dx_gates, all, plain, events, h_before.data(), state, weight, bias});
+        rnn_weight_grad_cpu<T>({gradients.dx_gates, all, plain, events, h_before.data(), state,
+                                weight, bias, weights.precision});
         if (gru) {
             rnn_weight_grad_cpu<T>({gradients.dh_gates_n.data(), hidden, hidden, events,
-                                    h_before.data(), state, weight_n, rest(bias)});
+                                    h_before.data(), state, weight_n, rest(bias),
+                                    weights.precision});
         }
         if (reset_before) {
             const auto rh = row_pointers(gradients.rh_before.data(), events, hidden);
             rnn_weight_grad_cpu<T>({gradients.dx_gates + plain, all, hidden, events, rh.data(),
-                                    hidden, weight_n, rest(bias)});
+                                    hidden, weight_n, rest(bias), weights.precision});
         }
     }
     if (call.dweight_hr.present()) {
         const auto rows = row_pointers(gradients.unprojected.data(), events, hidden);
         rnn_weight_grad_cpu<T>({gradients.dprojected.data(), state, state, events, rows.data(),
-                                hidden, call.dweight_hr.data, nullptr});
+                                hidden, call.dweight_hr.data, nullptr, weights.precision});
     }
 }
 
@@ -264,6 +281,9 @@ void check_backward(const char* function, const RnnBackward<T>& call) {
     check_shape(function, "dbias_hh", call.dbias_hh, 1, gates);
     check_shape(function, "dweight_hr", call.dweight_hr, state, hidden);
     check_required(function, "dc_n", call.dc_n, lstm);
+    check_noise(function, call.noise, batch);
+    SEQREC_CHECK(weights.precision != Precision::int8, function,
+                 ": precision is 'int8'; expected 'full' or 'bfloat16'");
     check_required(function, "dc_0", call.dc_0, lstm);
     SEQREC_CHECK(!call.dweight_ih.present() || weights.has_input_weights, function,
                  ": dweight_ih needs weight_ih");
@@ -299,7 +319,8 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
                                   gradients.dprojected.data(),
                                   gradients.unprojected.data(),
                                   call.dh_0.data,
-                                  call.dc_0.data};
+                                  call.dc_0.data,
+                                  call.noise};
     switch (weights.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: gru_backward_cpu(args); break;

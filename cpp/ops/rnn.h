@@ -9,6 +9,7 @@
 #include "base/sequence_layout.h"
 #include "base/tensor_view.h"
 #include "cpu/packed_rnn.h"
+#include "cpu/rnn_noise.h"
 
 namespace seqrec_fast {
 
@@ -39,10 +40,11 @@ struct RnnForward {
     MatrixView<const T> c_0;               // (B, H); optional: zeros
     MatrixView<const std::uint8_t> reset;  // (1, N); optional. Non-zero: state zeroed before
     bool reverse = false;
-    MatrixView<T> y;      // (N, S), rows may be strided; optional
-    MatrixView<T> h_n;    // (B, S)
-    MatrixView<T> c_n;    // (B, H); LSTM
-    MatrixView<T> saved;  // (N, saved_width(...)); optional: what backward needs
+    MatrixView<T> y;                  // (N, S), rows may be strided; optional
+    MatrixView<T> h_n;                // (B, S)
+    MatrixView<T> c_n;                // (B, H); LSTM
+    MatrixView<T> saved;              // (N, saved_width(...)); optional: what backward needs
+    const RnnNoise* noise = nullptr;  // optional
 };
 
 template <class T>
@@ -70,18 +72,19 @@ struct RnnBackward {
     MatrixView<const T> x, h_0, c_0;       // as in forward; x is read for dweight_ih alone
     MatrixView<const std::uint8_t> reset;  // as in forward
     bool reverse = false;
-    MatrixView<const T> y, saved;  // as written by forward
-    MatrixView<const T> dy;        // (N, S)
-    MatrixView<const T> dh_n;      // (B, S)
-    MatrixView<const T> dc_n;      // (B, H), LSTM
-    MatrixView<T> dx;              // as x; optional
-    MatrixView<T> dh_0;            // (B, S)
-    MatrixView<T> dc_0;            // (B, H), LSTM
-    MatrixView<T> dweight_ih;      // (G * H, I)
-    MatrixView<T> dweight_hh;      // (G * H, S)
-    MatrixView<T> dbias_ih;        // (1, G * H)
-    MatrixView<T> dbias_hh;        // (1, G * H)
-    MatrixView<T> dweight_hr;      // (S, H), LSTM with projection
+    MatrixView<const T> y, saved;     // as written by forward
+    MatrixView<const T> dy;           // (N, S)
+    MatrixView<const T> dh_n;         // (B, S)
+    MatrixView<const T> dc_n;         // (B, H), LSTM
+    MatrixView<T> dx;                 // as x; optional
+    MatrixView<T> dh_0;               // (B, S)
+    MatrixView<T> dc_0;               // (B, H), LSTM
+    MatrixView<T> dweight_ih;         // (G * H, I)
+    MatrixView<T> dweight_hh;         // (G * H, S)
+    MatrixView<T> dbias_ih;           // (1, G * H)
+    MatrixView<T> dbias_hh;           // (1, G * H)
+    MatrixView<T> dweight_hr;         // (S, H), LSTM with projection
+    const RnnNoise* noise = nullptr;  // as in forward
 };
 
 template <class T>

@@ -34,6 +34,16 @@ class SequenceLayout:
     @property
     def n_events(self) -> int: ...
 
+class RnnNoise:
+    def __init__(
+        self,
+        recurrent_dropout: float,
+        zoneout: float,
+        seed: int | None,
+        stream: int = 0,
+        sessions: NDArray[int64] | None = None,
+    ) -> None: ...
+
 class _PackedRnn(Generic[_T]):
     def __init__(
         self,
@@ -68,6 +78,7 @@ class _PackedRnn(Generic[_T]):
         saved: NDArray[_T] | None,
         ids: NDArray[int64] | None = None,
         gate_table: NDArray[_T] | None = None,
+        noise: RnnNoise | None = None,
     ) -> None: ...
     @property
     def has_input_weights(self) -> bool: ...
@@ -78,8 +89,8 @@ class _PackedRnn(Generic[_T]):
 class PackedRnnF32(_PackedRnn[float32]): ...
 class PackedRnnF64(_PackedRnn[float64]): ...
 
-def rnn_backward_f32(*args: Any) -> None: ...
-def rnn_backward_f64(*args: Any) -> None: ...
+def rnn_backward_f32(*args: Any, precision: str = ..., noise: RnnNoise | None = ...) -> None: ...
+def rnn_backward_f64(*args: Any, precision: str = ..., noise: RnnNoise | None = ...) -> None: ...
 
 class _RnnStack(Generic[_T]):
     def __init__(

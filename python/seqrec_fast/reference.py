@@ -8,13 +8,14 @@ Signatures follow the fast functions. A batch is always ragged here: ``x`` is (e
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = ["rank_of", "rnn", "rnn_step", "topk"]
+__all__ = ["Noise", "philox4x32", "rank_of", "rnn", "rnn_step", "topk"]
 
 
 def _sigmoid(x: Array) -> Array:
@@ -22,8 +23,82 @@ def _sigmoid(x: Array) -> Array:
         return np.asarray(1.0 / (1.0 + np.exp(-x)))
 
 
+def philox4x32(key: int, counter: ArrayLike) -> NDArray[np.uint32]:
+    """
+    Philox 4x32-10 (Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3").
+
+    Parameters
+    ----------
+    key : int
+        64 bits.
+    counter : (..., 4) uint32 array
+
+    Returns
+    -------
+    (..., 4) uint32 array
+        Four random words per counter.
+    """
+    x = [word.astype(np.uint64) for word in np.moveaxis(np.asarray(counter), -1, 0)]
+    low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for i in range(10):
+        keys = [
+            np.uint64((part + i * weyl) & 0xFFFFFFFF)
+            for part, weyl in ((key & 0xFFFFFFFF, 0x9E3779B9), (key >> 32, 0xBB67AE85))
+        ]
+        p, q = np.uint64(0xD2511F53) * x[0], np.uint64(0xCD9E8D57) * x[2]
+        x = [(q >> shift) ^ x[1] ^ keys[0], q & low, (p >> shift) ^ x[3] ^ keys[1], p & low]
+    return np.stack(x, -1).astype(np.uint32)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """
+    Recurrent dropout and zoneout of one layer and direction.
+
+    Unit u of a session takes word ``u % 64 // 16`` of the counter
+    ``(u // 64 * 16 + u % 16, step, session, 4 * stream + kind)``; the kind is 0 for recurrent
+    dropout, 1 for zoneout of h, 2 for zoneout of c. An event of probability p happens if the word
+    is below ``p * 2**32``.
+    """
+
+    recurrent_dropout: float = 0.0
+    zoneout: float = 0.0
+    seed: int | None = None  # None: the expectation of zoneout, and no dropout
+    stream: int = 0
+
+    def happens(
+        self, kind: int, rate: float, step: int, session: int, units: int
+    ) -> NDArray[np.bool_]:
+        """Whether the event of probability `rate` happens to each of (units,)."""
+        u = np.arange(units)
+        counter = np.empty((units, 4), np.uint32)
+        counter[:, 0] = u // 64 * 16 + u % 16
+        counter[:, 1:] = step, session, 4 * self.stream + kind
+        assert self.seed is not None
+        words = philox4x32(self.seed, counter)[u, u % 64 // 16]
+        return np.asarray(words < np.uint32(rate * 2**32))
+
+    def candidate_scale(self, step: int, session: int, units: int) -> Array | float:
+        """What multiplies the candidate."""
+        p = self.recurrent_dropout
+        if self.seed is None or not p:
+            return 1.0
+        return np.where(self.happens(0, p, step, session, units), 0.0, 1 / (1 - p))
+
+    def kept(self, kind: int, step: int, session: int, units: int) -> Array | float:
+        """How much of the state before stays."""
+        if self.seed is None or not self.zoneout:
+            return self.zoneout
+        return self.happens(kind, self.zoneout, step, session, units).astype(np.float64)
+
+
 def rnn_step(
-    cell: str, x: Array, h: Array, c: Array | None, weights: Mapping[str, ArrayLike]
+    cell: str,
+    x: Array,
+    h: Array,
+    c: Array | None,
+    weights: Mapping[str, ArrayLike],
+    candidate_scale: Array | float = 1.0,
 ) -> tuple[Array, Array | None]:
     """
     One step of one layer for any number of rows.
@@ -41,6 +116,8 @@ def rnn_step(
     weights : mapping of str to array
         ``weight_ih`` (optional), ``weight_hh``, ``bias_ih``, ``bias_hh``, ``weight_hr``
         (the last three optional), gates stacked as in PyTorch.
+    candidate_scale : float or (H,) array
+        Multiplies n of a GRU, g of an LSTM, the new state of a plain RNN.
 
     Returns
     -------
@@ -52,13 +129,13 @@ def rnn_step(
     x_gates = (x @ w["weight_ih"].T if "weight_ih" in w else x) + w.get("bias_ih", zero)
     w_hh, b_hh = w["weight_hh"], w.get("bias_hh", zero)
     if cell == "rnn_tanh":
-        return np.tanh(x_gates + h @ w_hh.T + b_hh), None
+        return candidate_scale * np.tanh(x_gates + h @ w_hh.T + b_hh), None
     if cell == "rnn_relu":
-        return np.maximum(x_gates + h @ w_hh.T + b_hh, 0.0), None
+        return candidate_scale * np.maximum(x_gates + h @ w_hh.T + b_hh, 0.0), None
     if cell == "lstm":
         assert c is not None
         i, f, g, o = np.split(x_gates + h @ w_hh.T + b_hh, 4, axis=1)
-        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        c = _sigmoid(f) * c + _sigmoid(i) * (candidate_scale * np.tanh(g))
         h = _sigmoid(o) * np.tanh(c)
         return (h @ w["weight_hr"].T if "weight_hr" in w else h), c
     x_r, x_z, x_n = np.split(x_gates, 3, axis=1)
@@ -72,6 +149,7 @@ def rnn_step(
         n = np.tanh(x_n + (r * h) @ w_n.T + b_n)
     else:
         raise ValueError(f"rnn_step: cell is {cell!r}; expected gru, gru_reset_before, lstm, rnn_*")
+    n = candidate_scale * n
     return n + z * (h - n), None
 
 
@@ -85,6 +163,7 @@ def rnn(
     *,
     reset: ArrayLike | None = None,
     reverse: bool = False,
+    noise: Noise | None = None,
 ) -> tuple[Array, Array, Array | None]:
     """
     One layer and direction over a ragged batch.
@@ -103,6 +182,7 @@ def rnn(
         True: the state is zeroed before this event.
     reverse : bool
         Newest event first.
+    noise : Noise, optional
 
     Returns
     -------
@@ -125,8 +205,14 @@ def rnn(
         for e in reversed(events) if reverse else events:
             if reset is not None and np.asarray(reset)[e]:
                 h, c = np.zeros_like(h), np.zeros_like(c)
-            h, c_new = rnn_step(cell, x[e : e + 1], h, c, weights)
-            c = c if c_new is None else c_new
+            where = (e - offsets[b], b)
+            scale = 1.0 if noise is None else noise.candidate_scale(*where, hidden)
+            h_new, c_new = rnn_step(cell, x[e : e + 1], h, c, weights, scale)
+            c_new = c if c_new is None else c_new
+            if noise is not None:
+                kept_h, kept_c = noise.kept(1, *where, state), noise.kept(2, *where, hidden)
+                h_new, c_new = h_new + kept_h * (h - h_new), c_new + kept_c * (c - c_new)
+            h, c = h_new, c_new
             y[e] = h
         h_n[b], c_n[b] = h, c
     return y, h_n, (c_n if cell == "lstm" else None)

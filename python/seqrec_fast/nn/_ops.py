@@ -1,8 +1,8 @@
 """
-The torch.library glue: every compiled op as a PyTorch operator with gradient and fake kernel.
+The torch.library glue: every compiled op as a PyTorch operator with its fake kernel.
 
 Operators are functional and have a fixed number of outputs; a tensor that a cell does not have
-(c_n of a GRU, say) is an empty one.
+(c_n of a GRU, say) is an empty one. Gradients are in `_rnn_autograd`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,31 @@ _PACKED = {torch.float32: _core.PackedRnnF32, torch.float64: _core.PackedRnnF64}
 _BACKWARD = {torch.float32: _core.rnn_backward_f32, torch.float64: _core.rnn_backward_f64}
 _SAVED = {cell: _core.saved_count(cell) for cell in _core.CELLS}
 
-_library: Any = torch.library.Library("seqrec_fast", "DEF")  # type: ignore[no-untyped-call]
-_library.define(
+# Noise as in cpp/cpu/rnn_noise.h; without a seed zoneout acts by its expectation.
+_OPTIONS = (
+    " str precision='full', float recurrent_dropout=0.0, float zoneout=0.0, Tensor? seed=None,"
+    " int stream=0, Tensor? sessions=None"
+)
+
+library: Any = torch.library.Library("seqrec_fast", "DEF")  # type: ignore[no-untyped-call]
+library.define(
     "rnn_forward(str cell, Tensor x, Tensor h_0, Tensor? c_0, Tensor? weight_ih,"
     " Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? offsets,"
-    " Tensor? batch_sizes, Tensor? reset, bool batch_first, bool reverse, bool save)"
+    " Tensor? batch_sizes, Tensor? reset, bool batch_first, bool reverse, bool save,"
+    + _OPTIONS
+    + ")"
     " -> (Tensor y, Tensor h_n, Tensor c_n, Tensor saved)"
 )
-_library.define(
+library.define(
     "rnn_backward(str cell, Tensor dy, Tensor dh_n, Tensor? dc_n, Tensor x, Tensor h_0,"
     " Tensor? c_0, Tensor? weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh,"
     " Tensor? weight_hr, Tensor y, Tensor saved, Tensor? offsets, Tensor? batch_sizes,"
-    " Tensor? reset, bool batch_first, bool reverse, bool need_dx, bool need_dweights)"
+    " Tensor? reset, bool batch_first, bool reverse, bool need_dx, bool need_dweights,"
+    + _OPTIONS
+    + ")"
     " -> (Tensor dx, Tensor dh_0, Tensor dc_0, Tensor dweight_ih, Tensor dweight_hh,"
     " Tensor dbias_ih, Tensor dbias_hh, Tensor dweight_hr)"
 )
-
-
-def rnn_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Call the operator; see its schema above and cpp/ops/rnn.h for the shapes."""
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.seqrec_fast.rnn_forward(*args)
-    return result
 
 
 def _array(tensor: Tensor | None) -> Any:
@@ -70,6 +74,20 @@ def _working_dtype(x: Tensor, hidden: int) -> torch.dtype:
 
 def _cast(dtype: torch.dtype, tensor: _Tensor) -> _Tensor:
     return tensor if tensor is None or tensor.dtype == dtype else tensor.detach().to(dtype)
+
+
+def _noise(
+    recurrent_dropout: float,
+    zoneout: float,
+    seed: Tensor | None,
+    stream: int,
+    sessions: Tensor | None,
+) -> _core.RnnNoise | None:
+    if not recurrent_dropout and not zoneout:
+        return None
+    return _core.RnnNoise(
+        recurrent_dropout, zoneout, None if seed is None else int(seed), stream, _array(sessions)
+    )
 
 
 def _layout(
@@ -101,7 +119,7 @@ def _sizes(
     )
 
 
-def _rnn_forward_cpu(
+def rnn_forward_cpu(
     cell: str,
     x: Tensor,
     h_0: Tensor,
@@ -117,14 +135,24 @@ def _rnn_forward_cpu(
     batch_first: bool,
     reverse: bool,
     save: bool,
+    precision: str = "full",
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    seed: Tensor | None = None,
+    stream: int = 0,
+    sessions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Kernel of the operator; see its schema and cpp/ops/rnn.h for the shapes."""
     sizes = _sizes(cell, x, h_0, weight_hh, save)
     dtype = x.dtype
     working = _working_dtype(x, weight_hh.shape[0] // _GATES[cell])
     x, h_0 = _cast(working, x), _cast(working, h_0)
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
     packed = _PACKED[working](
-        cell, *(_array(_cast(working, w)) for w in weights), float32_states=working != dtype
+        cell,
+        *(_array(_cast(working, w)) for w in weights),
+        float32_states=working != dtype,
+        precision=precision if working == torch.float32 else "full",
     )
     y, h_n, c_n, saved = (x.new_empty(size) for size in sizes)
     packed.forward(
@@ -138,21 +166,22 @@ def _rnn_forward_cpu(
         h_n.numpy(),
         c_n.numpy() if cell == "lstm" else None,
         saved.numpy() if saved.dim() == 2 else None,
+        noise=_noise(recurrent_dropout, zoneout, seed, stream, sessions),
     )
     return _cast(dtype, y), _cast(dtype, h_n), _cast(dtype, c_n), saved
 
 
 def _rnn_forward_fake(
-    cell: str, x: Tensor, h_0: Tensor, c_0: Tensor | None, *rest: Any
+    cell: str, x: Tensor, h_0: Tensor, c_0: Tensor | None, *rest: Any, **options: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    weight_hh, save = rest[1], rest[-1]
+    weight_hh, save = rest[1], rest[10]
     *states, saved = _sizes(cell, x, h_0, weight_hh, save)
     working = _working_dtype(x, weight_hh.shape[0] // _GATES[cell])
     y, h_n, c_n = (x.new_empty(size) for size in states)
     return y, h_n, c_n, x.new_empty(saved, dtype=working)
 
 
-def _rnn_backward_cpu(
+def rnn_backward_cpu(
     cell: str,
     dy: Tensor,
     dh_n: Tensor,
@@ -174,7 +203,14 @@ def _rnn_backward_cpu(
     reverse: bool,
     need_dx: bool,
     need_dweights: bool,
+    precision: str = "full",
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    seed: Tensor | None = None,
+    stream: int = 0,
+    sessions: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
+    """Kernel of the operator; see its schema and cpp/ops/rnn.h for the shapes."""
     hidden = weight_hh.shape[0] // _GATES[cell]
     dtype, working = x.dtype, _working_dtype(x, hidden)
     dy, dh_n, dc_n, x = (_cast(working, t) for t in (dy, dh_n, dc_n, x))  # type: ignore[assignment]
@@ -210,6 +246,8 @@ def _rnn_backward_cpu(
         dh_0.numpy(),
         dc_0.numpy() if cell == "lstm" else None,
         *(None if grad is none else grad.numpy() for grad in dweights),
+        precision=precision if working == torch.float32 else "full",
+        noise=_noise(recurrent_dropout, zoneout, seed, stream, sessions),
     )
     return tuple(_cast(dtype, grad) for grad in (dx, dh_0, dc_0, *dweights))
 
@@ -228,8 +266,9 @@ def _rnn_backward_fake(
     bias_hh: Tensor | None,
     weight_hr: Tensor | None,
     *rest: Any,
+    **options: Any,
 ) -> tuple[Tensor, ...]:
-    need_dx, need_dweights = rest[-2:]
+    need_dx, need_dweights = rest[7:9]
     none = x.new_empty(0)
 
     def like(tensor: Tensor | None) -> Tensor:
@@ -244,46 +283,7 @@ def _rnn_backward_fake(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    cell, x, h_0, c_0, *weights = inputs[:9]
-    layout, (batch_first, reverse, save) = inputs[9:12], inputs[12:]
-    y, _, _, saved = output
-    ctx.save_for_backward(x, h_0, c_0, *weights, y, saved, *layout)
-    ctx.arguments = (cell, batch_first, reverse, save)
-    ctx.mark_non_differentiable(saved)
-    ctx.set_materialize_grads(False)
-
-
-def _autograd(
-    ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dsaved: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    x, h_0, c_0, *rest = ctx.saved_tensors
-    weights, (y, saved), layout = rest[:5], rest[5:7], rest[7:]
-    cell, batch_first, reverse, save = ctx.arguments
-    if not save:
-        raise RuntimeError(
-            "seqrec_fast: rnn_forward was called with save=False; its gradient needs save=True"
-        )
-    dy = torch.zeros_like(y) if dy is None else dy
-    dh_n = torch.zeros_like(h_0) if dh_n is None else dh_n
-    if cell == "lstm":
-        hidden = weights[1].shape[0] // 4
-        dc_n = h_0.new_zeros(h_0.shape[0], hidden) if dc_n is None else dc_n
-    else:
-        dc_n = None
-    need = ctx.needs_input_grad
-    grads = torch.ops.seqrec_fast.rnn_backward(
-        cell, dy, dh_n, dc_n, x, h_0, c_0, *weights, y, saved, *layout,
-        batch_first, reverse, need[1], any(need[4:9]),
-    )  # fmt: skip
-    wanted = [grad if needed else None for grad, needed in zip(grads, need[1:9], strict=True)]
-    return (None, *wanted, *(None,) * 6)
-
-
-_library.impl("rnn_forward", _rnn_forward_cpu, "CPU")
-_library.impl("rnn_backward", _rnn_backward_cpu, "CPU")
-torch.library.register_fake("seqrec_fast::rnn_forward", _rnn_forward_fake, lib=_library)
-torch.library.register_fake("seqrec_fast::rnn_backward", _rnn_backward_fake, lib=_library)
-torch.library.register_autograd(
-    "seqrec_fast::rnn_forward", _autograd, setup_context=_setup_context, lib=_library
-)
+library.impl("rnn_forward", rnn_forward_cpu, "CPU")
+library.impl("rnn_backward", rnn_backward_cpu, "CPU")
+torch.library.register_fake("seqrec_fast::rnn_forward", _rnn_forward_fake, lib=library)
+torch.library.register_fake("seqrec_fast::rnn_backward", _rnn_backward_fake, lib=library)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._ops import rnn_forward
+from ._rnn_autograd import rnn_forward
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 

@@ -1,0 +1,311 @@
+"""What GRU, LSTM and RNN share: the forms of the input, layers and directions, precision, noise."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from ._rnn_autograd import rnn_forward
+from ._variational import variational_mask
+
+State = Tensor | tuple[Tensor, Tensor]
+
+
+class _Input(NamedTuple):
+    """An input of any accepted form as (events, I) or (T, B, I) values and their layout."""
+
+    values: Tensor
+    batch: int
+    offsets: Tensor | None = None
+    batch_sizes: Tensor | None = None
+    batch_first: bool = False
+    reset: Tensor | None = None
+    sessions: Tensor | None = None  # where each session of a sorted batch was before
+
+
+class RecurrentLayer(torch.nn.RNNBase):
+    """Base of GRU, LSTM and RNN."""
+
+    _gates: int
+    # Of modules that were saved before they had them.
+    recurrent_dropout = zoneout = variational_dropout = 0.0
+
+    def __init__(
+        self,
+        mode: str,
+        input_size: int | None,
+        hidden_size: int,
+        recurrent_dropout: float,
+        zoneout: float,
+        variational_dropout: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(mode, 1 if input_size is None else input_size, hidden_size, **kwargs)
+        self.recurrent_dropout = self._rate("recurrent_dropout", recurrent_dropout)
+        self.zoneout = self._rate("zoneout", zoneout)
+        self.variational_dropout = self._rate("variational_dropout", variational_dropout)
+        self.takes_input_gates = input_size is None
+        if input_size is None:
+            if self.bidirectional:
+                raise ValueError(
+                    f"{type(self).__name__}: input_size is None (the input is the input gates) "
+                    "and bidirectional is True; the two directions would share their gates"
+                )
+            self.input_size = self._gates * hidden_size
+            del self.weight_ih_l0
+            self._all_weights[0].remove("weight_ih_l0")
+            self._flat_weights_names.remove("weight_ih_l0")
+            self._init_flat_weights()
+
+    def _rate(self, name: str, value: float) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise ValueError(
+                f"{type(self).__name__}: {name} is {value!r}; expected a number, 0 <= {name} < 1"
+            )
+        return float(value)
+
+    def extra_repr(self) -> str:
+        """As torch.nn's, with the kinds of noise that are in use."""
+        text = super().extra_repr()
+        for name in ("recurrent_dropout", "zoneout", "variational_dropout"):
+            rate = getattr(self, name)
+            text += f", {name}={rate}" if rate else ""
+        return text
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell, as the kernels know it."""
+        return self.mode.lower()
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None = None,
+        *,
+        offsets: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """
+        Run the layers over a batch of sequences.
+
+        Parameters
+        ----------
+        input : Tensor or PackedSequence
+            (T, B, I), (B, T, I) with ``batch_first``, (T, I) unbatched, a PackedSequence, a
+            jagged nested tensor (B, *, I), or (events, I) with `offsets`.
+        hx : Tensor (num_layers * D, B, H), optional
+            Initial state, zeros if absent; (num_layers * D, H) for unbatched input. For an LSTM
+            the pair (h_0, c_0). D is 2 if bidirectional, else 1.
+        offsets : (B + 1,) int64 Tensor, optional
+            Makes `input` ragged: sequence b is its rows ``offsets[b]`` to ``offsets[b + 1] - 1``.
+            A sequence of length 0 yields its initial state.
+        reset : bool Tensor, optional
+            One per event, in the layout of `input` without its last dimension. True: the state
+            is zeroed before this event.
+
+        Returns
+        -------
+        output : Tensor or PackedSequence
+            Top layer's states in the layout of `input`, D * H wide.
+        h_n : Tensor (num_layers * D, B, H)
+            Final states; for an LSTM the pair (h_n, c_n).
+
+        Raises
+        ------
+        RuntimeError, ValueError
+            As ``torch.nn``'s modules do, and for offsets that are not a partition of the rows.
+        """
+        if isinstance(input, PackedSequence):
+            if offsets is not None or reset is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: a PackedSequence takes neither offsets nor reset"
+                )
+            values, batch_sizes, order, original = input
+            events = _Input(values, int(batch_sizes[0]), batch_sizes=batch_sizes, sessions=order)
+            output, state = self._run(events, _permuted(hx, order))
+            packed = PackedSequence(output, batch_sizes, order, original)
+            return packed, _permuted(state, original)
+        if input.is_nested:
+            jagged: Any = input
+            rows = jagged.offsets()
+            output, state = self.forward(jagged.values(), hx, offsets=rows, reset=reset)
+            return torch.nested.nested_tensor_from_jagged(output, rows), state
+        if offsets is not None:
+            if input.dim() != 2:
+                raise ValueError(
+                    f"{type(self).__name__}: input has {input.dim()} dimensions; expected 2, "
+                    "(events, input_size), because offsets are given"
+                )
+            events = _Input(input, offsets.shape[0] - 1, offsets=offsets, reset=reset)
+            return self._run(events, hx)
+        return self._run_padded(input, hx, reset)
+
+    def _run_padded(
+        self, input: Tensor, hx: State | None, reset: Tensor | None
+    ) -> tuple[Tensor, State]:
+        name = type(self).__name__
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        batched = input.dim() == 3
+        batch_dim = 0 if self.batch_first else 1
+        for state in () if hx is None else hx if isinstance(hx, tuple) else (hx,):
+            if state.dim() != input.dim():
+                raise RuntimeError(
+                    f"For {'batched 3-D' if batched else 'unbatched 2-D'} input, hx should also "
+                    f"be {input.dim()}-D but got {state.dim()}-D tensor"
+                )
+        if not batched:
+            input = input.unsqueeze(batch_dim)
+            reset = None if reset is None else reset.unsqueeze(batch_dim)
+            hx = _mapped(hx, lambda state: state.unsqueeze(1))
+        if input.shape[1 - batch_dim] == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if reset is not None and reset.shape != input.shape[:2]:
+            raise RuntimeError(
+                f"{name}: reset has shape {tuple(reset.shape)}; expected {tuple(input.shape[:2])}"
+            )
+        events = _Input(input, input.shape[batch_dim], batch_first=self.batch_first, reset=reset)
+        output, final = self._run(events, hx)
+        if not batched:
+            output = output.squeeze(batch_dim)
+            final = _mapped(final, lambda state: state.squeeze(1))
+        return output, final
+
+    def _run(self, events: _Input, hx: State | None) -> tuple[Tensor, Any]:
+        lstm = self.mode == "LSTM"
+        values = events.values
+        weights: list[tuple[Any, ...]] = [
+            tuple(getattr(self, f"{name}_l{suffix}", None) for name in _PARAMETERS)
+            for suffix in self._suffixes()
+        ]
+        dtype, precision = values.dtype, "full"
+        if torch.is_autocast_enabled(values.device.type):
+            dtype, precision = self._autocast(values, hx, events)
+            values = values.to(weights[0][1].dtype)
+            hx = _mapped(hx, lambda state: state.to(values.dtype))
+        self._check(values, hx, events)
+        state_size = self.proj_size or self.hidden_size
+        if hx is None:
+            zeros = values.new_zeros(events.batch, state_size)
+            cell_zeros = values.new_zeros(events.batch, self.hidden_size) if lstm else None
+        h_0, c_0 = hx if isinstance(hx, tuple) else (hx, None)
+        tensors = [values, h_0, c_0, *(w for layer in weights for w in layer)]
+        save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+        drop = self.recurrent_dropout if self.training else 0.0
+        seed = None
+        if self.training and (drop or self.zoneout):
+            seed = torch.randint(2**63 - 1, (), dtype=torch.int64)
+        h_n, c_n = [], []
+        for layer in range(self.num_layers):
+            if self.variational_dropout and self.training:
+                values = values * variational_mask(values, self.variational_dropout, events)
+            outputs = []
+            for direction in range(self._directions):
+                i = layer * self._directions + direction
+                y, h, c, _ = rnn_forward(
+                    self.cell,
+                    values,
+                    zeros if h_0 is None else h_0[i],
+                    cell_zeros if lstm and c_0 is None else c_0 if c_0 is None else c_0[i],
+                    *weights[i],
+                    events.offsets,
+                    events.batch_sizes,
+                    events.reset,
+                    events.batch_first,
+                    direction == 1,
+                    save,
+                    precision,
+                    drop,
+                    self.zoneout,
+                    seed,
+                    i,
+                    events.sessions,
+                )
+                outputs.append(y)
+                h_n.append(h)
+                c_n.append(c)
+            values = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                values = self._dropped(values, events.batch_first)
+        values, *states = (
+            t.to(dtype) for t in (values, _stacked(h_n), *((_stacked(c_n),) if lstm else ()))
+        )
+        return values, tuple(states) if lstm else states[0]
+
+    def _autocast(self, values: Tensor, hx: State | None, events: _Input) -> tuple[Any, str]:
+        """Dtype of the results, and precision of the products, as torch.nn has them."""
+        weights = self.weight_hh_l0.dtype
+        wanted = torch.get_autocast_dtype(values.device.type)
+        if wanted != torch.bfloat16 or weights != torch.float32:
+            return weights, "full"
+        # In torch.nn an RNN and an LSTM are one op that autocast lists, a GRU and a packed LSTM
+        # many: the products alone are in bfloat16.
+        many = self.mode == "GRU" or (self.mode == "LSTM" and events.batch_sizes is not None)
+        if not many:
+            return torch.bfloat16, "bfloat16"
+        state = hx[0] if isinstance(hx, tuple) else hx
+        dtype = values.dtype if state is None else state.dtype
+        return dtype, "bfloat16"
+
+    def _dropped(self, values: Tensor, batch_first: bool) -> Tensor:
+        # In time-major order, so that a seed drops the same units as it does in torch.nn.
+        if batch_first:
+            values = values.transpose(0, 1).contiguous()
+        values = torch.nn.functional.dropout(values, self.dropout, True)
+        return values.transpose(0, 1).contiguous() if batch_first else values
+
+    def _suffixes(self) -> list[str]:
+        return [
+            f"{layer}{direction}"
+            for layer in range(self.num_layers)
+            for direction in ("", "_reverse")[: self._directions]
+        ]
+
+    def _check(self, values: Tensor, hx: State | None, events: _Input) -> None:
+        flat = events.offsets is not None or events.batch_sizes is not None
+        self.check_input(values, events.batch_sizes if not flat else values)
+        if values.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"{type(self).__name__}: input is {values.dtype}; expected torch.float32 or "
+                "torch.float64"
+            )
+        if hx is None:
+            return
+        layers = self.num_layers * self._directions
+        expected = (layers, events.batch, self.proj_size or self.hidden_size)
+        if self.mode != "LSTM":
+            if isinstance(hx, tuple):
+                raise TypeError(f"{type(self).__name__}: hx is a tuple; expected one tensor")
+            self.check_hidden_size(hx, expected)
+            return
+        if not isinstance(hx, tuple | list) or len(hx) != 2:
+            raise TypeError("LSTM: hx is not a pair; expected (h_0, c_0)")
+        self.check_hidden_size(hx[0], expected, "Expected hidden[0] size {}, got {}")
+        expected = (layers, events.batch, self.hidden_size)
+        self.check_hidden_size(hx[1], expected, "Expected hidden[1] size {}, got {}")
+
+
+_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+def _mapped(state: Any, function: Any) -> Any:
+    if state is None:
+        return None
+    if isinstance(state, tuple | list):
+        return tuple(function(part) for part in state)
+    return function(state)
+
+
+def _stacked(states: list[Tensor]) -> Tensor:
+    return torch.stack(states) if len(states) > 1 else states[0].unsqueeze(0)
+
+
+def _permuted(state: Any, order: Tensor | None) -> Any:
+    return state if order is None else _mapped(state, lambda part: part.index_select(1, order))
