@@ -157,6 +157,10 @@ class ItemPanel {
             static_cast<std::size_t>(sums_.size() == 0 ? 0 : kRowsPerTile / 2 * kPanelItems<T>));
     }
 
+    bool has_room(std::int64_t dim, bool gradients) const {
+        return dim == dim_ && gradients == (rows_.depth() > 0);
+    }
+
     // item(i): the vector of the panel's item i < n.
     template <class Item>
     void load(std::int64_t n, const Item& item) {

@@ -37,14 +37,20 @@ class SampledTask {
                 std::int64_t end, T* dnegatives, T* dbias)
         : args_(args),
           ids_(args.negatives + group * args.n_negatives),
-          group_(group),
           begin_(begin),
           n_panels_((args.n_negatives + kPanelItems<T> - 1) / kPanelItems<T>),
           stride_(padded_to_vectors<T>(args.dim)),
           dnegatives_(dnegatives),
-          dbias_(dbias),
-          scores_(size(n_panels_ * kTile)),
-          adjust_(size(n_panels_ * kPanelItems<T>)) {
+          dbias_(dbias) {
+        // Kept by the thread: a step would spend a third of its time on fresh pages.
+        Workspace& workspace = thread_workspace();
+        workspace.reserve(Workspace::bytes_for<T>(n_panels_ * kTile) +
+                          2 * Workspace::bytes_for<T>(n_panels_ * kPanelItems<T>) +
+                          Workspace::bytes_for<T>(kRowsPerTile * stride_));
+        scores_ = workspace.take<T>(n_panels_ * kTile);
+        adjust_ = workspace.take<T>(n_panels_ * kPanelItems<T>);
+        activations_ = workspace.take<T>(n_panels_ * kPanelItems<T>);
+        dhidden_ = workspace.take<T>(kRowsPerTile * stride_);
         for (std::int64_t r = begin; r < end; ++r) {
             hidden_.push_back(args.hidden + r * args.dim);
         }
@@ -53,7 +59,7 @@ class SampledTask {
             const T bias = used && args.bias != nullptr ? args.bias[ids_[j]] : T(0);
             const T log_q =
                 used && args.log_q != nullptr ? args.log_q[group * args.n_negatives + j] : T(0);
-            adjust_.data()[j] = used ? bias - log_q : -std::numeric_limits<T>::infinity();
+            adjust_[j] = used ? bias - log_q : -std::numeric_limits<T>::infinity();
         }
     }
 
@@ -61,15 +67,13 @@ class SampledTask {
     void run(Loss loss) {
         const bool gradients = args_.row_grad != nullptr;
         const HiddenTiles<T> hidden(hidden_, args_.dim, Precision::full, gradients);
-        std::vector<ItemPanel<T>> panels;
+        std::vector<ItemPanel<T>>& panels = panels_of_thread(gradients);
         for (std::int64_t p = 0; p < n_panels_; ++p) {
-            panels.emplace_back(args_.dim, Precision::full, gradients);
-            load(panels.back(), p);
+            load(panels[size(p)], p);
             if (gradients) {
-                panels.back().clear_item_gradient();
+                panels[size(p)].clear_item_gradient();
             }
         }
-        AlignedBuffer<T> dhidden(size(gradients ? kRowsPerTile * stride_ : 0));
 
         for (std::int64_t tile = 0; tile < hidden.n_tiles(); ++tile) {
             const std::int64_t n = hidden.rows_in(tile), first = begin_ + tile * kRowsPerTile;
@@ -82,19 +86,19 @@ class SampledTask {
             if (!gradients) {
                 continue;
             }
-            dhidden.fill_zero();
+            std::fill_n(dhidden_, kRowsPerTile * stride_, T(0));
             for (std::int64_t p = 0; p < n_panels_; ++p) {
                 std::fill(scores(p) + n * kPanelItems<T>, scores(p) + kTile, T(0));
                 const T* rows[kRowsPerTile];
                 for (std::int64_t r = 0; r < n; ++r) {
                     rows[r] = scores(p) + r * kPanelItems<T>;
                 }
-                panels[size(p)].add_hidden_gradient(rows, n, dhidden.data(), stride_);
+                panels[size(p)].add_hidden_gradient(rows, n, dhidden_, stride_);
                 panels[size(p)].add_item_gradient(scores(p), hidden, tile);
                 add_bias(p, n);
             }
             for (std::int64_t r = 0; r < n; ++r) {
-                finish_hidden(first + r, dhidden.data() + r * stride_);
+                finish_hidden(first + r, dhidden_ + r * stride_);
             }
         }
         if (gradients) {
@@ -106,7 +110,22 @@ class SampledTask {
     static constexpr std::int64_t kTile = kRowsPerTile * kPanelItems<T>;
     static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-    T* scores(std::int64_t panel) { return scores_.data() + panel * kTile; }
+    T* scores(std::int64_t panel) { return scores_ + panel * kTile; }
+
+    // Room for the negatives, kept unless there are very many.
+    std::vector<ItemPanel<T>>& panels_of_thread(bool gradients) const {
+        thread_local std::vector<ItemPanel<T>> panels;
+        constexpr std::size_t kMostKept = 256;
+        if (!panels.empty() &&
+            (panels.size() > kMostKept || !panels.front().has_room(args_.dim, gradients))) {
+            panels.clear();
+        }
+        while (panels.size() < size(n_panels_)) {
+            panels.emplace_back(args_.dim, Precision::full, gradients);
+        }
+        return panels;
+    }
+
     const T* vector(std::int64_t item) const { return args_.weight + item * args_.dim; }
 
     void load(ItemPanel<T>& items, std::int64_t panel) const {
@@ -121,7 +140,7 @@ class SampledTask {
         const Lanes<T> d;
         const NegativeScores<T> negatives{scores(0) + i * kPanelItems<T>, n_panels_, kPanelItems<T>,
                                           kTile};
-        const T* adjust = adjust_.data();
+        const T* adjust = adjust_;
         const auto scale = hn::Set(d, static_cast<T>(args_.scale));
         negatives.each([&](T* at) {
             hn::Store(hn::MulAdd(scale, hn::Load(d, at), hn::Load(d, adjust)), d, at);
@@ -150,8 +169,7 @@ class SampledTask {
             return;
         }
         if (activated) {
-            activations_.resize(size(n_panels_ * kPanelItems<T>));
-            T* to = activations_.data();
+            T* to = activations_;
             negatives.each([&](T* at) {
                 hn::StoreU(hn::Load(d, at), d, to);
                 to += lane_count<T>();
@@ -159,7 +177,7 @@ class SampledTask {
         }
         T down = loss.derivatives(negatives, own, args_.row_grad[r]);
         if (activated) {
-            const T* from = activations_.data();
+            const T* from = activations_;
             negatives.each([&](T* at) {
                 hn::Store(hn::Mul(hn::Load(d, at), elu_slope(hn::LoadU(d, from))), d, at);
                 from += lane_count<T>();
@@ -228,11 +246,10 @@ class SampledTask {
 
     const SampledLossArgs<T>& args_;
     const std::int64_t* ids_;
-    std::int64_t group_, begin_, n_panels_, stride_;
+    std::int64_t begin_, n_panels_, stride_;
     T* dnegatives_;
     T* dbias_;
-    AlignedBuffer<T> scores_, adjust_;
-    std::vector<T> activations_;
+    T *scores_, *adjust_, *activations_, *dhidden_;
     std::vector<const T*> hidden_;
 };
 

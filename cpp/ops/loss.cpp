@@ -1,7 +1,7 @@
 #include "ops/loss.h"
 
 #include <algorithm>
-#include <numeric>
+#include <utility>
 
 namespace seqrec_fast {
 namespace {
@@ -195,13 +195,16 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
 
 RowOrder order_rows(const std::int64_t* ids, std::int64_t n) {
     RowOrder result;
-    result.order.resize(static_cast<std::size_t>(n));
-    std::iota(result.order.begin(), result.order.end(), 0);
-    std::sort(result.order.begin(), result.order.end(), [&](std::int64_t a, std::int64_t b) {
-        return ids[a] != ids[b] ? ids[a] < ids[b] : a < b;
-    });
+    std::vector<std::pair<std::int64_t, std::int64_t>> sorted;
+    sorted.reserve(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) {
-        const std::int64_t id = ids[result.order[static_cast<std::size_t>(i)]];
+        sorted.emplace_back(ids[i], i);
+    }
+    std::sort(sorted.begin(), sorted.end());
+    result.order.reserve(static_cast<std::size_t>(n));
+    for (std::int64_t i = 0; i < n; ++i) {
+        const auto [id, place] = sorted[static_cast<std::size_t>(i)];
+        result.order.push_back(place);
         if (result.ids.empty() || result.ids.back() != id) {
             result.ids.push_back(id);
             result.begin.push_back(i);
