@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqrec_fast.nn as snn
@@ -263,6 +264,15 @@ def test_compile_without_graph_breaks(kind):
                  for m in (compiled, ours)]  # fmt: skip
         for got, want in zip(*grads, strict=True):
             torch.testing.assert_close(got, want)
+
+
+def test_tracers_see_the_operator():
+    torch.manual_seed(14)
+    ours = snn.GRU(4, 20)
+    x = torch.randn(3, 2, 4)
+    graph = make_fx(lambda values: ours(values)[0])(x)
+    assert "seqrec_fast.rnn_forward" in graph.code
+    torch.testing.assert_close(graph(x), ours(x)[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -56,6 +56,16 @@ def test_gradients_beside_float64_and_autocast(kind, shape, backend):
         assert relative_error(value, truth[name]) <= min(allowed, TOLERANCE), name
 
 
+@pytest.fixture(params=["auto", "amx_emulated"])
+def gradient_products(request):
+    """Gradients as the target takes them, and in bfloat16 on every target."""
+    if request.param not in ("auto", *sf.supported_backends("bfloat16")):
+        pytest.skip("no such back end")
+    with sf.force_backend("bfloat16", request.param):
+        yield
+
+
+@pytest.mark.usefixtures("gradient_products")
 @pytest.mark.parametrize("kind", KINDS)
 def test_targets_states_and_projection(kind, target):
     torch.manual_seed(2)
@@ -69,6 +79,7 @@ def test_targets_states_and_projection(kind, target):
         assert relative_error(value, truth[name]) <= 2 * TOLERANCE, name
 
 
+@pytest.mark.usefixtures("gradient_products")
 def test_reset_before_and_relu(target):
     torch.manual_seed(3)
     for module in (snn.GRU(9, 30, reset_after=False), snn.RNN(9, 30, nonlinearity="relu")):

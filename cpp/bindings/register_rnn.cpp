@@ -63,6 +63,15 @@ void gate_table(const PackedRnn<T>& weights, const Object& x, const Object& out)
     rnn_gate_table(kName, weights, rows, table);
 }
 
+// Of the products of a backward pass: where bfloat16 is computed by float32 multiply-adds, it is
+// slower than float32, which then serves the gradients better.
+Precision backward_precision(const std::string& forward) {
+    const Precision precision = parse_precision(forward);
+    const bool emulated = precision == Precision::bfloat16 &&
+                          &active_dot_backend(DotType::bfloat16) == &kDotBf16Highway;
+    return emulated ? Precision::full : precision;
+}
+
 template <class T>
 void backward(const std::string& cell, const Object& weight_ih, const Object& weight_hh,
               const Object& weight_hr, const SequenceLayout& layout, const Object& x,
@@ -96,7 +105,7 @@ void backward(const std::string& cell, const Object& weight_ih, const Object& we
     call.dbias_hh = matrix_view<T>(kName, "dbias_hh", dbias_hh);
     call.dweight_hr = matrix_view<T>(kName, "dweight_hr", dweight_hr);
     call.noise = noise;
-    const Precision products = parse_precision(precision);
+    const Precision products = backward_precision(precision);
     const py::gil_scoped_release release;
     const PackedRnnGrad<T> packed(weights, call.dx.present(), products);
     call.weights = &packed;
