@@ -1,7 +1,7 @@
 """
 Print speed beside the peers on this machine, one thread.
 
-    OMP_NUM_THREADS=1 python -m bench.run [gru | lstm | streaming | avx2 | scaling | rnn | topk ...]
+    OMP_NUM_THREADS=1 python -m bench.run [suite ...]
 
 Competitors take turns in one process; the ratio is the median over rounds of their time over ours.
 """
@@ -16,7 +16,15 @@ from pathlib import Path
 import torch
 
 import seqrec_fast as sf
-from bench import bench_gru, bench_lstm, bench_rnn, bench_streaming, bench_topk, rnn_inference
+from bench import (
+    bench_gru,
+    bench_lstm,
+    bench_rnn,
+    bench_streaming,
+    bench_topk,
+    bench_training,
+    rnn_inference,
+)
 from bench.paired import paired
 
 
@@ -115,6 +123,17 @@ def topk() -> None:
         print(f"top-k {shape}: {bench_topk.statistics(bench_topk.Problem(shape))}", flush=True)
 
 
+def training() -> None:
+    for catalogue in bench_training.LOSSES:
+        runs = bench_training.losses(catalogue)
+        bench_training.check(runs)
+        report(str(catalogue), runs, 3)
+    for step in bench_training.STEPS:
+        runs, missing = bench_training.steps(step)
+        print(*missing, sep="\n", end="\n" if missing else "")
+        report(f"{step}, an epoch", runs, 3)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "lstm": lambda: inference(bench_lstm.CASES),
@@ -123,6 +142,7 @@ SUITES = {
     "scaling": scaling,
     "rnn": rnn,
     "topk": topk,
+    "training": training,
 }
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 
 #include <cstddef>
 #include <cstring>
-#include <new>
 #include <utility>
 
 namespace seqrec_fast {
 
 constexpr std::size_t kCacheLine = 64;
+
+// Memory aligned to kCacheLine. A thread keeps some large blocks that it gave back: a training step
+// that asks for the same sizes again would else spend much of its time on fresh pages.
+void* take_block(std::size_t bytes);
+void give_block(void* block, std::size_t bytes) noexcept;
 
 // Owns `size` elements of a trivial type, not initialised; moves, never copies.
 template <class T>
@@ -16,8 +20,7 @@ class AlignedBuffer {
   public:
     AlignedBuffer() = default;
     explicit AlignedBuffer(std::size_t size)
-        : data_(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t(kCacheLine)))),
-          size_(size) {}
+        : data_(static_cast<T*>(take_block(size * sizeof(T)))), size_(size) {}
     ~AlignedBuffer() { release(); }
     AlignedBuffer(AlignedBuffer&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -42,7 +45,7 @@ class AlignedBuffer {
     }
 
   private:
-    void release() noexcept { ::operator delete(data_, std::align_val_t(kCacheLine)); }
+    void release() noexcept { give_block(data_, size_ * sizeof(T)); }
 
     T* data_ = nullptr;
     std::size_t size_ = 0;
