@@ -220,7 +220,7 @@ def sampled_case(name, collisions, sizes, dtype):
     return (hidden, weight, target, negatives, bias), options
 
 
-SIZES = [(37, 200, 19, 70, 1), (210, 300, 32, 150, 1), (20, 90, 16, 33, 20), (21, 90, 5, 3, 4)]
+SIZES = [(37, 200, 19, 70, 1), (210, 300, 32, 250, 1), (20, 90, 16, 33, 20), (21, 90, 5, 3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -431,6 +431,10 @@ def test_update_inside_backward_equals_a_dense_step(rule):
         (
             lambda h, w, t, b: SF.bpr_max_loss(h, w, t, t.expand(2, 4), collisions="own"),
             r"collisions is own",
+        ),
+        (
+            lambda h, w, t, b: SF.bpr_max_loss(h, w, t, t[:2], collisions="own"),
+            r"negatives has shape \(1, 2\); expected the 4 targets first",
         ),
         (lambda h, w, t, b: SF.gbce_loss(h, w, t, t, calibration=2), r"calibration is 2"),
         (lambda h, w, t, b: SF.sampled_softmax_loss(h, w, t, t[:0]), r"negatives has shape"),

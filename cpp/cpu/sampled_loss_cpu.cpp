@@ -147,7 +147,7 @@ class SampledTask {
             adjust += lane_count<T>();
         });
         const std::int64_t target = args_.target[r];
-        if (args_.collisions == Collisions::own && r < args_.n_negatives) {
+        if (args_.collisions == Collisions::own) {
             leave_out(i, r);
         }
         for (std::int64_t j = 0; args_.collisions == Collisions::mask && j < args_.n_negatives;

@@ -156,8 +156,11 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
     SEQREC_CHECK(n >= 1 && (negatives.rows >= 1 && (negatives.rows <= rows || rows == 0)), function,
                  ": negatives has shape (", negatives.rows, ", ", n, "); expected 1 to ", rows,
                  " sets of one or more");
-    SEQREC_CHECK(call.collisions != Collisions::own || negatives.rows == 1, function,
+    const bool own = call.collisions == Collisions::own;
+    SEQREC_CHECK(!own || negatives.rows == 1, function,
                  ": collisions is own; expected one set of negatives for all rows");
+    SEQREC_CHECK(!own || n >= rows, function, ": negatives has shape (1, ", n, "); expected the ",
+                 rows, " targets first, because collisions is own");
     check_shape(function, "log_q", call.log_q, negatives.rows, n);
     check_shape(function, "target_log_q", call.target_log_q, 1, rows);
     check_required(function, "loss", call.loss, 1, rows);
