@@ -160,7 +160,7 @@ def test_bad_options_of_losses_are_named(loss) -> None:
         loss(*arguments, NEGATIVES, collisions="no")
     with pytest.raises(ValueError, match=f"{name}: reduction is 'max'; expected one of mean"):
         loss(*arguments, NEGATIVES, reduction="max")
-    with pytest.raises(ValueError, match=f"{name}: negatives has 4 items; expected the 5 targets"):
+    with pytest.raises(ValueError, match=f"{name}: negatives has shape .*expected the 5 targets"):
         loss(*arguments, NEGATIVES[:4], collisions="own")
 
 

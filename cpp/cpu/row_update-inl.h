@@ -20,7 +20,7 @@ namespace HWY_NAMESPACE {
 
 // `row` of `table` after a step against `gradient` (dim):
 //     sgd      step = -lr g
-//     adagrad  square += g^2;  step = -lr g / (sqrt(square) + eps)
+//     adagrad  square += g^2;  step = -lr g / sqrt(square + eps)
 //     adam     Kingma & Ba, 2015 (arXiv:1412.6980), with the bias corrections of the whole table
 // With momentum the steps of sgd and adagrad are mean = momentum * mean + step.
 template <class T>
@@ -57,7 +57,7 @@ void update_row(const RowUpdate<T>& update, T* table, std::int64_t row, std::int
             if (update.rule == UpdateRule::adagrad) {
                 const V total = hn::MulAdd(g, g, load_part(d, update.square + at + k, n));
                 store_part(total, d, update.square + at + k, n);
-                step = hn::Div(step, hn::Add(hn::Sqrt(total), eps));
+                step = hn::Div(step, hn::Sqrt(hn::Add(total, eps)));
             }
             if (update.momentum != 0) {
                 const V before = load_part(d, update.mean + at + k, n);

@@ -219,12 +219,15 @@ class SampledTask {
     }
 
     void add_bias(std::int64_t panel, std::int64_t n) {
+        const Lanes<T> d;
         const std::int64_t first = panel * kPanelItems<T>;
         const std::int64_t items = std::min(kPanelItems<T>, args_.n_negatives - first);
-        for (std::int64_t r = 0; r < n; ++r) {
-            for (std::int64_t i = 0; i < items; ++i) {
-                dbias_[first + i] += scores(panel)[r * kPanelItems<T> + i];
+        for (std::int64_t i = 0; i < items; i += lane_count<T>()) {
+            auto sum = load_part(d, dbias_ + first + i, items - i);
+            for (std::int64_t r = 0; r < n; ++r) {
+                sum = hn::Add(sum, hn::Load(d, scores(panel) + r * kPanelItems<T> + i));
             }
+            store_part(sum, d, dbias_ + first + i, items - i);
         }
     }
 
@@ -278,10 +281,10 @@ void sampled_loss(const SampledLossArgs<T>& args) {
     const std::int64_t per_group =
         args.groups == 0 ? 0 : (args.rows + args.groups - 1) / args.groups;
     // Rows of one group in parts, with sums of their own, that do not depend on the threads.
-    constexpr std::int64_t kMostParts = 8;
+    constexpr std::int64_t kMostParts = 8, kTilesPerPart = 4;
     const std::int64_t tiles = (args.rows + kRowsPerTile - 1) / kRowsPerTile;
     const std::int64_t parts =
-        args.groups == 1 ? std::clamp<std::int64_t>(tiles, 1, kMostParts) : 1;
+        args.groups == 1 ? std::clamp<std::int64_t>(tiles / kTilesPerPart, 1, kMostParts) : 1;
     const std::int64_t width = args.n_negatives * args.dim;
     AlignedBuffer<T> sums(static_cast<std::size_t>(gradients ? (parts - 1) * width : 0));
     AlignedBuffer<T> bias_sums(

@@ -274,3 +274,6 @@ def row_sum_f32(
 def update_rows_f32(
     rule: _Rule, ids: NDArray[int64], gradients: NDArray[float32], table: NDArray[float32]
 ) -> None: ...
+def update_rows_f64(
+    rule: _Rule, ids: NDArray[int64], gradients: NDArray[float64], table: NDArray[float64]
+) -> None: ...

@@ -12,7 +12,7 @@ from seqrec_fast import _core
 from ._tensors import array
 
 _RULES = ("sgd", "adagrad", "adam")
-_EPS = {"sgd": 0.0, "adagrad": 1e-10, "adam": 1e-8}
+_EPS = {"sgd": 0.0, "adagrad": 1e-20, "adam": 1e-8}
 
 
 class RowUpdate:
@@ -32,8 +32,11 @@ class RowUpdate:
         Each step shrinks its rows by the share ``lr * weight_decay``.
     momentum : float
         Of the steps of SGD and Adagrad: ``v = momentum * v + step``, then ``row += v``.
-    betas, eps
-        As in :class:`torch.optim.Adam` and :class:`torch.optim.Adagrad`.
+    betas : (float, float)
+        Of Adam.
+    eps : float, optional
+        Adam: added to the root, by default 1e-8. Adagrad: under the root, by default 1e-20 (as
+        1e-10 beside it); GRU4Rec has 1e-6 there.
 
     Raises
     ------

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from seqrec_fast import _core
 from seqrec_fast.models import GRU4Rec
 
 from .options import OPTIMIZERS
+
+_KERNELS: dict[torch.dtype, Any] = {
+    torch.float32: _core.update_rows_f32,
+    torch.float64: _core.update_rows_f64,
+}
+_FIRST = np.zeros(1, dtype=np.int64)
 
 
 def make_optimizers(
@@ -101,7 +109,7 @@ class RowOptimizer(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float | None = None,
     ) -> None:
-        self._update = {"adam": _adam, "adagrad": _adagrad, "sgd": _descent}[name]
+        self._name = name
         if eps is None:
             eps = 1e-8 if name == "adam" else 1e-6
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
@@ -115,74 +123,32 @@ class RowOptimizer(torch.optim.Optimizer):
                 if table.grad is not None:
                     self._update(table, table.grad, self.state[table], group)
 
+    def _update(
+        self, table: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        adam = self._name == "adam"
+        names = ["mean", "square"] if adam else ["momentum"] if group["momentum"] else []
+        if self._name == "adagrad":
+            names.append("sum")
+        for name in names:
+            if name not in state:
+                state[name] = torch.zeros_like(table, memory_format=torch.contiguous_format)
+        state["step"] = state.get("step", 0) + 1
+        # A dense gradient is one long row.
+        rows, ids, values = 1, _FIRST, grad
+        if grad.is_sparse:
+            grad = grad.coalesce()
+            rows, ids, values = len(table), grad.indices()[0].numpy(), grad.values()
 
-class _Rows:
-    """A gradient and its rows of tensors that are as large as the parameter."""
+        def matrix(name: str) -> Any:
+            return state[name].view(rows, -1).numpy() if name in state else None
 
-    def __init__(self, gradient: Tensor) -> None:
-        self._rows: Tensor | None = None
-        self.gradient = gradient
-        if gradient.is_sparse:
-            gradient = gradient.coalesce()
-            self._rows, self.gradient = gradient.indices()[0], gradient.values()
-
-    def read(self, table: Tensor) -> Tensor:
-        """Return the rows, as a copy if they are not all."""
-        return table if self._rows is None else table.index_select(0, self._rows)
-
-    def write(self, table: Tensor, values: Tensor) -> None:
-        """Put back what :meth:`read` returned and was changed in place."""
-        if self._rows is not None:
-            table.index_copy_(0, self._rows, values)
-
-    def add(self, table: Tensor, values: Tensor) -> None:
-        """Add to the rows."""
-        if self._rows is None:
-            table.add_(values)
-        else:
-            table.index_add_(0, self._rows, values)
-
-
-def _adam(table: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    if not state:
-        state.update(step=0, mean=torch.zeros_like(table), square=torch.zeros_like(table))
-    state["step"] += 1
-    rows = _Rows(grad)
-    beta_1, beta_2 = group["betas"]
-    mean = rows.read(state["mean"]).lerp_(rows.gradient, 1 - beta_1)
-    square = rows.read(state["square"]).mul_(beta_2)
-    square.addcmul_(rows.gradient, rows.gradient, value=1 - beta_2)
-    rows.write(state["mean"], mean)
-    rows.write(state["square"], square)
-    correction_1, correction_2 = 1 - beta_1 ** state["step"], 1 - beta_2 ** state["step"]
-    root = (square / correction_2).sqrt_().add_(group["eps"])
-    values = rows.read(table).mul_(1 - group["lr"] * group["weight_decay"])
-    rows.write(table, values.addcdiv_(mean, root, value=-group["lr"] / correction_1))
-
-
-def _adagrad(table: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    if not state:
-        state.update(sum=torch.zeros_like(table))
-    rows = _Rows(grad)
-    total = rows.read(state["sum"]).addcmul_(rows.gradient, rows.gradient)
-    rows.write(state["sum"], total)
-    change = (total + group["eps"]).rsqrt_().mul_(rows.gradient)
-    _descend(rows, change, table, state, group)
-
-
-def _descent(table: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    rows = _Rows(grad)
-    _descend(rows, rows.gradient, table, state, group)
-
-
-def _descend(
-    rows: _Rows, slope: Tensor, table: Tensor, state: dict[str, Any], group: dict[str, Any]
-) -> None:
-    """Take a step down the slope, with momentum if there is one."""
-    velocity = slope * -group["lr"]
-    if group["momentum"]:
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(table)
-        velocity = rows.read(state["momentum"]).mul_(group["momentum"]).add_(velocity)
-        rows.write(state["momentum"], velocity)
-    rows.add(table, velocity)
+        rule = (
+            self._name, group["lr"], group["weight_decay"], group["momentum"], *group["betas"],
+            group["eps"], state["step"], matrix("mean" if adam else "momentum"),
+            matrix("square" if adam else "sum"),
+        )  # fmt: skip
+        _KERNELS[table.dtype](
+            rule, ids, values.contiguous().view(len(ids), -1).numpy(),
+            table.detach().view(rows, -1).numpy(),
+        )  # fmt: skip
