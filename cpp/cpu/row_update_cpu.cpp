@@ -43,9 +43,24 @@ void row_sum(const RowSumArgs<T>& args) {
     });
 }
 
+// Asks for a row that is soon to be changed; rows lie anywhere in a large table.
+template <class T>
+HWY_INLINE void fetch_row(const T* table, std::int64_t row, std::int64_t dim) {
+    for (std::int64_t k = 0; table != nullptr && k < dim; k += kPackedLanes<T>) {
+        __builtin_prefetch(table + row * dim + k, 1, 2);
+    }
+}
+
 template <class T>
 void row_update(const RowUpdateArgs<T>& args) {
+    constexpr std::int64_t kRowsAhead = 4;
     for_each_row(args.n, [&](std::int64_t i) {
+        if (i + kRowsAhead < args.n) {
+            const std::int64_t row = args.ids[i + kRowsAhead];
+            fetch_row(args.table, row, args.dim);
+            fetch_row(args.update.mean, row, args.dim);
+            fetch_row(args.update.square, row, args.dim);
+        }
         update_row(args.update, args.table, args.ids[i], args.dim, args.gradients + i * args.dim);
     });
 }
