@@ -108,6 +108,21 @@ def test_training_with_other_options(log, tmp_path):
     assert "recall@20 0." in text
 
 
+def test_training_with_the_options_of_the_official_gru4rec(log, tmp_path):
+    out = tmp_path / "model.safetensors"
+    command = [
+        "train", log, "--out", out, *SMALL, "--batching", "session-parallel", "--carry-dropout",
+        "--loss", "bpr-max", "--n-sample", "16", "--alpha", "0.3", "--collisions", "own",
+        "--bpreg", "1", "--elu", "0.5", "--optimizer", "adagrad", "--lr", "0.05",
+        "--momentum", "0.3", "--no-lr-decay",
+    ]  # fmt: skip
+    run(*command)
+    first = out.read_bytes()
+    for option, value in (("--elu", "0"), ("--bpreg", "2"), ("--momentum", "0.5")):
+        run(*command, option, value)
+        assert out.read_bytes() != first, option
+
+
 def test_defaults_are_those_of_the_trainer():
     from seqrec_fast.training import TrainingOptions
 

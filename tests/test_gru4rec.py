@@ -122,19 +122,11 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("embedding", ["separate", "tied", "none"])
-def test_sparse_gradients_equal_dense_ones(embedding) -> None:
-    gradients = []
-    for sparse in (False, True):
-        model = small(embedding=embedding)
-        model.sparse_gradients = sparse
-        weight, bias = model.item_rows(torch.tensor([0, 4, 6]))
-        hidden, _ = model(ITEMS, OFFSETS)
-        (hidden @ weight.T + bias).square().sum().backward()
-        assert model.input_table.grad.is_sparse == sparse
-        assert model.item_table.grad.is_sparse == sparse
-        gradients.append([p.grad.to_dense() for p in model.parameters()])
-    for dense, sparse in zip(*gradients, strict=True):
-        torch.testing.assert_close(sparse, dense)
+def test_run_takes_rows_of_the_input_table(embedding) -> None:
+    model = small(embedding=embedding)
+    hidden, state = model.run(model.input_table[ITEMS], OFFSETS)
+    assert torch.equal(hidden, model(ITEMS, OFFSETS)[0])
+    assert torch.equal(state, model(ITEMS, OFFSETS)[1])
 
 
 def test_seed_fixes_the_parameters_and_nothing_else() -> None:

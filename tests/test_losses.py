@@ -5,14 +5,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from seqrec_fast.models import GRU4Rec
 from seqrec_fast.training import (
     NegativeSampler,
-    RowOptimizer,
+    bpr_max_loss,
     cross_entropy,
     losses,
-    make_optimizers,
-    sampled_cross_entropy,
+    sampled_softmax_loss,
 )
 
 N = 40
@@ -20,10 +18,6 @@ N = 40
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-def new_model(**options) -> GRU4Rec:
-    return GRU4Rec(N, **{"embedding_dim": 8, "hidden_size": 8, "seed": 0, **options})
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 1 << 18])
@@ -46,9 +40,8 @@ def test_cross_entropy_gradients() -> None:
     torch.manual_seed(0)
     shapes = ((4, 3), (6, 3), (6,))
     leaves = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-    shift = torch.randn(4, dtype=torch.float64)
     targets = torch.tensor([5, 0, 0, 2])
-    assert torch.autograd.gradcheck(lambda *x: cross_entropy(*x, targets, shift), leaves)
+    assert torch.autograd.gradcheck(lambda *x: cross_entropy(*x, targets), leaves)
 
 
 def test_cross_entropy_of_a_hopeless_target_is_finite() -> None:
@@ -56,65 +49,171 @@ def test_cross_entropy_of_a_hopeless_target_is_finite() -> None:
     assert cross_entropy(hidden, weight, torch.zeros(2), torch.tensor([1])).item() == 500
 
 
-def obvious_sampled_loss(logits, targets, drawn, logq, in_batch, additional, n_sample):
-    """GRU4Rec's loss, one event after another: accidental hits are left out."""
-    total = 0.0
-    for event, target in enumerate(targets.tolist()):
-        terms = [logits[event, target]]
-        for item in [*targets.tolist(), *drawn.tolist()]:
-            if item != target:
-                expected = len(targets) * in_batch[item] + n_sample * additional[item]
-                terms.append(logits[event, item] - logq * np.log(expected))
-        total = total + torch.stack(terms).logsumexp(0) - logits[event, target]
-    return total / len(targets)
+SIZES = (5, 4), (9, 4), (9,)  # hidden, weight, bias
+TARGET = torch.tensor([1, 2, 3, 2, 1])
+NEGATIVES = torch.cat([TARGET, torch.tensor([0, 1, 7, 8, 8])])  # a hit, and an item twice
+LOG_Q = torch.linspace(-1, 2, 9, dtype=torch.float64)
+
+
+def leaves(scale: float = 1.0) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [(scale * torch.randn(size, dtype=torch.float64)).requires_grad_() for size in SIZES]
+
+
+def kept(event: int, collisions: str) -> list[int]:
+    """Return the places of an event's negatives."""
+    places = range(len(NEGATIVES))
+    if collisions == "mask":
+        return [j for j in places if NEGATIVES[j] != TARGET[event]]
+    return [j for j in places if collisions == "keep" or j != event]
+
+
+def obvious_softmax(scores, collisions, log_q, corrected) -> torch.Tensor:
+    """Return the losses, one event after another."""
+    shifted = scores - log_q
+    total = []
+    for event, target in enumerate(TARGET.tolist()):
+        pos = (scores if corrected else shifted)[event, target]
+        neg = shifted[event, NEGATIVES[kept(event, collisions)]]
+        total.append(torch.cat([pos[None], neg]).logsumexp(0) - pos)
+    return torch.stack(total)
+
+
+def obvious_bpr_max(scores, collisions, regularization, elu) -> torch.Tensor:
+    """Return the losses, one event after another."""
+    scores = functional.elu(scores, elu) if elu else scores
+    total = []
+    for event, target in enumerate(TARGET.tolist()):
+        neg = scores[event, NEGATIVES[kept(event, collisions)]]
+        share = neg.softmax(0)
+        better = (scores[event, target] - neg).sigmoid()
+        total.append(-(share * better).sum().log() + regularization * (share * neg.square()).sum())
+    return torch.stack(total)
+
+
+@pytest.mark.parametrize("collisions", ["mask", "own", "keep"])
+@pytest.mark.parametrize("corrected", [True, False])
+@pytest.mark.parametrize("log_q", [None, LOG_Q])
+def test_sampled_softmax_equals_the_obvious_program(collisions, corrected, log_q) -> None:
+    hidden, weight, bias = leaves()
+    options = {"collisions": collisions, "corrected": corrected, "log_q": log_q}
+    ours = sampled_softmax_loss(hidden, weight, TARGET, NEGATIVES, bias, **options)
+    shift = torch.zeros(9) if log_q is None else log_q
+    scores = hidden @ weight.T + bias
+    theirs = obvious_softmax(scores, collisions, shift, corrected).mean()
+    check_equal(ours, theirs, (hidden, weight, bias))
+
+
+@pytest.mark.parametrize("collisions", ["mask", "own", "keep"])
+@pytest.mark.parametrize("regularization", [0.0, 1.5])
+@pytest.mark.parametrize("elu", [None, 0.5, 1.0])
+def test_bpr_max_equals_the_obvious_program(collisions, regularization, elu) -> None:
+    hidden, weight, bias = leaves()
+    options = {"collisions": collisions, "regularization": regularization, "elu": elu}
+    ours = bpr_max_loss(hidden, weight, TARGET, NEGATIVES, bias, **options)
+    scores = hidden @ weight.T + bias
+    theirs = obvious_bpr_max(scores, collisions, regularization, elu).mean()
+    check_equal(ours, theirs, (hidden, weight, bias))
+
+
+def check_equal(ours, theirs, inputs) -> None:
+    torch.testing.assert_close(ours, theirs)
+    for mine, their in zip(*(torch.autograd.grad(x, inputs) for x in (ours, theirs)), strict=True):
+        torch.testing.assert_close(mine, their)
+
+
+@pytest.mark.parametrize("collisions", ["mask", "own", "keep"])
+@pytest.mark.parametrize("loss", [sampled_softmax_loss, bpr_max_loss])
+def test_gradients_with_every_reduction(loss, collisions) -> None:
+    inputs = leaves()
+
+    def single(hidden, weight, bias, reduction="none"):
+        return loss(
+            hidden, weight, TARGET, NEGATIVES, bias, collisions=collisions, reduction=reduction
+        )
+
+    assert torch.autograd.gradcheck(single, inputs)
+    each = single(*inputs)
+    torch.testing.assert_close(single(*inputs, "sum"), each.sum())
+    torch.testing.assert_close(single(*inputs, "mean"), each.mean())
+    without = loss(*inputs[:2], TARGET, NEGATIVES, collisions=collisions)
+    zero = loss(*inputs[:2], TARGET, NEGATIVES, torch.zeros(9), collisions=collisions)
+    torch.testing.assert_close(without, zero)
+
+
+@pytest.mark.parametrize("loss", [sampled_softmax_loss, bpr_max_loss])
+def test_shared_negatives_with_extreme_scores(loss) -> None:
+    hidden, weight, bias = leaves(scale=30.0)
+    value = loss(hidden, weight, TARGET, NEGATIVES, bias)
+    gradients = torch.autograd.grad(value, (hidden, weight, bias))
+    assert all(torch.isfinite(t).all() for t in (value, *gradients))
+    # an event whose only negatives are its target has none, and so nothing to learn
+    alone = loss(hidden, weight, TARGET, torch.tensor([1, 1]), bias, collisions="mask",
+                 reduction="none")  # fmt: skip
+    assert alone[[0, 4]].tolist() == [0, 0]
+    assert not torch.autograd.grad(alone[0], hidden)[0].any()
+
+
+@pytest.mark.parametrize("loss", [sampled_softmax_loss, bpr_max_loss])
+def test_bad_options_of_losses_are_named(loss) -> None:
+    arguments = (*leaves()[:2], TARGET)
+    name = loss.__name__
+    with pytest.raises(ValueError, match=f"{name}: collisions is 'no'; expected one of own, mask"):
+        loss(*arguments, NEGATIVES, collisions="no")
+    with pytest.raises(ValueError, match=f"{name}: reduction is 'max'; expected one of mean"):
+        loss(*arguments, NEGATIVES, reduction="max")
+    with pytest.raises(ValueError, match=f"{name}: negatives has 4 items; expected the 5 targets"):
+        loss(*arguments, NEGATIVES[:4], collisions="own")
+
+
+def of_candidates(sampler, scores_of, targets, **options) -> torch.Tensor:
+    among = sampler.candidates(targets, rng())
+    hidden, weight, bias = scores_of
+    among = among if options["collisions"] == "own" else among.merged()
+    return sampled_softmax_loss(
+        hidden, weight[among.items], among.targets, among.negatives, bias[among.items],
+        log_q=among.log_q, **options,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("logq", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("embedding", ["tied", "separate"])
-def test_sampled_loss_equals_the_obvious_program(logq, embedding) -> None:
+@pytest.mark.parametrize("collisions", ["mask", "own"])
+def test_candidates_stand_for_the_drawn_items(logq, collisions) -> None:
     counts = np.arange(1, N + 1)
-    sampler = NegativeSampler(counts, 25, alpha=0.5, logq=logq)
+    sampler = NegativeSampler(counts, 25, alpha=0.5, logq=logq, collisions=collisions)
     targets = torch.tensor([3, 39, 3, 20, 7])
     drawn = sampler.draw(rng())
     assert set(drawn.tolist()) & set(targets.tolist())  # an accidental hit, and
     assert len(set(drawn.tolist())) < 25  # an item that is drawn twice
-    hidden = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
-    results = []
-    for ours in (True, False):
-        model = new_model(embedding=embedding)
-        model.sparse_gradients = ours
-        h = hidden.clone().requires_grad_()
-        if ours:
-            loss = sampled_cross_entropy(model, h, sampler.candidates(targets, rng()))
-        else:
-            shares = counts / counts.sum(), counts**0.5 / (counts**0.5).sum()
-            loss = obvious_sampled_loss(model.scores(h), targets, drawn, logq, *shares, 25)
-        loss.backward()
-        table, bias = model.item_table.grad.to_dense(), model.output.bias.grad
-        results.append([loss, h.grad, table, bias])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-
-
-def test_sampled_loss_touches_the_candidates_only() -> None:
-    model = new_model()
-    model.sparse_gradients = True
-    candidates = NegativeSampler(np.ones(N), 3).candidates(torch.tensor([5, 6]), rng())
-    sampled_cross_entropy(model, torch.randn(2, 8), candidates).backward()
-    rows = model.item_table.grad.coalesce().indices()[0]
-    assert rows.tolist() == candidates.items.tolist()
-    assert len(rows) <= 5
+    hidden, weight, bias = torch.randn(5, 8), torch.randn(N, 8), torch.randn(N)
+    mask = collisions == "mask"
+    ours = of_candidates(
+        sampler, (hidden, weight, bias), targets, corrected=mask, collisions=collisions
+    )
+    scores = hidden @ weight.T + bias
+    expected = 5 * counts / counts.sum() + 25 * counts**0.5 / (counts**0.5).sum()
+    total = 0.0
+    for event, target in enumerate(targets.tolist()):
+        terms = [scores[event, target] - (0 if mask else logq * np.log(counts[target]))]
+        for place, item in enumerate([*targets.tolist(), *drawn.tolist()]):
+            if mask and item != target:
+                terms.append(scores[event, item] - logq * np.log(expected[item]))
+            elif not mask and place != event:
+                power = 1.0 if place < 5 else 0.5
+                terms.append(scores[event, item] - logq * power * np.log(counts[item]))
+        total += torch.stack(terms).logsumexp(0) - terms[0]
+    torch.testing.assert_close(ours, total / 5, rtol=1e-4, atol=1e-6, check_dtype=False)
 
 
 def test_sampled_loss_estimates_the_full_one() -> None:
-    model = new_model()
-    torch.nn.init.normal_(model.item_table)
-    hidden = torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    hidden, weight, bias = (torch.randn(s, generator=generator) for s in ((200, 8), (N, 8), (N,)))
     targets = torch.from_numpy(rng().integers(0, N, 200))
-    counts = np.bincount(targets.numpy(), minlength=N)
-    sampler = NegativeSampler(counts, 3000, alpha=0.5)
-    full = cross_entropy(hidden, model.item_table, model.output.bias, targets)
-    sampled = sampled_cross_entropy(model, hidden, sampler.candidates(targets, rng()))
+    sampler = NegativeSampler(np.bincount(targets.numpy(), minlength=N), 3000, alpha=0.5)
+    full = cross_entropy(hidden, weight, bias, targets)
+    sampled = of_candidates(
+        sampler, (hidden, weight, bias), targets, corrected=True, collisions="mask"
+    )
     assert sampled.item() == pytest.approx(full.item(), rel=0.01)
 
 
@@ -128,51 +227,7 @@ def test_negatives_are_drawn_by_popularity() -> None:
         NegativeSampler([1], 1, alpha=2)
     with pytest.raises(ValueError, match="n_sample is 0"):
         NegativeSampler([1], 0)
+    with pytest.raises(ValueError, match="collisions is 'keep'; expected one of mask, own"):
+        NegativeSampler([1], collisions="keep")
     with pytest.raises(ValueError, match="counts must be"):
         NegativeSampler([0, 0], 1)
-
-
-@pytest.mark.parametrize(("name", "weight_decay"), [("adam", 0.0), ("adam", 0.1), ("adagrad", 0.0)])
-def test_row_optimizer_equals_torch_where_all_rows_have_a_gradient(name, weight_decay) -> None:
-    torch_optimizer = torch.optim.AdamW if name == "adam" else torch.optim.Adagrad
-    results = []
-    for sparse in (True, False):
-        table = torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(4, 3))
-        if sparse:
-            optimizer = RowOptimizer([table], name, 0.1, weight_decay)
-        else:
-            optimizer = torch_optimizer([table], lr=0.1, weight_decay=weight_decay)
-        for step in range(5):
-            rows = torch.tensor([3, 0, 1, 2, 0])
-            optimizer.zero_grad()
-            (functional.embedding(rows, table, sparse=sparse) - step).square().sum().backward()
-            optimizer.step()
-        results.append(table.detach())
-    torch.testing.assert_close(*results)
-
-
-@pytest.mark.parametrize("name", ["adam", "adagrad"])
-def test_row_optimizer_leaves_other_rows_alone(name) -> None:
-    table = torch.nn.Parameter(torch.ones(5, 2))
-    optimizer = RowOptimizer([table], name, 0.1, weight_decay=0.1)
-    for rows in ([1, 3], [3]):
-        optimizer.zero_grad()
-        functional.embedding(torch.tensor(rows), table, sparse=True).sum().backward()
-        optimizer.step()
-    assert (table[[0, 2, 4]] == 1).all()
-    assert (table[3] < table[1]).all()
-    assert (table[1] < 1).all()
-
-
-def test_all_parameters_are_optimised_once() -> None:
-    for sparse in (False, True):
-        for embedding in ("tied", "separate", "none"):
-            model = new_model(embedding=embedding)
-            model.sparse_gradients = sparse
-            groups = [g for o in make_optimizers(model, "adam", 0.1) for g in o.param_groups]
-            ids = sorted(id(p) for group in groups for p in group["params"])
-            assert ids == sorted(id(p) for p in model.parameters())
-    with pytest.raises(ValueError, match="name is 'sgd'; expected one of adam, adagrad"):
-        make_optimizers(model, "sgd", 0.1)
-    with pytest.raises(ValueError, match="adagrad expects 0"):
-        make_optimizers(model, "adagrad", 0.1, weight_decay=0.1)

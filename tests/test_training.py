@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+import seqrec_fast as sf
 from seqrec_fast import io
 from seqrec_fast.data import Sessions, simulate
 from seqrec_fast.models import GRU4Rec
 from seqrec_fast.training import (
+    SessionParallelBatches,
     Trainer,
     TrainingInterrupted,
     TrainingOptions,
@@ -30,6 +32,14 @@ KINDS = {
     },
     "parallel, full, adagrad": {
         "batching": "session-parallel", "bptt": 2, "optimizer": "adagrad", "lr_decay": False,
+    },
+    "parallel, bpr-max, adagrad": {
+        "batching": "session-parallel", "loss": "bpr-max", "n_sample": 10, "collisions": "own",
+        "optimizer": "adagrad", "momentum": 0.3, "carry_dropout": True,
+    },
+    "whole, bpr-max, sgd": {
+        "loss": "bpr-max", "n_sample": 10, "bpreg": 0.5, "elu": 0, "optimizer": "sgd",
+        "momentum": 0.5,
     },
 }  # fmt: skip
 kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -72,6 +82,45 @@ def test_seed_fixes_the_result(kind) -> None:
 
 
 @kinds
+def test_threads_do_not_change_a_bit(kind) -> None:
+    before = torch.get_num_threads(), sf.config.get_num_threads()
+    # large enough that PyTorch and the kernels do share the work among threads
+    large = {"hidden_size": 96, "embedding_dim": 96, "dropout_embedding": 0.2}
+    models = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            sf.set_num_threads(threads)
+            models.append(GRU4Rec(N, seed=0, **large))
+            options = {**kind, "n_sample": 600, "batch_size": 64, "epochs": 2}
+            Trainer(models[-1], small(**options)).fit(SESSIONS)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before[0])
+        sf.set_num_threads(before[1])
+    assert same(weights(models[0]), weights(models[1]))
+    assert same(weights(models[0]), weights(models[2]))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_carried_dropout_acts_on_every_layer(cell, num_layers) -> None:
+    model = new_model(cell=cell, num_layers=num_layers, dropout_hidden=0.5).train()
+    options = small(batching="session-parallel", carry_dropout=True, loss="sampled")
+    training = run.Run(model, options, SESSIONS)
+    batch = next(SessionParallelBatches(SESSIONS, 16).epoch(np.random.default_rng(0)))
+    hidden, state = model(batch.items, batch.offsets, None, batch.reset)
+    carried = training._dropped(state, hidden, batch)
+    h, before = (s[0] if cell == "lstm" else s for s in (carried, state))
+    assert torch.equal(h[-1], hidden)
+    zeros = (h == 0).float().mean((1, 2))
+    assert ((zeros > 0.3) & (zeros < 0.7)).all()
+    torch.testing.assert_close(h[h != 0], 2 * before[h != 0])
+    if cell == "lstm":
+        assert torch.equal(carried[1], state[1])
+
+
+@kinds
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path, kind) -> None:
     path = tmp_path / "run.ckpt"
     train, valid = hold_out_last(SESSIONS, 0.2)
@@ -98,19 +147,19 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, kind) -> None:
 def test_every_model_learns(cell, embedding) -> None:
     for kind in KINDS.values():
         model = new_model(cell=cell, embedding=embedding)
-        history = Trainer(model, small(**{**kind, "lr": 0.03})).fit(SESSIONS)
+        lr = 0.5 if kind.get("optimizer") == "sgd" else 0.03
+        history = Trainer(model, small(**{**kind, "lr": lr})).fit(SESSIONS)
         losses = [epoch.loss for epoch in history.epochs]
         assert losses[-1] < losses[0] < 1.5 * np.log(N)
         assert all(epoch.seconds > 0 and epoch.metrics == {} for epoch in history.epochs)
         assert history.best_epoch is None
         assert not model.training
-        assert not model.sparse_gradients
 
 
 def test_defaults_depend_on_optimizer_and_catalogue(monkeypatch) -> None:
     adam, adagrad = TrainingOptions(), TrainingOptions(optimizer="adagrad")
     assert (adam.lr, adam.weight_decay) == (0.02, 0.15)
-    assert (adagrad.lr, adagrad.weight_decay) == (0.1, 0.0)
+    assert (adagrad.lr, adagrad.weight_decay) == (0.07, 0.0)
     assert TrainingOptions(lr=0.5, weight_decay=0.0).lr == 0.5
     results = {}
     for loss, largest in (("full", 0), ("auto", N), ("sampled", N), ("auto", N - 1)):
@@ -266,10 +315,15 @@ def test_bad_input_is_named(capsys) -> None:
         Trainer(model, small()).fit(SESSIONS)
     for name, value in {
         "epochs": 0, "patience": 0, "alpha": 1.5, "lr": 0, "validation": 1, "seed": -1,
-        "loss": "bpr", "optimizer": "sgd", "monitor": "recall@5", "weight_decay": -1,
+        "loss": "bpr", "optimizer": "lamb", "monitor": "recall@5", "weight_decay": -1,
+        "collisions": "keep", "bpreg": -1, "elu": -0.5, "momentum": 1, "carry_dropout": True,
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=f"TrainingOptions: {name} is {value!r}; expected"):
             TrainingOptions(**{name: value})
+    with pytest.raises(ValueError, match=r"momentum is 0\.5; expected 0 with optimizer='adam'"):
+        TrainingOptions(momentum=0.5)
+    with pytest.raises(ValueError, match=r"weight_decay is 0\.1; expected 0 with optimizer='sgd'"):
+        TrainingOptions(optimizer="sgd", weight_decay=0.1)
 
 
 def test_progress_bar(capsys) -> None:

@@ -48,17 +48,33 @@ _TRAINING = (
     ("bptt", int, 1, "Events of a session in a session-parallel mini-batch."),
     (
         "loss",
-        ["auto", "full", "sampled"],
+        ["auto", "full", "sampled", "bpr-max"],
         "auto",
         "Cross-entropy over the whole catalogue, or over the targets of the mini-batch and "
-        "shared negatives; auto: the whole catalogue up to 10,000 items.",
+        "shared negatives, or BPR-max over these; auto: the whole catalogue up to 10,000 items, "
+        "else sampled.",
     ),
-    ("n_sample", int, 2048, "Negatives a mini-batch, with the sampled loss."),
+    ("n_sample", int, 2048, "Negatives a mini-batch, with --loss sampled or bpr-max."),
     ("alpha", float, 0.5, "They are drawn in proportion to popularity ** alpha."),
-    ("logq", float, 1.0, "Strength of the correction for that, 0 to 1."),
-    ("optimizer", ["adam", "adagrad"], "adam", "Optimiser."),
-    ("lr", float, None, "Learning rate at the start; by default 0.02 (adam) or 0.1 (adagrad)."),
+    ("logq", float, 1.0, "Strength of the correction for that, with --loss sampled, 0 to 1."),
+    (
+        "collisions",
+        ["mask", "own"],
+        "mask",
+        "A negative that happens to be the target: leave it out, or leave out only the event's "
+        "own target in the mini-batch, as the official GRU4Rec does.",
+    ),
+    ("bpreg", float, 1.0, "Penalty for high scores of negatives, with --loss bpr-max."),
+    ("elu", float, 0.5, "Alpha of the ELU on the scores, with --loss bpr-max; 0: none."),
+    ("optimizer", ["adam", "adagrad", "sgd"], "adam", "Optimiser."),
+    (
+        "lr",
+        float,
+        None,
+        "Learning rate at the start; by default 0.02 (adam), 0.07 (adagrad) or 0.1 (sgd).",
+    ),
     ("weight_decay", float, None, "Of --optimizer adam; by default 0.15."),
+    ("momentum", float, 0.0, "Of --optimizer adagrad and sgd, 0 to less than 1."),
     ("patience", int, None, "Validate after each epoch; stop after so many without progress."),
     ("monitor", ["recall@20", "mrr@20", "ndcg@20"], "recall@20", "What counts as progress."),
     ("seed", int, 0, "Fixes the result."),
@@ -87,6 +103,13 @@ def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
 @_options(_TRAINING)
 @click.option(
     "--lr-decay/--no-lr-decay", default=True, show_default=True, help="Lower --lr to 0 by the end."
+)
+@click.option(
+    "--carry-dropout",
+    is_flag=True,
+    default=False,
+    help="Session-parallel lanes go on from states that dropout has acted on, as in the official "
+    "GRU4Rec.",
 )
 @click.option("--valid", type=click.Path(), help="Log to validate with after each epoch.")
 @click.option(
@@ -132,7 +155,7 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
 
     sizes = {name: options[name] for name, *_ in _MODEL}
     sizes["embedding_dim"] = sizes["embedding_dim"] or sizes["hidden_size"]
-    names = [*(name for name, *_ in _TRAINING), "lr_decay", "validation"]
+    names = [*(name for name, *_ in _TRAINING), "lr_decay", "carry_dropout", "validation"]
     training = TrainingOptions(**{name: options[name] for name in names})
     train, valid, vocabulary = _sessions(log, training, options)
     model = GRU4Rec(len(vocabulary), seed=training.seed, **sizes)

@@ -59,8 +59,6 @@ class GRU4Rec(torch.nn.Module):
     ----------
     config : dict
         The parameters above, as they stand in a model file.
-    sparse_gradients : bool
-        True: tables get sparse gradients of the rows that were looked up. False by default.
 
     Raises
     ------
@@ -106,7 +104,6 @@ class GRU4Rec(torch.nn.Module):
             "dropout_hidden": dropout_hidden,
         }
         _check(self.config)
-        self.sparse_gradients = False
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
@@ -183,8 +180,25 @@ class GRU4Rec(torch.nn.Module):
         state : (num_layers, B, H) Tensor, or a pair of them for an LSTM
             After the last event of each session.
         """
-        x = functional.embedding(items, self.input_table, sparse=self.sparse_gradients)
-        x = functional.dropout(x, self.config["dropout_embedding"], self.training)
+        return self.run(functional.embedding(items, self.input_table), offsets, state, reset)
+
+    def run(
+        self,
+        inputs: Tensor,
+        offsets: Tensor,
+        state: State | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """
+        Run over the events of sessions, given their rows of ``input_table``.
+
+        Parameters
+        ----------
+        inputs : (events, E) Tensor
+        offsets, state, reset
+            As in :meth:`forward`, as is what is returned.
+        """
+        x = functional.dropout(inputs, self.config["dropout_embedding"], self.training)
         hidden, state = self.rnn(x, state, offsets=offsets, reset=reset)
         return functional.dropout(hidden, self.config["dropout_hidden"], self.training), state
 
@@ -221,22 +235,6 @@ class GRU4Rec(torch.nn.Module):
         (events, n_items) Tensor
         """
         return functional.linear(hidden, self.item_table, self.output.bias)
-
-    def item_rows(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Return what some items are scored with: ``hidden @ weight.T + bias``.
-
-        Parameters
-        ----------
-        items : (n,) int64 Tensor
-
-        Returns
-        -------
-        weight : (n, H) Tensor
-        bias : (n,) Tensor
-        """
-        weight = functional.embedding(items, self.item_table, sparse=self.sparse_gradients)
-        return weight, self.output.bias[items]
 
     def export(self, path: str | os.PathLike[str], vocabulary: ItemVocabulary) -> None:
         """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from .batches import Batch, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
 from .evaluation import evaluate
-from .losses import cross_entropy, sampled_cross_entropy
+from .losses import bpr_max_loss, cross_entropy, sampled_softmax_loss
 from .negatives import Candidates, NegativeSampler
 from .optimizers import RowOptimizer, make_optimizers
 from .options import TrainingOptions
+from .rows import RowLookups
 from .run import EpochResult, History
 from .trainer import Trainer, TrainingInterrupted, hold_out_last
 
@@ -18,17 +19,19 @@ __all__ = [
     "EpochResult",
     "History",
     "NegativeSampler",
+    "RowLookups",
     "RowOptimizer",
     "SessionParallelBatches",
     "Trainer",
     "TrainingInterrupted",
     "TrainingOptions",
     "WholeSessionBatches",
+    "bpr_max_loss",
     "cross_entropy",
     "evaluate",
     "hold_out_last",
     "load_checkpoint",
     "make_optimizers",
-    "sampled_cross_entropy",
+    "sampled_softmax_loss",
     "save_checkpoint",
 ]

@@ -9,29 +9,36 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+COLLISIONS = ("mask", "own")
+
 
 @dataclass(frozen=True)
 class Candidates:
     """
-    Items that stand for the catalogue in one mini-batch, each once.
+    Items that stand for the catalogue in one mini-batch.
 
     Attributes
     ----------
     items : (n,) int64 Tensor
-        Increasing.
-    labels : (events,) int64 Tensor
+        Each once and increasing, or, with ``collisions="own"``, as they were drawn.
+    targets : (events,) int64 Tensor
         Position among `items` of each event's target.
-    offsets : (n,) float32 Tensor
-        What to add to an item's score as a negative: the logarithm of how often it was drawn,
-        minus the logQ correction.
-    label_offsets : (events,) float32 Tensor
-        The same for the target of each event, as its positive.
+    negatives : (S,) int64 Tensor
+        Positions among `items` of the negatives, the targets of the mini-batch first.
+    log_q : (n,) float32 Tensor
+        The logQ correction, see :func:`sampled_softmax_loss`.
     """
 
     items: Tensor
-    labels: Tensor
-    offsets: Tensor
-    label_offsets: Tensor
+    targets: Tensor
+    negatives: Tensor
+    log_q: Tensor
+
+    def merged(self) -> Candidates:
+        """Return the same with every item once among the negatives, its number in `log_q`."""
+        count = self.negatives.bincount(minlength=len(self.items))
+        log_q = self.log_q - count.to(torch.float64).log().to(torch.float32)
+        return Candidates(self.items, self.targets, torch.arange(len(self.items)), log_q)
 
 
 class NegativeSampler:
@@ -39,8 +46,7 @@ class NegativeSampler:
     Draws the candidates of a mini-batch: its targets, and items by popularity.
 
     Every event has all of them as negatives, except its own target: GRU4Rec's in-batch and
-    additional negatives. An item that comes up n times counts n times as a negative, and once
-    as a positive, so that a sampled item that happens to be the target is no negative.
+    additional negatives.
 
     Parameters
     ----------
@@ -52,8 +58,12 @@ class NegativeSampler:
         An item is drawn with probability proportional to ``counts ** alpha``: 0 is uniform
         over the items that occur, 1 is popularity.
     logq : float
-        1: negatives are weighted with the inverse of how often they are expected to be drawn,
-        so that the loss estimates cross-entropy over the whole catalogue. 0: no correction.
+        Strength of the correction for how often an item is expected among the negatives.
+        1: the loss estimates cross-entropy over the whole catalogue. 0: no correction.
+    collisions : {"mask", "own"}
+        ``"mask"``: a drawn item that happens to be an event's target is no negative of it.
+        ``"own"``: it is, as in the official GRU4Rec. Its correction takes the count of a
+        target and the count ** alpha of a drawn item for how often they are expected.
 
     Raises
     ------
@@ -62,7 +72,12 @@ class NegativeSampler:
     """
 
     def __init__(
-        self, counts: ArrayLike, n_sample: int = 2048, alpha: float = 0.5, logq: float = 1.0
+        self,
+        counts: ArrayLike,
+        n_sample: int = 2048,
+        alpha: float = 0.5,
+        logq: float = 1.0,
+        collisions: str = "mask",
     ) -> None:
         popularity = np.asarray(counts, dtype=np.float64)
         if popularity.ndim != 1 or not (popularity > 0).any() or (popularity < 0).any():
@@ -74,17 +89,26 @@ class NegativeSampler:
         for name, value in (("alpha", alpha), ("logq", logq)):
             if not 0 <= value <= 1:
                 raise ValueError(f"NegativeSampler: {name} is {value}; expected 0 to 1")
+        if collisions not in COLLISIONS:
+            raise ValueError(
+                f"NegativeSampler: collisions is {collisions!r}; expected one of "
+                f"{', '.join(COLLISIONS)}"
+            )
         weight = np.where(popularity > 0, popularity, 1.0) ** alpha * (popularity > 0)
         self.n_sample = n_sample
+        self.alpha = alpha
         self.logq = logq
+        self.collisions = collisions
         self.probability = weight / weight.sum()
         self._target_probability = popularity / popularity.sum()
+        self._log_count = torch.from_numpy(np.log(np.maximum(popularity, 1)).astype(np.float32))
         self._cumulative = np.cumsum(self.probability)
         self._cumulative /= self._cumulative[-1]
 
     def draw(self, rng: np.random.Generator) -> Tensor:
-        """Return (n_sample,) int64 items."""
-        drawn = np.searchsorted(self._cumulative, rng.random(self.n_sample), side="right")
+        """Return (n_sample,) int64 items, in increasing order."""
+        # sorted numbers take neighbouring paths through the table: three times as fast
+        drawn = np.searchsorted(self._cumulative, np.sort(rng.random(self.n_sample)), "right")
         return torch.from_numpy(drawn.astype(np.int64))
 
     def candidates(self, targets: Tensor, rng: np.random.Generator) -> Candidates:
@@ -96,17 +120,14 @@ class NegativeSampler:
         targets : (events,) int64 Tensor
         rng : Generator
         """
-        drawn = torch.cat([targets, self.draw(rng)]).numpy()
-        items, inverse, count = np.unique(drawn, return_inverse=True, return_counts=True)
-        offsets = np.log(count)
-        if self.logq:
-            expected = len(targets) * self._target_probability[items]
-            expected += self.n_sample * self.probability[items]
-            offsets -= self.logq * np.log(expected)
-        labels = inverse[: len(targets)]
-        return Candidates(
-            torch.from_numpy(items),
-            torch.from_numpy(labels),
-            torch.from_numpy(offsets.astype(np.float32)),
-            torch.zeros(len(targets)),
-        )
+        drawn = torch.cat([targets, self.draw(rng)])
+        if self.collisions == "own":
+            places = torch.arange(len(drawn))
+            log_q = self.logq * self._log_count[drawn]
+            log_q[len(targets) :] *= self.alpha
+            return Candidates(drawn, places[: len(targets)], places, log_q)
+        items, places = torch.unique(drawn, return_inverse=True)
+        expected = len(targets) * self._target_probability[items]
+        expected += self.n_sample * self.probability[items]
+        log_q = torch.from_numpy((self.logq * np.log(expected)).astype(np.float32))
+        return Candidates(items, places[: len(targets)], places, log_q)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LOSSES = ("auto", "full", "sampled")
+from .negatives import COLLISIONS
+
+LOSSES = ("auto", "full", "sampled", "bpr-max")
 BATCHINGS = ("whole-session", "session-parallel")
-OPTIMIZERS = ("adam", "adagrad")
+OPTIMIZERS = ("adam", "adagrad", "sgd")
 MONITORS = ("recall@20", "mrr@20", "ndcg@20")
 
 _DEFAULTS = {
-    "lr": {"adam": 0.02, "adagrad": 0.1},
-    "weight_decay": {"adam": 0.15, "adagrad": 0.0},
+    "lr": {"adam": 0.02, "adagrad": 0.07, "sgd": 0.1},
+    "weight_decay": {"adam": 0.15, "adagrad": 0.0, "sgd": 0.0},
 }
 #: The largest catalogue for which ``loss="auto"`` is the full loss.
 MAX_FULL_ITEMS = 10_000
@@ -34,23 +36,35 @@ class TrainingOptions:
         Longest stretch of a session that the gradient goes back through; ``"whole-session"``.
     bptt : int
         The same for ``"session-parallel"``.
-    loss : {"auto", "full", "sampled"}
+    carry_dropout : bool
+        A lane of ``"session-parallel"`` goes on from a state that ``dropout_hidden`` has acted
+        on, as in the official GRU4Rec.
+    loss : {"auto", "full", "sampled", "bpr-max"}
         Cross-entropy over the whole catalogue, or over the targets of the mini-batch and
-        shared negatives, see :class:`NegativeSampler`. ``"auto"``: the whole catalogue up to
-        10,000 items.
+        shared negatives, see :class:`NegativeSampler`; or :func:`bpr_max_loss` over these.
+        ``"auto"``: the whole catalogue up to 10,000 items, else sampled.
     n_sample : int
         Negatives in addition to the targets of the mini-batch.
     alpha : float
         Negatives are drawn with probability proportional to popularity ** alpha.
     logq : float
-        Strength of the correction for that, 0 to 1.
-    optimizer : {"adam", "adagrad"}
+        Strength of the correction for that in ``"sampled"``, 0 to 1.
+    collisions : {"mask", "own"}
+        Whether a negative may happen to be the target, see :class:`NegativeSampler`.
+    bpreg : float
+        ``"bpr-max"``: strength of the penalty for high scores of negatives.
+    elu : float
+        ``"bpr-max"``: alpha of the ELU that scores go through; 0: none.
+    optimizer : {"adam", "adagrad", "sgd"}
         See :func:`make_optimizers`.
     lr : float
-        Learning rate at the start; by default 0.02 for Adam and 0.1 for Adagrad.
+        Learning rate at the start; by default 0.02 for Adam, 0.07 for Adagrad and 0.1 for
+        gradient descent.
     weight_decay : float
         Share of the parameters, times the learning rate, that each update takes away; by
-        default 0.15 for Adam. Adagrad has none.
+        default 0.15 for Adam. The others have none.
+    momentum : float
+        Of Adagrad and gradient descent, 0 to less than 1. Adam has its own.
     lr_decay : bool
         Lower the learning rate in equal steps to 0 at the end of the last epoch.
     patience : int, optional
@@ -75,13 +89,18 @@ class TrainingOptions:
     batching: str = "whole-session"
     max_length: int = 50
     bptt: int = 1
+    carry_dropout: bool = False
     loss: str = "auto"
     n_sample: int = 2048
     alpha: float = 0.5
     logq: float = 1.0
+    collisions: str = "mask"
+    bpreg: float = 1.0
+    elu: float = 0.5
     optimizer: str = "adam"
     lr: float = None  # type: ignore[assignment]
     weight_decay: float = None  # type: ignore[assignment]
+    momentum: float = 0.0
     lr_decay: bool = True
     patience: int | None = None
     monitor: str = "recall@20"
@@ -96,6 +115,7 @@ class TrainingOptions:
         for name, known in (
             ("batching", BATCHINGS),
             ("loss", LOSSES),
+            ("collisions", COLLISIONS),
             ("optimizer", OPTIMIZERS),
             ("monitor", MONITORS),
         ):
@@ -111,10 +131,21 @@ class TrainingOptions:
                 raise ValueError(f"TrainingOptions: {name} is {share}; expected 0 to 1")
         if not self.lr > 0:
             raise ValueError(f"TrainingOptions: lr is {self.lr}; expected more than 0")
-        if not self.weight_decay >= 0:
-            raise ValueError(
-                f"TrainingOptions: weight_decay is {self.weight_decay}; expected 0 or more"
-            )
+        for name in ("weight_decay", "bpreg", "elu"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(f"TrainingOptions: {name} is {value}; expected 0 or more")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"TrainingOptions: momentum is {self.momentum}; expected 0 <= it < 1")
+        for name, used in (
+            ("weight_decay", self.optimizer == "adam"),
+            ("momentum", self.optimizer != "adam"),
+            ("carry_dropout", self.batching == "session-parallel"),
+        ):
+            if getattr(self, name) and not used:
+                raise ValueError(
+                    f"TrainingOptions: {name} is {getattr(self, name)}; expected 0 with "
+                    f"optimizer={self.optimizer!r} and batching={self.batching!r}"
+                )
         if not 0 < self.validation < 1:
             raise ValueError(
                 f"TrainingOptions: validation is {self.validation}; expected between 0 and 1"

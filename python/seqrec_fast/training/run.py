@@ -20,10 +20,11 @@ from seqrec_fast.models import GRU4Rec
 
 from .batches import Batch, Batches, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
-from .losses import cross_entropy, sampled_cross_entropy
-from .negatives import NegativeSampler
+from .losses import bpr_max_loss, cross_entropy, sampled_softmax_loss
+from .negatives import Candidates, NegativeSampler
 from .optimizers import make_optimizers
 from .options import MAX_FULL_ITEMS, TrainingOptions
+from .rows import RowLookups
 
 Path = str | os.PathLike[str]
 
@@ -88,13 +89,15 @@ class Run:
             self._batches = SessionParallelBatches(train, options.batch_size, options.bptt)
         self._sampler: NegativeSampler | None = None
         large = model.n_items > MAX_FULL_ITEMS
-        if options.loss == "sampled" or (options.loss == "auto" and large):
+        if options.loss in ("sampled", "bpr-max") or (options.loss == "auto" and large):
             counts = np.bincount(train.items, minlength=model.n_items)
-            self._sampler = NegativeSampler(counts, options.n_sample, options.alpha, options.logq)
-        model.sparse_gradients = self._sampler is not None
+            self._sampler = NegativeSampler(
+                counts, options.n_sample, options.alpha, options.logq, options.collisions
+            )
         self._optimizers = make_optimizers(
-            model, options.optimizer, options.lr, options.weight_decay
-        )
+            model, options.optimizer, options.lr, options.weight_decay, options.momentum,
+            sparse=self._sampler is not None,
+        )  # fmt: skip
         self._data = hashlib.blake2b(train.items.tobytes() + train.offsets.tobytes()).hexdigest()
 
     def is_over(self) -> bool:
@@ -121,14 +124,9 @@ class Run:
         for step, batch in enumerate(bar, (epoch - 1) * len(self._batches)):
             self._set_learning_rate(step)
             carried = None if batch.reset is None else _carried(state, len(batch.offsets) - 1)
-            hidden, state = self.model(batch.items, batch.offsets, carried, batch.reset)
-            if self._sampler is None:
-                table, bias = self.model.item_table, self.model.output.bias
-                loss = cross_entropy(hidden, table, bias, batch.targets)
-            else:
-                candidates = self._sampler.candidates(batch.targets, rng)
-                loss = sampled_cross_entropy(self.model, hidden, candidates)
-            self._update(loss)
+            hidden, state, loss = self._step(batch, carried, rng)
+            if self.options.carry_dropout:
+                state = self._dropped(state, hidden, batch)
             if not math.isfinite(value := loss.item()):
                 raise FloatingPointError(
                     f"Trainer.fit: the loss is {value} in epoch {epoch}; a smaller lr than "
@@ -195,12 +193,52 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = options.lr * left
 
-    def _update(self, loss: Tensor) -> None:
+    def _step(
+        self, batch: Batch, state: Any, rng: np.random.Generator
+    ) -> tuple[Tensor, Any, Tensor]:
+        """Update the parameters once; return hidden states, the states after it and the loss."""
+        model, sampler = self.model, self._sampler
         for optimizer in self._optimizers:
             optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        if sampler is None:
+            hidden, state = model(batch.items, batch.offsets, state, batch.reset)
+            loss = cross_entropy(hidden, model.item_table, model.output.bias, batch.targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            lookups = RowLookups()
+            inputs = lookups.take(model.input_table, batch.items)
+            hidden, state = model.run(inputs, batch.offsets, state, batch.reset)
+            loss = self._sampled_loss(hidden, sampler.candidates(batch.targets, rng), lookups)
+            loss.backward()  # type: ignore[no-untyped-call]
+            lookups.set_gradients()
         for optimizer in self._optimizers:
             optimizer.step()
+        return hidden, state, loss
+
+    def _sampled_loss(self, hidden: Tensor, among: Candidates, lookups: RowLookups) -> Tensor:
+        options = self.options
+        bpr_max, mask = options.loss == "bpr-max", options.collisions == "mask"
+        if mask and not bpr_max:
+            among = among.merged()
+        weight = lookups.take(self.model.item_table, among.items, increasing=mask)
+        bias = lookups.take(self.model.output.bias, among.items, increasing=mask)
+        arguments = hidden, weight, among.targets, among.negatives, bias
+        if bpr_max:
+            return bpr_max_loss(
+                *arguments, regularization=options.bpreg, elu=options.elu or None,
+                collisions=options.collisions,
+            )  # fmt: skip
+        return sampled_softmax_loss(
+            *arguments, log_q=among.log_q, corrected=mask, collisions=options.collisions
+        )
+
+    def _dropped(self, state: Any, hidden: Tensor, batch: Batch) -> Any:
+        """Return the state with dropout in all layers; that of the top one is in `hidden`."""
+        h = state[0] if isinstance(state, tuple) else state
+        share = self.model.config["dropout_hidden"]
+        below = torch.nn.functional.dropout(h[:-1].detach(), share)
+        h = torch.cat([below, hidden.detach()[None, batch.offsets[1:] - 1]])
+        return (h, state[1]) if isinstance(state, tuple) else h
 
 
 def _carried(state: Any, lanes: int) -> Any:

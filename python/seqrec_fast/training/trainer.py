@@ -60,8 +60,9 @@ class Trainer:
         """
         Train, and leave the model in evaluation mode.
 
-        Data, options and seed fix the result bit for bit on one kind of machine with one number
-        of threads, also if training was interrupted and resumed.
+        Data, options and seed fix the result bit for bit on one kind of machine, with any number
+        of threads, also if training was interrupted and resumed. Meanwhile PyTorch's operators
+        run on one thread; the library's have :func:`seqrec_fast.set_num_threads`.
 
         Parameters
         ----------
@@ -106,7 +107,9 @@ class Trainer:
             if checkpoint is None:
                 raise ValueError("Trainer.fit: resume is True and checkpoint is None")
             run.restore(checkpoint)
-        rng_state = torch.get_rng_state()
+        rng_state, threads = torch.get_rng_state(), torch.get_num_threads()
+        # PyTorch's sums depend on its number of threads; the kernels of this library have their own
+        torch.set_num_threads(1)
         try:
             while not run.is_over():
                 epoch = len(run.history.epochs) + 1
@@ -126,7 +129,7 @@ class Trainer:
             raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
         finally:
             torch.set_rng_state(rng_state)
-            self.model.sparse_gradients = False
+            torch.set_num_threads(threads)
             self.model.eval()
         return run.finish()
 
