@@ -96,7 +96,8 @@ def obvious_bpr_max(scores, collisions, regularization, elu) -> torch.Tensor:
 @pytest.mark.parametrize("log_q", [None, LOG_Q])
 def test_sampled_softmax_equals_the_obvious_program(collisions, corrected, log_q) -> None:
     hidden, weight, bias = leaves()
-    options = {"collisions": collisions, "corrected": corrected, "log_q": log_q}
+    target_log_q = torch.zeros(5) if corrected else None
+    options = {"collisions": collisions, "target_log_q": target_log_q, "log_q": log_q}
     ours = sampled_softmax_loss(hidden, weight, TARGET, NEGATIVES, bias, **options)
     shift = torch.zeros(9) if log_q is None else log_q
     scores = hidden @ weight.T + bias
@@ -188,7 +189,11 @@ def test_candidates_stand_for_the_drawn_items(logq, collisions) -> None:
     hidden, weight, bias = torch.randn(5, 8), torch.randn(N, 8), torch.randn(N)
     mask = collisions == "mask"
     ours = of_candidates(
-        sampler, (hidden, weight, bias), targets, corrected=mask, collisions=collisions
+        sampler,
+        (hidden, weight, bias),
+        targets,
+        target_log_q=torch.zeros(5) if mask else None,
+        collisions=collisions,
     )
     scores = hidden @ weight.T + bias
     expected = 5 * counts / counts.sum() + 25 * counts**0.5 / (counts**0.5).sum()
@@ -212,7 +217,7 @@ def test_sampled_loss_estimates_the_full_one() -> None:
     sampler = NegativeSampler(np.bincount(targets.numpy(), minlength=N), 3000, alpha=0.5)
     full = cross_entropy(hidden, weight, bias, targets)
     sampled = of_candidates(
-        sampler, (hidden, weight, bias), targets, corrected=True, collisions="mask"
+        sampler, (hidden, weight, bias), targets, target_log_q=torch.zeros(200), collisions="mask"
     )
     assert sampled.item() == pytest.approx(full.item(), rel=0.01)
 

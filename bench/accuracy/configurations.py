@@ -57,11 +57,8 @@ CONFIGURATIONS = {
     ),
     "diginetica": Configuration(
         "diginetica",
-        _width(128, 0.2, 0.1),
-        {
-            **_GRU4REC, "epochs": 5, "batch_size": 128, "lr": 0.07, "momentum": 0.3,
-            "n_sample": 1024,
-        },
+        _width(128, 0.3, 0.2),
+        {**_GRU4REC, "epochs": 5, "batch_size": 128, "lr": 0.07, "momentum": 0.3},
     ),
     "diginetica-official": Configuration(
         "diginetica",

@@ -87,7 +87,7 @@ def sampled_softmax_loss(
     bias: Tensor | None = None,
     *,
     log_q: Tensor | None = None,
-    corrected: bool = False,
+    target_log_q: Tensor | None = None,
     collisions: str = "mask",
     reduction: str = "mean",
 ) -> Tensor:
@@ -103,11 +103,12 @@ def sampled_softmax_loss(
         An item that stands there n times counts n times.
     bias : (V,) Tensor, optional
     log_q : (V,) Tensor, optional
-        The logQ correction: is subtracted from the scores of the negatives, and, unless
-        `corrected`, from those of the targets. The logarithm of the expected number of an
-        item's occurrences makes the loss estimate cross-entropy over the whole catalogue.
-    corrected : bool
-        Leave the targets' scores as they are: targets are not drawn, they are always there.
+        The logQ correction, is subtracted from scores. The logarithm of the expected number of
+        an item's occurrences among the negatives makes the loss estimate cross-entropy over the
+        whole catalogue.
+    target_log_q : (N,) Tensor, optional
+        The same for the scores of the targets; by default from `log_q`. Zeros: targets are not
+        drawn, they are always there.
     collisions : {"mask", "own", "keep"}
         Which negatives an event leaves out: all that are its target; ``negatives[i]`` for event
         i, which must be its target (in-batch negatives stand first); or none.
@@ -125,9 +126,11 @@ def sampled_softmax_loss(
     excluded = _excluded("sampled_softmax_loss", target, negatives, collisions, reduction)
 
     def formula(pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shift = target_log_q
         if log_q is not None:
             neg -= log_q[negatives]
-            pos = pos if corrected else pos - log_q[target]
+            shift = log_q[target] if shift is None else shift
+        pos = pos if shift is None else pos - shift
         return _softmax_formula(pos, neg, excluded)
 
     return _reduced(_losses(hidden, weight, bias, target, negatives, formula), reduction)

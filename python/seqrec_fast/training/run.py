@@ -229,7 +229,10 @@ class Run:
                 collisions=options.collisions,
             )  # fmt: skip
         return sampled_softmax_loss(
-            *arguments, log_q=among.log_q, corrected=mask, collisions=options.collisions
+            *arguments,
+            log_q=among.log_q,
+            target_log_q=torch.zeros(len(hidden)) if mask else None,
+            collisions=options.collisions,
         )
 
     def _dropped(self, state: Any, hidden: Tensor, batch: Batch) -> Any:
