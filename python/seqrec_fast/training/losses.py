@@ -48,7 +48,7 @@ class _CrossEntropy(torch.autograd.Function):
             d_weight.addmm_(d_logits.t(), h)
             d_bias += d_logits.sum(0)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
-        ctx.events = events
+        ctx.events = events = max(events, 1)
         return loss / events
 
     @staticmethod
@@ -59,7 +59,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """
-    Return the mean cross-entropy of the softmax over the whole catalogue.
+    Return the mean cross-entropy of the softmax over the whole catalogue; 0 for no events.
 
     Equals ``torch.nn.functional.cross_entropy(hidden @ weight.T + bias, targets)`` in value and
     gradients, and never holds all logits at a time.
