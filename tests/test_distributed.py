@@ -90,18 +90,22 @@ def _process(rank: int, function, size: int, folder, *arguments) -> None:
     dist.destroy_process_group()
 
 
-def fit_all(rank: int, folder, options):
+def fit_all(rank: int, folder, n_sessions, options):
     seeds = []
     seed = torch.manual_seed
     torch.manual_seed = lambda value: seeds.append(value) or seed(value)
-    kinds = {kind: result(trainer(kind, **options), TRAIN, VALID) for kind in KINDS}
+    train = TRAIN.select(range(n_sessions))
+    kinds = {kind: result(trainer(kind, **options), train, VALID) for kind in KINDS}
     return kinds, seeds[-1]
 
 
-@pytest.mark.parametrize(("size", "batch_size", "epochs"), [(2, 7, 3), (3, 2, 1)])
-def test_processes_train_the_model_of_one(tmp_path, size, batch_size, epochs) -> None:
-    options = {"batch_size": batch_size, "epochs": epochs}
-    results = together(size, fit_all, tmp_path, options)
+@pytest.mark.parametrize(
+    ("size", "n_sessions", "options"),
+    [(2, 48, {"batch_size": 7}), (3, 10, {"batch_size": 2, "epochs": 1})],
+    ids=["2 processes", "more processes than sequences"],
+)
+def test_processes_train_the_model_of_one(tmp_path, size, n_sessions, options) -> None:
+    results = together(size, fit_all, tmp_path, n_sessions, options)
     seeds = [seed for _, seed in results]
     assert len(set(seeds)) == size  # masks of dropout
     for kind in KINDS:
@@ -109,12 +113,16 @@ def test_processes_train_the_model_of_one(tmp_path, size, batch_size, epochs) ->
         for curve, weights in (kinds[kind] for kinds, _ in results):
             assert curve == ours[0]
             assert all(map(torch.equal, weights, ours[1]))
-        assert_close(ours, result(trainer(kind, **options), TRAIN, VALID))
+        train = TRAIN.select(range(n_sessions))
+        assert_close(ours, result(trainer(kind, **options), train, VALID))
+
+
+RESUMED = ("whole, full", "parallel, sampled", "parallel, bpr-max, own")
 
 
 def other_number(rank: int, folder):
     results = {}
-    for kind in KINDS:
+    for kind in RESUMED:
         path = folder / f"{kind}.ckpt"
         results[kind] = result(trainer(kind), TRAIN, VALID, checkpoint=path, resume=True)
         try:
@@ -133,13 +141,13 @@ def interrupt_after_2(result) -> None:
 
 
 def test_resume_on_another_number_of_processes(tmp_path) -> None:
-    for kind in KINDS:
+    for kind in RESUMED:
         with pytest.raises(TrainingInterrupted):
             trainer(kind).fit(
                 TRAIN, VALID, checkpoint=tmp_path / f"{kind}.ckpt", on_epoch=interrupt_after_2
             )
     first, second = together(2, other_number, tmp_path)
-    for kind in KINDS:
+    for kind in RESUMED:
         whole = result(trainer(kind), TRAIN, VALID)
         assert_close(first[kind], whole)
         assert_close(second[kind], whole)
@@ -206,7 +214,7 @@ def stop_answering(rank: int, folder):
     distributed.TIMEOUT = distributed.timedelta(seconds=3)
     epoch = SessionParallelBatches.epoch
     if rank == 1:
-        SessionParallelBatches.epoch = lambda *args: time.sleep(8) or epoch(*args)
+        SessionParallelBatches.epoch = lambda *args: time.sleep(6) or epoch(*args)
     try:
         trainer("parallel, full").fit(TRAIN)
     except ConnectionError as error:

@@ -173,7 +173,8 @@ def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
     try:
         _fit(model, training, train, valid, options)
     except TrainingInterrupted as error:
-        click.echo(f"\n{error}", err=True)
+        if out is not None:
+            click.echo(f"\n{error}", err=True)
         raise click.exceptions.Exit(130) from None
     if out is None:
         return

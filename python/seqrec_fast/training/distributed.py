@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,8 +36,8 @@ def launched() -> Iterator[bool]:
     ConnectionError
         If the others cannot be reached.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield not dist.is_initialized() or dist.get_rank() == 0
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        yield True
         return
     with _answered("torchrun"):
         dist.init_process_group("gloo", timeout=TIMEOUT)
