@@ -39,7 +39,7 @@ KINDS = {
     "parallel, full": {**PARALLEL, "bptt": 2},
     "parallel, sampled": {**PARALLEL, **SAMPLED, "momentum": 0.3},
     "parallel, sampled, own": {**PARALLEL, **SAMPLED, "collisions": "own"},
-    "parallel, bpr-max": {**PARALLEL, **SAMPLED, "loss": "bpr-max"},
+    "parallel, bpr-max": {**PARALLEL, **SAMPLED, "loss": "bpr-max", "carry_dropout": True},
     "parallel, bpr-max, own": {**PARALLEL, **SAMPLED, "loss": "bpr-max", "collisions": "own"},
 }
 CELLS = {"whole, sampled": ("lstm", "separate"), "parallel, sampled": ("gru", "none")}
