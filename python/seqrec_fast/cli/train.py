@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -139,7 +140,8 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
 
     LOG is CSV, TSV or Parquet with columns such as SessionId, ItemId, Time, or text with a
     `user item` pair or a session in each line. After Ctrl-C, or a crash, the same command with
-    --resume goes on after the last epoch in --checkpoint.
+    --resume goes on after the last epoch in --checkpoint. `torchrun --nproc-per-node N -m
+    seqrec_fast train ...` divides each mini-batch among N processes.
 
     \b
     Examples:
@@ -150,6 +152,14 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
     """  # noqa: D301 - a mark for click
     _check(log, out, options)
     _require_torch(threads)
+    from seqrec_fast.training.distributed import launched
+
+    with launched() as first, nullcontext() if first else redirect_stdout(None):
+        _train(log, out if first else None, options)
+
+
+def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
+    """Train, and write the model; None: another process does."""
     from seqrec_fast.models import GRU4Rec
     from seqrec_fast.training import TrainingInterrupted, TrainingOptions
 
@@ -163,8 +173,11 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
     try:
         _fit(model, training, train, valid, options)
     except TrainingInterrupted as error:
-        click.echo(f"\n{error}", err=True)
+        if out is not None:
+            click.echo(f"\n{error}", err=True)
         raise click.exceptions.Exit(130) from None
+    if out is None:
+        return
     model.export(out, vocabulary)
     click.echo(
         f"{out}: {len(vocabulary):,} items, {os.path.getsize(out):,} bytes, trained in "

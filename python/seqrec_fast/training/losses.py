@@ -11,7 +11,7 @@ __all__ = ["bpr_max_loss", "cross_entropy", "sampled_softmax_loss"]
 
 def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """
-    Return the mean cross-entropy of the softmax over the whole catalogue.
+    Return the mean cross-entropy of the softmax over the whole catalogue; 0 for no events.
 
     Parameters
     ----------
@@ -24,4 +24,5 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
     -------
     () Tensor
     """
-    return linear_cross_entropy(hidden, weight, targets, bias)
+    total = linear_cross_entropy(hidden, weight, targets, bias, reduction="sum")
+    return total / max(len(hidden), 1)

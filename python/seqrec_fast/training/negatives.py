@@ -40,6 +40,11 @@ class Candidates:
         log_q = self.log_q - count.to(torch.float64).log().to(torch.float32)
         return Candidates(self.items, self.targets, torch.arange(len(self.items)), log_q)
 
+    def of(self, events: slice) -> Candidates:
+        """Return the same for neighbouring events, whose targets come first among the negatives."""
+        negatives = self.negatives.roll(-events.start) if events.start else self.negatives
+        return Candidates(self.items, self.targets[events], negatives, self.log_q)
+
 
 class NegativeSampler:
     """

@@ -20,6 +20,7 @@ from seqrec_fast.models import GRU4Rec
 
 from .batches import Batch, Batches, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
+from .distributed import Processes, Share
 from .losses import bpr_max_loss, cross_entropy, sampled_softmax_loss
 from .negatives import Candidates, NegativeSampler
 from .optimizers import make_optimizers
@@ -76,7 +77,7 @@ class History:
 
 
 class Run:
-    """All that changes while a model is trained."""
+    """All that changes while a model is trained, by one process or several."""
 
     def __init__(self, model: GRU4Rec, options: TrainingOptions, train: Sessions) -> None:
         self.model, self.options = model, options
@@ -99,6 +100,7 @@ class Run:
             sparse=self._sampler is not None,
         )  # fmt: skip
         self._data = hashlib.blake2b(train.items.tobytes() + train.offsets.tobytes()).hexdigest()
+        self.processes = Processes(model, self._identity())
 
     def is_over(self) -> bool:
         """Return whether all epochs are done, or the best one is too long ago."""
@@ -112,22 +114,27 @@ class Run:
         """Pass over all batches; return the mean loss per event and the seconds."""
         # Randomness depends on seed and epoch alone: resuming needs no state of generators.
         seeds = np.random.SeedSequence([self.options.seed, epoch])
-        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+        # Order and negatives are the same in all processes; dropout must not repeat itself in them.
+        dropout = seeds.generate_state(self.processes.size, np.uint64)[self.processes.rank]
+        torch.manual_seed(int(dropout))
         rng = np.random.default_rng(seeds)
         self.model.train()
         started = time.perf_counter()
         bar: Iterable[Batch] = tqdm(
             self._batches.epoch(rng), f"epoch {epoch}/{self.options.epochs}",
-            len(self._batches), disable=disable, unit="batch", dynamic_ncols=True,
+            len(self._batches), disable=True if self.processes.rank else disable, unit="batch",
+            dynamic_ncols=True,
         )  # fmt: skip
         total, events, state = 0.0, 0, None
         for step, batch in enumerate(bar, (epoch - 1) * len(self._batches)):
             self._set_learning_rate(step)
-            carried = None if batch.reset is None else _carried(state, len(batch.offsets) - 1)
-            hidden, state, loss = self._step(batch, carried, rng)
+            share = self.processes.share(batch, self.options.batch_size)
+            own = share.batch
+            carried = None if own.reset is None else _carried(state, len(own.offsets) - 1)
+            hidden, state, value = self._step(batch, share, carried, rng)
             if self.options.carry_dropout:
-                state = self._dropped(state, hidden, batch)
-            if not math.isfinite(value := loss.item()):
+                state = self._dropped(state, hidden, own)
+            if not math.isfinite(value):
                 raise FloatingPointError(
                     f"Trainer.fit: the loss is {value} in epoch {epoch}; a smaller lr than "
                     f"{self.options.lr} may help"
@@ -163,7 +170,7 @@ class Run:
 
     def restore(self, path: Path) -> None:
         """Read a checkpoint of the same run."""
-        content = load_checkpoint(path)
+        content = self.processes.on_first(load_checkpoint, path)
         for part, ours in self._identity().items():
             theirs = content[part]
             if isinstance(ours, str):
@@ -194,26 +201,32 @@ class Run:
                 group["lr"] = options.lr * left
 
     def _step(
-        self, batch: Batch, state: Any, rng: np.random.Generator
-    ) -> tuple[Tensor, Any, Tensor]:
-        """Update the parameters once; return hidden states, the states after it and the loss."""
-        model, sampler = self.model, self._sampler
+        self, batch: Batch, share: Share, state: Any, rng: np.random.Generator
+    ) -> tuple[Tensor, Any, float]:
+        """Update the parameters once; return hidden states, the states after it and the loss.
+
+        The hidden states and states are those of this process, the loss is that of all.
+        """
+        model, sampler, own = self.model, self._sampler, share.batch
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         if sampler is None:
-            hidden, state = model(batch.items, batch.offsets, state, batch.reset)
-            loss = cross_entropy(hidden, model.item_table, model.output.bias, batch.targets)
+            hidden, state = model(own.items, own.offsets, state, own.reset)
+            loss = cross_entropy(hidden, model.item_table, model.output.bias, own.targets)
+            loss = loss * share.weight
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             lookups = RowLookups()
-            inputs = lookups.take(model.input_table, batch.items)
-            hidden, state = model.run(inputs, batch.offsets, state, batch.reset)
-            loss = self._sampled_loss(hidden, sampler.candidates(batch.targets, rng), lookups)
+            inputs = lookups.take(model.input_table, own.items)
+            hidden, state = model.run(inputs, own.offsets, state, own.reset)
+            among = sampler.candidates(batch.targets, rng).of(share.events)
+            loss = self._sampled_loss(hidden, among, lookups) / len(batch.items)
             loss.backward()  # type: ignore[no-untyped-call]
             lookups.set_gradients()
+        value = self.processes.sum_gradients(model.parameters(), loss)
         for optimizer in self._optimizers:
             optimizer.step()
-        return hidden, state, loss
+        return hidden, state, value
 
     def _sampled_loss(self, hidden: Tensor, among: Candidates, lookups: RowLookups) -> Tensor:
         options = self.options
@@ -226,13 +239,14 @@ class Run:
         if bpr_max:
             return bpr_max_loss(
                 *arguments, regularization=options.bpreg, elu=options.elu or None,
-                collisions=options.collisions,
+                collisions=options.collisions, reduction="sum",
             )  # fmt: skip
         return sampled_softmax_loss(
             *arguments,
             log_q=among.log_q,
             target_log_q=torch.zeros(len(hidden)) if mask else None,
             collisions=options.collisions,
+            reduction="sum",
         )
 
     def _dropped(self, state: Any, hidden: Tensor, batch: Batch) -> Any:

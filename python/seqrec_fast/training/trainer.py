@@ -64,6 +64,13 @@ class Trainer:
         of threads, also if training was interrupted and resumed. Meanwhile PyTorch's operators
         run on one thread; the library's have :func:`seqrec_fast.set_num_threads`.
 
+        In an initialised process group of :mod:`torch.distributed` all processes call this with the
+        same arguments and train one model: each computes its share of every mini-batch, which
+        together are those of a single process, and so are loss and results but for rounding.
+        Masks of dropout differ between processes, so with dropout only their distribution is that
+        of a single process. Process 0 alone validates, shows progress, writes the checkpoint and
+        calls `on_epoch`. Checkpoints resume on any number of processes.
+
         Parameters
         ----------
         train : Sessions
@@ -97,40 +104,51 @@ class Trainer:
             another run.
         OSError
             If the checkpoint cannot be written or read.
+        ConnectionError
+            If another process failed or ended, or did not answer for 30 minutes.
         """
         if valid is None and self.options.patience is not None:
             train, valid = hold_out_last(train, self.options.validation)
         for sessions in (train,) if valid is None else (train, valid):
             check_items("Trainer.fit", sessions, self.model.n_items)
         run = Run(self.model, self.options, train)
-        if resume:
-            if checkpoint is None:
-                raise ValueError("Trainer.fit: resume is True and checkpoint is None")
-            run.restore(checkpoint)
+        on_first = run.processes.on_first
+
+        def validated(epoch: int, loss: float, seconds: float) -> EpochResult:
+            metrics = {}
+            if valid is not None:
+                metrics = evaluate(
+                    self.model, valid, (20,), targets=valid_targets,
+                    exclude_seen=exclude_seen, coverage=False,
+                )  # fmt: skip
+            return EpochResult(epoch, loss, seconds, metrics)
+
+        def save() -> None:
+            if checkpoint is not None:
+                run.save(checkpoint)
+            if on_epoch is not None:
+                on_epoch(run.history.epochs[-1])
+
         rng_state, threads = torch.get_rng_state(), torch.get_num_threads()
         # PyTorch's sums depend on its number of threads; the kernels of this library have their own
         torch.set_num_threads(1)
         try:
+            if on_first(bool, resume):
+                if checkpoint is None:
+                    raise ValueError("Trainer.fit: resume is True and checkpoint is None")
+                run.restore(checkpoint)
             while not run.is_over():
                 epoch = len(run.history.epochs) + 1
                 loss, seconds = run.train_epoch(epoch, None if progress is None else not progress)
-                metrics = {}
-                if valid is not None:
-                    metrics = evaluate(
-                        self.model, valid, (20,), targets=valid_targets,
-                        exclude_seen=exclude_seen, coverage=False,
-                    )  # fmt: skip
-                run.add(EpochResult(epoch, loss, seconds, metrics))
-                if checkpoint is not None:
-                    run.save(checkpoint)
-                if on_epoch is not None:
-                    on_epoch(run.history.epochs[-1])
+                run.add(on_first(validated, epoch, loss, seconds))
+                on_first(save)
         except KeyboardInterrupt:
             raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
         finally:
             torch.set_rng_state(rng_state)
             torch.set_num_threads(threads)
             self.model.eval()
+            run.processes.close()
         return run.finish()
 
 
