@@ -150,11 +150,8 @@ class SampledTask {
         if (args_.collisions == Collisions::own) {
             leave_out(i, r);
         }
-        for (std::int64_t j = 0; args_.collisions == Collisions::mask && j < args_.n_negatives;
-             ++j) {
-            if (ids_[j] == target) {
-                leave_out(i, j);
-            }
+        if (args_.collisions == Collisions::mask) {
+            leave_out_item(i, target);
         }
         T own = static_cast<T>(args_.scale) * dot(args_.hidden + r * args_.dim, vector(target)) +
                 (args_.bias == nullptr ? T(0) : args_.bias[target]) -
@@ -185,6 +182,24 @@ class SampledTask {
             down *= own < 0 ? own + static_cast<T>(args_.elu) : T(1);
         }
         args_.dtarget_scores[r] = down;
+    }
+
+    void leave_out_item(std::int64_t i, std::int64_t item) {
+        // Hits are rare: some ids are compared at a time.
+        constexpr std::int64_t kAtOnce = 32;
+        for (std::int64_t first = 0; first < args_.n_negatives; first += kAtOnce) {
+            const std::int64_t end = std::min(args_.n_negatives, first + kAtOnce);
+            std::int64_t hits = 0;
+            for (std::int64_t j = first; j < end; ++j) {
+                hits += ids_[j] == item ? 1 : 0;
+            }
+            for (std::int64_t j = first; hits > 0 && j < end; ++j) {
+                if (ids_[j] == item) {
+                    leave_out(i, j);
+                    --hits;
+                }
+            }
+        }
     }
 
     void leave_out(std::int64_t i, std::int64_t j) {

@@ -1,6 +1,7 @@
 #include "ops/loss.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 namespace seqrec_fast {
@@ -203,7 +204,10 @@ RowOrder order_rows(const std::int64_t* ids, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) {
         sorted.emplace_back(ids[i], i);
     }
-    std::sort(sorted.begin(), sorted.end());
+    // Negatives often come sorted, after the targets.
+    const auto tail = std::is_sorted_until(sorted.rbegin(), sorted.rend(), std::greater<>()).base();
+    std::sort(sorted.begin(), tail);
+    std::inplace_merge(sorted.begin(), tail, sorted.end());
     result.order.reserve(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) {
         const auto [id, place] = sorted[static_cast<std::size_t>(i)];

@@ -109,6 +109,8 @@ def _scatter(ids: Tensor, rows: Tensor, shape: tuple[int, ...], sparse: bool) ->
             ids[None], rows, shape, check_invariants=False,
             is_coalesced=not torch.compiler.is_compiling(),
         )  # fmt: skip
+    if not torch.compiler.is_compiling() and len(ids) == shape[0]:
+        return rows  # ascending, each once: all of them
     return rows.new_zeros(shape).index_add(0, ids, rows)
 
 
