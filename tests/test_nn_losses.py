@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -465,3 +467,26 @@ def test_a_target_of_another_dtype():
     hidden, weight, _, wanted = tables(4, 50, 8, torch.float32)
     with pytest.raises(TypeError, match=r"target is torch\.int32; expected int64"):
         SF.linear_cross_entropy(hidden, weight, wanted.int())
+
+
+MEMORY = """
+import torch, seqrec_fast.nn.functional as SF
+def peak():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+hidden, weight = torch.randn(2000, 16, requires_grad=True), torch.randn(200_000, 16)
+weight, target = weight.requires_grad_(), torch.randint(200_000, (2000,))
+SF.linear_cross_entropy(hidden[:5], weight, target[:5]).backward()
+before = peak()
+SF.linear_cross_entropy(hidden, weight, target).backward()
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_cross_entropy_takes_a_tenth_of_the_logits_memory():
+    result = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
+    )
+    # The logits alone are 1526 MB; inputs and gradients 26.
+    assert float(result.stdout) < 100
