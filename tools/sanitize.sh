@@ -3,7 +3,7 @@
 set -euo pipefail
 
 kind=$1
-tests="tests/test_rnn.py tests/test_rnn_backward.py tests/test_rnn_ids.py tests/test_topk.py tests/test_item_changes.py"
+tests="tests/test_rnn.py tests/test_rnn_backward.py tests/test_rnn_ids.py tests/test_topk.py tests/test_item_changes.py tests/test_loss_kernels.py"
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
 build=$here/build/sanitize-${kind%%,*}
