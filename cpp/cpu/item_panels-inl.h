@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/bfloat16.h"
-#include "cpu/dot_product-inl.h"
+#include "cpu/bfloat16_pairs-inl.h"
 #include "cpu/loss_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -250,35 +250,16 @@ class ItemPanel {
     // In bfloat16 the gradient is (dim, kPanelItems): the words of dscores are columns then.
     void add_turned_gradient(const float* dscores, const HiddenTiles<float>& hidden,
                              std::int64_t tile) {
-        pair_rows(dscores);
+        for (std::int64_t word = 0; word < kRowsPerTile / 2; ++word) {
+            const float* first = dscores + 2 * word * kPanelItems<float>;
+            pair_to_bfloat16(first, first + kPanelItems<float>, kPanelItems<float>,
+                             words_.data() + word * kPanelItems<float>);
+        }
         DotSession::current().multiply({hidden.turned_words(tile), dim_, words_.data(), 1,
                                         HiddenTiles<T>::kTurnedDepth, HiddenTiles<T>::kTurnedDepth,
                                         kMaxPanelVectors, nullptr, sums_.data()});
         for (std::int64_t i = 0; i < dim_ * kPanelItems<T>; ++i) {
             gradient_[static_cast<std::size_t>(i)] += sums_.data()[i];
-        }
-    }
-
-    // Words of two neighbouring rows' values, item by item, rounded to bfloat16.
-    void pair_rows(const float* dscores) {
-        const Lanes<float> d;
-        const Lanes<std::uint32_t> du;
-        const auto rounded = [&](const float* from) {
-            const auto value = hn::Load(d, from);
-            const auto bits = hn::BitCast(du, value);
-            const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-            const auto near = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
-            const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
-            return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, near);
-        };
-        for (std::int64_t word = 0; word < kRowsPerTile / 2; ++word) {
-            const float* from = dscores + 2 * word * kPanelItems<float>;
-            for (std::int64_t i = 0; i < kPanelItems<float>; i += lane_count<float>()) {
-                const auto low = hn::ShiftRight<16>(rounded(from + i));
-                const auto high =
-                    hn::And(rounded(from + kPanelItems<float> + i), hn::Set(du, 0xffff0000U));
-                hn::Store(hn::Or(low, high), du, words_.data() + word * kPanelItems<float> + i);
-            }
         }
     }
 

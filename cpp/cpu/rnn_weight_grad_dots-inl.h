@@ -12,28 +12,12 @@
 
 #include <algorithm>
 
-#include "cpu/dot_product-inl.h"
+#include "cpu/bfloat16_pairs-inl.h"
 #include "cpu/rnn_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
-
-// words[i] = first[i] and second[i] (zero if null) as bfloat16; up to the next whole vector.
-HWY_INLINE void pair_to_bfloat16(const float* first, const float* second, std::int64_t n,
-                                 std::uint32_t* words) {
-    const Lanes<float> d;
-    const Lanes<std::uint32_t> du;
-    for (std::int64_t i = 0; i < n; i += lane_count<float>()) {
-        const auto low = hn::ShiftRight<16>(rounded_to_bfloat16(load_part(d, first + i, n - i)));
-        auto high = hn::Zero(du);
-        if (second != nullptr) {
-            high = hn::And(rounded_to_bfloat16(load_part(d, second + i, n - i)),
-                           hn::Set(du, 0xffff0000U));
-        }
-        hn::StoreU(hn::Or(low, high), du, words + i);
-    }
-}
 
 // Sums of the gates [begin, begin + n_gates) over a range of events.
 class WeightGradDots {

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
+from ._tensors import array
+
 _Tensor = TypeVar("_Tensor", Tensor, None, Tensor | None)
 
 _GATES = {cell: _core.gate_count(cell) for cell in _core.CELLS}
@@ -49,16 +51,12 @@ library.define(
 )
 
 
-def _array(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.detach().contiguous().numpy()
-
-
 def _flat(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
     """(events, width), whatever the layout of the sequence."""
     if tensor is None:
         return None
-    array = tensor.detach().contiguous().numpy()
-    return array.reshape(-1, array.shape[-1])
+    values = array(tensor)
+    return values.reshape(-1, values.shape[-1])  # type: ignore[no-any-return]
 
 
 def _mask(reset: Tensor | None) -> np.ndarray[Any, Any] | None:
@@ -86,7 +84,7 @@ def _noise(
     if not recurrent_dropout and not zoneout:
         return None
     return _core.RnnNoise(
-        recurrent_dropout, zoneout, None if seed is None else int(seed), stream, _array(sessions)
+        recurrent_dropout, zoneout, None if seed is None else int(seed), stream, array(sessions)
     )
 
 
@@ -94,9 +92,9 @@ def _layout(
     x: Tensor, offsets: Tensor | None, batch_sizes: Tensor | None, batch_first: bool
 ) -> _core.SequenceLayout:
     if offsets is not None:
-        return _core.SequenceLayout.ragged("rnn", _array(offsets), x.shape[0])
+        return _core.SequenceLayout.ragged("rnn", array(offsets), x.shape[0])
     if batch_sizes is not None:
-        return _core.SequenceLayout.packed("rnn", _array(batch_sizes), x.shape[0])
+        return _core.SequenceLayout.packed("rnn", array(batch_sizes), x.shape[0])
     first, second = x.shape[0], x.shape[1]
     if batch_first:
         return _core.SequenceLayout.padded(second, first, True)
@@ -150,7 +148,7 @@ def rnn_forward_cpu(
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
     packed = _PACKED[working](
         cell,
-        *(_array(_cast(working, w)) for w in weights),
+        *(array(_cast(working, w)) for w in weights),
         float32_states=working != dtype,
         precision=precision if working == torch.float32 else "full",
     )
@@ -158,8 +156,8 @@ def rnn_forward_cpu(
     packed.forward(
         _layout(x, offsets, batch_sizes, batch_first),
         _flat(x),
-        _array(h_0),
-        _array(_cast(working, c_0)),
+        array(h_0),
+        array(_cast(working, c_0)),
         _mask(reset),
         reverse,
         _flat(y),
@@ -228,20 +226,20 @@ def rnn_backward_cpu(
     dweights = [like(w) for w in weights]
     _BACKWARD[working](
         cell,
-        _array(_cast(working, weight_ih)),
-        _array(_cast(working, weight_hh)),
-        _array(_cast(working, weight_hr)),
+        array(_cast(working, weight_ih)),
+        array(_cast(working, weight_hh)),
+        array(_cast(working, weight_hr)),
         _layout(x, offsets, batch_sizes, batch_first),
         _flat(x),
-        _array(h_0),
-        _array(c_0),
+        array(h_0),
+        array(c_0),
         _mask(reset),
         reverse,
         _flat(y),
         saved.numpy() if saved.dim() == 2 else None,
         _flat(dy),
-        _array(dh_n),
-        _array(dc_n),
+        array(dh_n),
+        array(dc_n),
         _flat(dx) if need_dx else None,
         dh_0.numpy(),
         dc_0.numpy() if cell == "lstm" else None,
