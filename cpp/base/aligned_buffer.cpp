@@ -11,7 +11,7 @@ constexpr std::align_val_t kAlignment{kCacheLine};
 
 // Blocks below this size come from pages that are in use anyway.
 constexpr std::size_t kLeastKept = std::size_t{32} << 10;
-constexpr std::size_t kMostKept = std::size_t{64} << 20;
+constexpr std::size_t kMostKept = std::size_t{32} << 20;
 
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kKeeps = false;  // what is used after it was given back must show
