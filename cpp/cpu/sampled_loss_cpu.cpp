@@ -42,7 +42,7 @@ class SampledTask {
           stride_(padded_to_vectors<T>(args.dim)),
           dnegatives_(dnegatives),
           dbias_(dbias) {
-        // Kept by the thread: a step would spend a third of its time on fresh pages.
+        // Kept by the thread: a step would spend a tenth of its time on fresh pages.
         Workspace& workspace = thread_workspace();
         workspace.reserve(Workspace::bytes_for<T>(n_panels_ * kTile) +
                           2 * Workspace::bytes_for<T>(n_panels_ * kPanelItems<T>) +
