@@ -2,6 +2,7 @@
 
 #include "bindings/array_caster.h"
 #include "bindings/register.h"
+#include "bindings/row_rule_binding.h"
 #include "ops/loss.h"
 
 namespace py = pybind11;
@@ -39,24 +40,6 @@ void run_cross_entropy(const Object& hidden, const Object& weight, const Object&
     call.loss = matrix_view<T>(kName, "loss", loss);
     const py::gil_scoped_release release;
     cross_entropy(kName, call);
-}
-
-// (rule, lr, weight_decay, momentum, beta_1, beta_2, eps, step, mean, square)
-template <class T>
-RowRule<T> read_rule(const char* name, const py::tuple& rule) {
-    RowRule<T> result;
-    RowUpdate<T>& update = result.update;
-    update.rule = parse_update_rule(py::cast<std::string>(rule[0]));
-    update.lr = py::cast<double>(rule[1]);
-    update.weight_decay = py::cast<double>(rule[2]);
-    update.momentum = py::cast<double>(rule[3]);
-    update.beta_1 = py::cast<double>(rule[4]);
-    update.beta_2 = py::cast<double>(rule[5]);
-    update.eps = py::cast<double>(rule[6]);
-    update.step = py::cast<std::int64_t>(rule[7]);
-    result.mean = matrix_view<T>(name, "mean", rule[8]);
-    result.square = matrix_view<T>(name, "square", rule[9]);
-    return result;
 }
 
 template <class T>

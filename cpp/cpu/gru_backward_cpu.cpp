@@ -49,10 +49,8 @@ struct GruGradCell {
 
     template <class View>
     static void step_grad(const View& view) {
-        using T = typename View::T;
         for_each_unit(view, GruGradOp<View>{view});
-        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 3,
-                      view.weights->recurrent);
+        view.add_recurrent_gradient(3);
     }
 };
 
@@ -115,8 +113,7 @@ struct GruResetBeforeGradCell {
         view.multiply(AccumulateOp<T>{view.work, view.stride}, view.candidate_rows, 1,
                       weights.candidate);
         for_each_unit(view, GruResetGradOp<View>{view});
-        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 2,
-                      weights.recurrent);
+        view.add_recurrent_gradient(2);
     }
 };
 

@@ -171,8 +171,7 @@ class ItemPanel {
             for (std::int64_t lane = 0; lane < lanes; ++lane) {
                 vectors[lane] = item(first + lane);
             }
-            columns_.fill_vector(
-                v, lanes, [&](std::int64_t lane, std::int64_t k) { return vectors[lane][k]; });
+            columns_.fill_vector_from_rows(v, lanes, vectors);
         }
         for (std::int64_t i = 0; rows_.depth() > 0 && i < kPanelItems<T>; ++i) {
             rows_.fill_term(i, i < n ? item(i) : nullptr, i < n ? dim_ : 0);

@@ -19,7 +19,8 @@ struct RowUpdate {
     double weight_decay = 0;  // share of a row, times lr, that each update takes away
     double momentum = 0;      // sgd, adagrad: of the steps, in `mean`
     double beta_1 = 0, beta_2 = 0, eps = 0;
-    std::int64_t step = 1;  // adam: from 1
+    std::int64_t step = 1;                      // adam: from 1
+    double correction_1 = 1, correction_2 = 1;  // adam: 1 - beta ** step
     T* mean = nullptr;    // adam: of the gradients; sgd, adagrad: steps; optional without momentum
     T* square = nullptr;  // adagrad: sum of squares; adam: their mean
 };
@@ -107,8 +108,9 @@ void row_sum_cpu(const RowSumArgs<T>& args);
 template <class T>
 struct RowUpdateArgs {
     RowUpdate<T> update;
-    const std::int64_t* ids;  // (n): each once
-    const T* gradients;       // (n, dim)
+    const std::int64_t* ids;    // (n): each once
+    const T* gradients;         // (n, dim)
+    const RowSumArgs<T>* sums;  // in place of gradients: row i has that of sum i
     std::int64_t n, dim;
     T* table;  // (rows, dim)
 };

@@ -94,8 +94,7 @@ struct LstmGradCell {
         }
         for_each_unit(view, LstmGradOp<View>{view, dh_out});
         clear(view, view.dh);
-        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 4,
-                      weights.recurrent);
+        view.add_recurrent_gradient(4);
     }
 
     template <class View, class T>

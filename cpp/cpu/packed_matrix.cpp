@@ -73,7 +73,7 @@ PackedDots::PackedDots(const PackedPanels<float>& panels, DotType wanted)
             scales.data()[vector * kLanes + lane] = largest / 127;
             inverse[lane] = largest > kSmallest ? 127 / largest : 0;
         }
-        words.fill_vector(vector, kLanes, [&](std::int64_t lane, std::int64_t word) {
+        words.fill_vector(vector, [&](std::int64_t lane, std::int64_t word) {
             std::uint32_t bits = 0;
             for (std::int64_t i = 0; i < per_word; ++i) {
                 const float w = weight(lane, word * per_word + i);

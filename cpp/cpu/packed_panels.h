@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "base/aligned_buffer.h"
+#include "cpu/transpose.h"
 
 namespace seqrec_fast {
 
@@ -61,17 +62,28 @@ class PackedPanels {
         return panel(p)[(k * vectors_in(p) + vector % panel_vectors_) * kPackedLanes<T> + lane];
     }
 
-    // Fills the lanes of one vector: element k of lane l is source(l, k), and 0 for the lanes from
-    // `n_lanes` on.
+    // Fills the lanes of one vector from `n_lanes` rows of `depth` elements, with 0 beyond them.
+    void fill_vector_from_rows(std::int64_t vector, std::int64_t n_lanes, const T* const* rows) {
+        const std::int64_t p = vector / panel_vectors_;
+        const std::int64_t stride = vectors_in(p) * kPackedLanes<T>;
+        T* out = data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T> +
+                 (vector % panel_vectors_) * kPackedLanes<T>;
+        transpose_cpu<T>({rows, n_lanes, depth_, out, stride});
+        for (std::int64_t k = 0; n_lanes < kPackedLanes<T> && k < depth_; ++k) {
+            std::fill(out + k * stride + n_lanes, out + k * stride + kPackedLanes<T>, T(0));
+        }
+    }
+
+    // The same for all lanes: element k of lane l is source(l, k).
     template <class Source>
-    void fill_vector(std::int64_t vector, std::int64_t n_lanes, const Source& source) {
+    void fill_vector(std::int64_t vector, const Source& source) {
         const std::int64_t p = vector / panel_vectors_;
         const std::int64_t stride = vectors_in(p) * kPackedLanes<T>;
         T* out = data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T> +
                  (vector % panel_vectors_) * kPackedLanes<T>;
         for (std::int64_t k = 0; k < depth_; ++k, out += stride) {
             for (std::int64_t lane = 0; lane < kPackedLanes<T>; ++lane) {
-                out[lane] = lane < n_lanes ? source(lane, k) : T(0);
+                out[lane] = source(lane, k);
             }
         }
     }

@@ -19,10 +19,13 @@ PackedPanels<T> pack_gates(const T* weight, std::int64_t hidden_size, std::int64
     for (std::int64_t block = 0; block < blocks; ++block) {
         const std::int64_t unit = block * kPackedLanes<T>;
         for (std::int64_t gate = 0; gate < gates; ++gate) {
-            const T* rows = weight + ((first_gate + gate) * hidden_size + unit) * depth;
-            panels.fill_vector(
-                block * gates + gate, hidden_size - unit,
-                [&](std::int64_t lane, std::int64_t k) { return rows[lane * depth + k]; });
+            const T* from = weight + ((first_gate + gate) * hidden_size + unit) * depth;
+            const std::int64_t lanes = std::min(kPackedLanes<T>, hidden_size - unit);
+            const T* rows[kPackedLanes<T>];
+            for (std::int64_t lane = 0; lane < lanes; ++lane) {
+                rows[lane] = from + lane * depth;
+            }
+            panels.fill_vector_from_rows(block * gates + gate, lanes, rows);
         }
     }
     return panels;
@@ -106,7 +109,8 @@ std::int64_t PackedRnn<T>::nbytes() const {
 }
 
 template <class T>
-PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w, bool need_dx, Precision wanted)
+PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w, bool need_dx, Precision wanted,
+                                bool need_dh)
     : kind(w.kind),
       precision(wanted),
       input_size(w.input_size),
@@ -121,8 +125,11 @@ PackedRnnGrad<T>::PackedRnnGrad(const RnnWeights<T>& w, bool need_dx, Precision 
             precision};
     }
     const bool reset_before = kind == CellKind::gru_reset_before;
-    recurrent = {pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates),
-                 precision};
+    if (need_dh) {
+        recurrent = {
+            pack_transposed(w.weight_hh, hidden_size, state_size, 0, reset_before ? 2 : gates),
+            precision};
+    }
     if (reset_before) {
         candidate = {pack_transposed(w.weight_hh, hidden_size, state_size, 2, 1), precision};
     }

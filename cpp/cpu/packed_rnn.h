@@ -55,9 +55,9 @@ struct PackedRnn {
 // depth padded to whole blocks per gate so that the gradients can stay in packed vectors.
 template <class T>
 struct PackedRnnGrad {
-    // Without `need_dx`, weight_ih is not packed.
-    PackedRnnGrad(const RnnWeights<T>& weights, bool need_dx,
-                  Precision precision = Precision::full);
+    // Without `need_dx`, weight_ih is not packed; without `need_dh`, what only gives dh is not.
+    PackedRnnGrad(const RnnWeights<T>& weights, bool need_dx, Precision precision = Precision::full,
+                  bool need_dh = true);
 
     CellKind kind;
     Precision precision;

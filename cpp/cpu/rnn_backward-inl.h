@@ -25,6 +25,31 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
+// out += product, in place.
+template <class T>
+struct AccumulateOp {
+    T* out;
+    std::int64_t stride;
+
+    HWY_INLINE AccumulateOp part(std::int64_t block) const {
+        return {out + block * kPackedLanes<T>, stride};
+    }
+    template <int kVectors>
+    HWY_INLINE void init(std::int64_t row, std::int64_t lane,
+                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            acc[v] = hn::LoadU(Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
+        }
+    }
+    template <int kVectors>
+    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
+                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        for (int v = 0; v < kVectors; ++v) {
+            hn::StoreU(acc[v], Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
+        }
+    }
+};
+
 // What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros. The counts
 // of the cell are constants here, because they sit in the innermost addresses.
 template <class Cell, class Value>
@@ -50,12 +75,19 @@ struct GradView {
     const T* const* candidate_rows;  // from the third slot on; read by gru_reset_before only
     const T* dropout;                // (rows, stride): what multiplied candidates; optional
     const T* keep_h;                 // (rows, stride): what zoneout kept of h; optional
+    bool need_dh;                    // else nobody reads dh after the step
 
     // Sums over the gradients of `gates` gates.
     template <class Op>
     HWY_INLINE void multiply(const Op& op, const T* const* from, std::int64_t gates,
                              const PackedMatrix<T>& matrix) const {
         multiply_plain(op, from, rows, gates * padded_hidden, matrix, RowRange::dynamic);
+    }
+    // dh += what comes through the first `gates` recurrent gates.
+    HWY_INLINE void add_recurrent_gradient(std::int64_t gates) const {
+        if (need_dh) {
+            multiply(AccumulateOp<T>{dh, stride}, dgates_rows, gates, weights->recurrent);
+        }
     }
     HWY_INLINE hn::Vec<Lanes<T>> candidate_scale(std::int64_t row, std::int64_t unit) const {
         const Lanes<T> d;
@@ -85,31 +117,6 @@ struct GradView {
     HWY_INLINE hn::Vec<Lanes<T>> h_after(std::int64_t row, std::int64_t unit) const {
         const std::int64_t width = weights->state_size;
         return load_part(Lanes<T>(), args->y + events[row] * width + unit, width - unit);
-    }
-};
-
-// out += product, in place.
-template <class T>
-struct AccumulateOp {
-    T* out;
-    std::int64_t stride;
-
-    HWY_INLINE AccumulateOp part(std::int64_t block) const {
-        return {out + block * kPackedLanes<T>, stride};
-    }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t row, std::int64_t lane,
-                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::LoadU(Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
-        }
-    }
-    template <int kVectors>
-    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
-                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            hn::StoreU(acc[v], Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
-        }
     }
 };
 
@@ -176,11 +183,23 @@ class BackwardTile {
             prefetch_saved(s - 1, active);
             noise_.draw(tile_, s, active);
             noise_.split(dh_, dc_, active);
-            const GradView<Cell, T> view{
-                &args_,         &weights_, active,       stride_,         padded_hidden_,
-                events_,        dh_,       dc_,          c_before_,       work_,
-                dh_rows_,       dgates_,   dgates_rows_, candidate_rows_, noise_.candidate_scale(),
-                noise_.keep_h()};
+            const GradView<Cell, T> view{&args_,
+                                         &weights_,
+                                         active,
+                                         stride_,
+                                         padded_hidden_,
+                                         events_,
+                                         dh_,
+                                         dc_,
+                                         c_before_,
+                                         work_,
+                                         dh_rows_,
+                                         dgates_,
+                                         dgates_rows_,
+                                         candidate_rows_,
+                                         noise_.candidate_scale(),
+                                         noise_.keep_h(),
+                                         s > 0 || args_.dh_0 != nullptr};
             Cell::step_grad(view);
             noise_.join(dh_, dc_, active);
             if (args_.dx != nullptr) {
@@ -216,8 +235,10 @@ class BackwardTile {
     void store_states() {
         for (std::int64_t r = 0; r < tile_.rows(); ++r) {
             const std::int64_t b = tile_.session(r);
-            std::copy_n(dh_ + r * stride_, weights_.state_size,
-                        args_.dh_0 + b * weights_.state_size);
+            if (args_.dh_0 != nullptr) {
+                std::copy_n(dh_ + r * stride_, weights_.state_size,
+                            args_.dh_0 + b * weights_.state_size);
+            }
             if (args_.dc_0 != nullptr) {
                 std::copy_n(dc_ + r * stride_, weights_.hidden_size,
                             args_.dc_0 + b * weights_.hidden_size);

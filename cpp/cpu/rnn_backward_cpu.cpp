@@ -57,10 +57,8 @@ struct RnnGradCell {
 
     template <class View>
     static void step_grad(const View& view) {
-        using T = typename View::T;
         for_each_unit(view, RnnGradOp<View, Activation>{view});
-        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 1,
-                      view.weights->recurrent);
+        view.add_recurrent_gradient(1);
     }
 };
 

@@ -60,7 +60,7 @@ struct RnnBackwardArgs {
     T* rh_before;           // (N, H), gru_reset_before: r * h_before
     T* dprojected;          // (N, S), LSTM with projection: with respect to h after it
     T* unprojected;         // (N, H), LSTM with projection: o * tanh(c)
-    T* dh_0;                // (B, S)
+    T* dh_0;                // (B, S); optional
     T* dc_0;                // (B, H), LSTM
     const RnnNoise* noise;  // as in forward
 };

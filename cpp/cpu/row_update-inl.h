@@ -9,7 +9,6 @@
 #endif
 
 #include <algorithm>
-#include <cmath>
 
 #include "cpu/loss_kernels.h"
 #include "cpu/simd_math-inl.h"
@@ -32,9 +31,6 @@ void update_row(const RowUpdate<T>& update, T* table, std::int64_t row, std::int
     const V minus_lr = hn::Set(d, static_cast<T>(-update.lr));
     const V eps = hn::Set(d, static_cast<T>(update.eps));
     const V kept = hn::Set(d, static_cast<T>(1 - update.lr * update.weight_decay));
-    const auto step_number = static_cast<double>(update.step);
-    const double correction_1 = 1 - std::pow(update.beta_1, step_number);
-    const double correction_2 = 1 - std::pow(update.beta_2, step_number);
     const std::int64_t at = row * dim;
     for (std::int64_t k = 0; k < dim; k += lane_count<T>()) {
         const std::int64_t n = dim - k;
@@ -50,8 +46,9 @@ void update_row(const RowUpdate<T>& update, T* table, std::int64_t row, std::int
             };
             const V mean = moved(update.mean, g, update.beta_1);
             const V square = moved(update.square, hn::Mul(g, g), update.beta_2);
-            const V root = hn::Sqrt(hn::Mul(square, hn::Set(d, static_cast<T>(1 / correction_2))));
-            const V rate = hn::Mul(minus_lr, hn::Set(d, static_cast<T>(1 / correction_1)));
+            const V root =
+                hn::Sqrt(hn::Mul(square, hn::Set(d, static_cast<T>(1 / update.correction_2))));
+            const V rate = hn::Mul(minus_lr, hn::Set(d, static_cast<T>(1 / update.correction_1)));
             step = hn::Div(hn::Mul(rate, mean), hn::Add(root, eps));
         } else {
             if (update.rule == UpdateRule::adagrad) {

@@ -5,6 +5,8 @@
 #define HWY_TARGET_INCLUDE "cpu/row_update_cpu.cpp"
 #include "hwy/foreach_target.h"
 // After foreach_target.h
+#include <vector>
+
 #include "base/dispatch-inl.h"
 #include "base/parallel.h"
 #include "cpu/row_update-inl.h"
@@ -27,20 +29,23 @@ void for_each_row(std::int64_t n, const Visit& visit) {
 }
 
 template <class T>
-void row_sum(const RowSumArgs<T>& args) {
+HWY_INLINE void sum_rows(const RowSumArgs<T>& args, std::int64_t i, T* to) {
     const Lanes<T> d;
-    for_each_row(args.unique, [&](std::int64_t i) {
-        for (std::int64_t k = 0; k < args.dim; k += lane_count<T>()) {
-            const std::int64_t n = args.dim - k;
-            auto sum = hn::Zero(d);
-            for (std::int64_t e = args.begin[i]; e < args.begin[i + 1]; ++e) {
-                const std::int64_t row = args.order[e];
-                const auto factor = hn::Set(d, args.factors == nullptr ? T(1) : args.factors[row]);
-                sum = hn::MulAdd(factor, load_part(d, args.rows[row] + k, n), sum);
-            }
-            store_part(sum, d, args.sums + i * args.dim + k, n);
+    for (std::int64_t k = 0; k < args.dim; k += lane_count<T>()) {
+        const std::int64_t n = args.dim - k;
+        auto sum = hn::Zero(d);
+        for (std::int64_t e = args.begin[i]; e < args.begin[i + 1]; ++e) {
+            const std::int64_t row = args.order[e];
+            const auto factor = hn::Set(d, args.factors == nullptr ? T(1) : args.factors[row]);
+            sum = hn::MulAdd(factor, load_part(d, args.rows[row] + k, n), sum);
         }
-    });
+        store_part(sum, d, to + k, n);
+    }
+}
+
+template <class T>
+void row_sum(const RowSumArgs<T>& args) {
+    for_each_row(args.unique, [&](std::int64_t i) { sum_rows(args, i, args.sums + i * args.dim); });
 }
 
 // Asks for a row that is soon to be changed; rows lie anywhere in a large table.
@@ -61,7 +66,14 @@ void row_update(const RowUpdateArgs<T>& args) {
             fetch_row(args.update.mean, row, args.dim);
             fetch_row(args.update.square, row, args.dim);
         }
-        update_row(args.update, args.table, args.ids[i], args.dim, args.gradients + i * args.dim);
+        const T* gradient = args.gradients + i * args.dim;
+        if (args.sums != nullptr) {
+            thread_local std::vector<T> sum;
+            sum.resize(static_cast<std::size_t>(args.dim));
+            sum_rows(*args.sums, i, sum.data());
+            gradient = sum.data();
+        }
+        update_row(args.update, args.table, args.ids[i], args.dim, gradient);
     });
 }
 

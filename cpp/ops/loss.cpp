@@ -1,6 +1,7 @@
 #include "ops/loss.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <utility>
 
@@ -23,21 +24,6 @@ Enum parse(const char* what, const std::string& name, const Name<Enum> (&known)[
         expected += (expected.empty() ? "" : ", ") + std::string(known_name);
     }
     throw std::invalid_argument(concat(what, " is ", name, "; expected one of ", expected));
-}
-
-void check_ids(const char* function, const char* argument,
-               const MatrixView<const std::int64_t>& ids, std::int64_t least, std::int64_t n) {
-    for (std::int64_t i = 0; i < ids.rows * ids.columns; ++i) {
-        SEQREC_CHECK(ids.data[i] >= least && ids.data[i] < n, function, ": ", argument, "[", i,
-                     "] is ", ids.data[i], "; expected 0 to ", n - 1);
-    }
-}
-
-template <class T>
-void check_required(const char* function, const char* argument, const MatrixView<T>& view,
-                    std::int64_t rows, std::int64_t columns) {
-    SEQREC_CHECK(view.present(), function, ": ", argument, " is missing");
-    check_shape(function, argument, view, rows, columns);
 }
 
 template <class T>
@@ -73,23 +59,6 @@ CrossEntropyArgs<T> checked(const char* function, const CrossEntropy<T>& call) {
     return args;
 }
 
-template <class T>
-RowUpdate<T> checked(const char* function, const RowRule<T>& rule, std::int64_t rows,
-                     std::int64_t dim) {
-    RowUpdate<T> update = rule.update;
-    const bool adam = update.rule == UpdateRule::adam;
-    if (adam || update.momentum != 0) {
-        check_required(function, "mean", rule.mean, rows, dim);
-    }
-    if (update.rule != UpdateRule::sgd) {
-        check_required(function, "square", rule.square, rows, dim);
-    }
-    SEQREC_CHECK(update.step >= 1, function, ": step is ", update.step, "; expected at least 1");
-    update.mean = rule.mean.data;
-    update.square = rule.square.data;
-    return update;
-}
-
 }  // namespace
 
 UpdateRule parse_update_rule(const std::string& name) {
@@ -115,6 +84,27 @@ Collisions parse_collisions(const std::string& name) {
 }
 
 template <class T>
+RowUpdate<T> checked_rule(const char* function, const RowRule<T>& rule, std::int64_t rows,
+                          std::int64_t dim) {
+    RowUpdate<T> update = rule.update;
+    const bool adam = update.rule == UpdateRule::adam;
+    if (adam || update.momentum != 0) {
+        check_required(function, "mean", rule.mean, rows, dim);
+    }
+    if (update.rule != UpdateRule::sgd) {
+        check_required(function, "square", rule.square, rows, dim);
+    }
+    SEQREC_CHECK(update.step >= 1, function, ": step is ", update.step, "; expected at least 1");
+    if (adam) {
+        update.correction_1 = 1 - std::pow(update.beta_1, static_cast<double>(update.step));
+        update.correction_2 = 1 - std::pow(update.beta_2, static_cast<double>(update.step));
+    }
+    update.mean = rule.mean.data;
+    update.square = rule.square.data;
+    return update;
+}
+
+template <class T>
 void cross_entropy(const char* function, const CrossEntropy<T>& call) {
     CrossEntropyArgs<T> args = checked(function, call);
     check_required(function, "loss", call.loss, 1, call.hidden.rows);
@@ -137,7 +127,7 @@ void cross_entropy_grad(const char* function, const CrossEntropyGrad<T>& call) {
     if (call.rule != nullptr) {
         check_required(function, "table", call.table, args.items, args.dim);
         SEQREC_CHECK(call.table.data == args.weight, function, ": table is not the weight");
-        update = checked(function, *call.rule, args.items, args.dim);
+        update = checked_rule(function, *call.rule, args.items, args.dim);
         args.update = &update;
         args.table = call.table.data;
         args.dweight = nullptr;
@@ -256,15 +246,17 @@ void update_rows(const char* function, const TableUpdate<T>& call) {
         SEQREC_CHECK(call.ids.data[i - 1] < call.ids.data[i], function,
                      ": ids are not ascending at ", i);
     }
-    row_update_cpu<T>({checked(function, call.rule, call.table.rows, dim), call.ids.data,
-                       call.gradients.data, n, dim, call.table.data});
+    row_update_cpu<T>({checked_rule(function, call.rule, call.table.rows, dim), call.ids.data,
+                       call.gradients.data, nullptr, n, dim, call.table.data});
 }
 
-#define SEQREC_INSTANTIATE(T)                                                  \
-    template void cross_entropy(const char*, const CrossEntropy<T>&);          \
-    template void cross_entropy_grad(const char*, const CrossEntropyGrad<T>&); \
-    template void sampled_loss(const char*, const SampledLossCall<T>&);        \
-    template void row_sum(const char*, const RowSum<T>&);                      \
+#define SEQREC_INSTANTIATE(T)                                                        \
+    template RowUpdate<T> checked_rule(const char*, const RowRule<T>&, std::int64_t, \
+                                       std::int64_t);                                \
+    template void cross_entropy(const char*, const CrossEntropy<T>&);                \
+    template void cross_entropy_grad(const char*, const CrossEntropyGrad<T>&);       \
+    template void sampled_loss(const char*, const SampledLossCall<T>&);              \
+    template void row_sum(const char*, const RowSum<T>&);                            \
     template void update_rows(const char*, const TableUpdate<T>&)
 SEQREC_INSTANTIATE(float);
 SEQREC_INSTANTIATE(double);

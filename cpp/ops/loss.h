@@ -22,6 +22,11 @@ struct RowRule {
     MatrixView<T> mean, square;
 };
 
+// The rule for a table of (rows, dim), whose states must be of that shape.
+template <class T>
+RowUpdate<T> checked_rule(const char* function, const RowRule<T>& rule, std::int64_t rows,
+                          std::int64_t dim);
+
 // N rows, V items; see CrossEntropyArgs. target (1, N): -1 leaves a row out.
 template <class T>
 struct CrossEntropy {

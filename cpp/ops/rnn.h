@@ -77,7 +77,7 @@ struct RnnBackward {
     MatrixView<const T> dh_n;         // (B, S)
     MatrixView<const T> dc_n;         // (B, H), LSTM
     MatrixView<T> dx;                 // as x; optional
-    MatrixView<T> dh_0;               // (B, S)
+    MatrixView<T> dh_0;               // (B, S); optional
     MatrixView<T> dc_0;               // (B, H), LSTM
     MatrixView<T> dweight_ih;         // (G * H, I)
     MatrixView<T> dweight_hh;         // (G * H, S)

@@ -65,13 +65,7 @@ def make_optimizers(
         return [RowOptimizer(parameters, name, lr, momentum=momentum)]
     if not sparse:
         return [torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)]
-    of_items = {id(p) for p in (model.input_table, model.item_table, model.output.bias)}
-    tables = [p for p in parameters if id(p) in of_items]
-    others = [p for p in parameters if id(p) not in of_items]
-    return [
-        RowOptimizer(tables, name, lr, weight_decay),
-        torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay),
-    ]
+    return [RowOptimizer(parameters, name, lr, weight_decay)]
 
 
 class RowOptimizer(torch.optim.Optimizer):
@@ -121,34 +115,55 @@ class RowOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is not None:
-                    self._update(table, table.grad, self.state[table], group)
+                    self._update(table, table.grad, group)
 
-    def _update(
-        self, table: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
-        adam = self._name == "adam"
-        names = ["mean", "square"] if adam else ["momentum"] if group["momentum"] else []
-        if self._name == "adagrad":
-            names.append("sum")
+    def moments(self, table: Tensor, momentum: float) -> tuple[Tensor | None, Tensor | None]:
+        """
+        Return what is kept of a parameter, zeros at first.
+
+        Returns
+        -------
+        mean : Tensor or None
+            Adam's mean of the gradients; else the last step, where there is momentum.
+        square : Tensor or None
+            Adam's mean of the squares, Adagrad's sum of them.
+        """
+        state, adam = self.state[table], self._name == "adam"
+        names = (
+            "mean" if adam else "momentum" if momentum else None,
+            "square" if adam else "sum" if self._name == "adagrad" else None,
+        )
         for name in names:
-            if name not in state:
+            if name is not None and name not in state:
                 state[name] = torch.zeros_like(table, memory_format=torch.contiguous_format)
-        state["step"] = state.get("step", 0) + 1
+        mean, square = (None if name is None else state[name] for name in names)
+        return mean, square
+
+    def next_step(self, tables: Iterable[Tensor]) -> int:
+        """Count a step of these parameters; return its number, from 1."""
+        count = 0
+        for table in tables:
+            count = self.state[table]["step"] = self.state[table].get("step", 0) + 1
+        return count
+
+    def rule(self, group: dict[str, Any], step: int, *moments: Any) -> tuple[Any, ...]:
+        """Return an update as the kernels take it."""
+        return (
+            self._name, group["lr"], group["weight_decay"], group["momentum"], *group["betas"],
+            group["eps"], step, *(moments or (None, None)),
+        )  # fmt: skip
+
+    def _update(self, table: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         # A dense gradient is one long row.
         rows, ids, values = 1, _FIRST, grad
         if grad.is_sparse:
             grad = grad.coalesce()
             rows, ids, values = len(table), grad.indices()[0].numpy(), grad.values()
-
-        def matrix(name: str) -> Any:
-            return state[name].view(rows, -1).numpy() if name in state else None
-
-        rule = (
-            self._name, group["lr"], group["weight_decay"], group["momentum"], *group["betas"],
-            group["eps"], state["step"], matrix("mean" if adam else "momentum"),
-            matrix("square" if adam else "sum"),
+        moments = (
+            None if m is None else m.view(rows, -1).numpy()
+            for m in self.moments(table, group["momentum"])
         )  # fmt: skip
         _KERNELS[table.dtype](
-            rule, ids, values.contiguous().view(len(ids), -1).numpy(),
-            table.detach().view(rows, -1).numpy(),
+            self.rule(group, self.next_step([table]), *moments), ids,
+            values.contiguous().view(len(ids), -1).numpy(), table.detach().view(rows, -1).numpy(),
         )  # fmt: skip

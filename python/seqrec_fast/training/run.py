@@ -23,9 +23,10 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .distributed import Processes, Share
 from .losses import bpr_max_loss, cross_entropy, sampled_softmax_loss
 from .negatives import Candidates, NegativeSampler
-from .optimizers import make_optimizers
+from .optimizers import RowOptimizer, make_optimizers
 from .options import MAX_FULL_ITEMS, TrainingOptions
 from .rows import RowLookups
+from .session_step import SessionStep
 
 Path = str | os.PathLike[str]
 
@@ -125,15 +126,17 @@ class Run:
             len(self._batches), disable=True if self.processes.rank else disable, unit="batch",
             dynamic_ncols=True,
         )  # fmt: skip
+        compiled = self._compiled_step()
         total, events, state = 0.0, 0, None
         for step, batch in enumerate(bar, (epoch - 1) * len(self._batches)):
             self._set_learning_rate(step)
-            share = self.processes.share(batch, self.options.batch_size)
-            own = share.batch
-            carried = None if own.reset is None else _carried(state, len(own.offsets) - 1)
-            hidden, state, value = self._step(batch, share, carried, rng)
-            if self.options.carry_dropout:
-                state = self._dropped(state, hidden, own)
+            if compiled is not None:
+                carried = None if batch.reset is None else state
+                seed = (int(dropout) + step) % 2**64
+                state, value = compiled(batch, carried, seed, rng)
+            else:
+                share = self.processes.share(batch, self.options.batch_size)
+                state, value = self._step(batch, share, state, rng)
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"Trainer.fit: the loss is {value} in epoch {epoch}; a smaller lr than "
@@ -142,6 +145,15 @@ class Run:
             total += value * len(batch.items)
             events += len(batch.items)
         return total / events, time.perf_counter() - started
+
+    def _compiled_step(self) -> SessionStep | None:
+        """Return the step in one call, if it can do the work; gradients are sent one by one."""
+        sampler, alone = self._sampler, self.processes.size == 1
+        if sampler is None or not alone or not SessionStep.serves(self.model):
+            return None
+        (optimizer,) = self._optimizers
+        assert isinstance(optimizer, RowOptimizer)
+        return SessionStep(self.model, self.options, sampler, optimizer)
 
     def add(self, result: EpochResult) -> None:
         """Note an epoch, and its model if it is the best one."""
@@ -202,12 +214,13 @@ class Run:
 
     def _step(
         self, batch: Batch, share: Share, state: Any, rng: np.random.Generator
-    ) -> tuple[Tensor, Any, float]:
-        """Update the parameters once; return hidden states, the states after it and the loss.
+    ) -> tuple[Any, float]:
+        """Update the parameters once; return the states after it and the loss.
 
-        The hidden states and states are those of this process, the loss is that of all.
+        The states are those of this process, the loss is that of all.
         """
         model, sampler, own = self.model, self._sampler, share.batch
+        state = None if own.reset is None else _carried(state, len(own.offsets) - 1)
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         if sampler is None:
@@ -226,7 +239,9 @@ class Run:
         value = self.processes.sum_gradients(model.parameters(), loss)
         for optimizer in self._optimizers:
             optimizer.step()
-        return hidden, state, value
+        if self.options.carry_dropout:
+            state = self._dropped(state, hidden, own)
+        return state, value
 
     def _sampled_loss(self, hidden: Tensor, among: Candidates, lookups: RowLookups) -> Tensor:
         options = self.options

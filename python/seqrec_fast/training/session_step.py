@@ -1,0 +1,146 @@
+"""A whole step of training GRU4Rec against sampled negatives, in one call of the compiled part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seqrec_fast import _core
+from seqrec_fast.models import GRU4Rec
+
+from .batches import Batch
+from .negatives import NegativeSampler
+from .optimizers import RowOptimizer
+from .options import TrainingOptions
+
+_KERNELS: dict[torch.dtype, Any] = {
+    torch.float32: _core.session_step_f32,
+    torch.float64: _core.session_step_f64,
+}
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+class SessionStep:
+    """
+    Looks up, runs the layers, takes the loss and its gradients, and updates all parameters.
+
+    Does what the same steps do through autograd, to the rounding; masks of dropout are drawn by
+    counter, from other random bits. Parameters and the optimiser's state change in place.
+
+    Parameters
+    ----------
+    model : GRU4Rec
+    options : TrainingOptions
+    sampler : NegativeSampler
+    optimizer : RowOptimizer
+        Of all parameters of the model.
+    """
+
+    def __init__(
+        self,
+        model: GRU4Rec,
+        options: TrainingOptions,
+        sampler: NegativeSampler,
+        optimizer: RowOptimizer,
+    ) -> None:
+        self._sampler, self._optimizer = sampler, optimizer
+        self._group = optimizer.param_groups[0]
+        self._bpr_max, self._mask = options.loss == "bpr-max", options.collisions == "mask"
+        self._parameters = list(model.parameters())
+        dtype = model.item_table.dtype
+        self._kernel, self._dtype = _KERNELS[dtype], torch.empty(0, dtype=dtype).numpy().dtype
+        config, rnn = model.config, model.rnn
+        self._layers, self._hidden = rnn.num_layers, rnn.hidden_size
+        self._lstm = config["cell"] == "lstm"
+        tied = model.input_table is model.item_table
+        layers = [
+            tuple(self._trained(getattr(rnn, f"{name}_l{i}", None)) for name in _WEIGHTS)
+            for i in range(self._layers)
+        ]
+        self._before = (
+            self._trained(model.input_table),
+            None if tied else self._trained(model.item_table),
+            self._trained(model.output.bias),
+            layers,
+            "bpr_max" if self._bpr_max else "softmax",
+            options.collisions,
+            (options.elu or -1.0) if self._bpr_max else -1.0,
+            options.bpreg,
+            config["dropout_embedding"],
+            config["dropout_hidden"],
+            options.carry_dropout,
+        )
+        self._cell = rnn.cell
+
+    @staticmethod
+    def serves(model: GRU4Rec) -> bool:
+        """Return whether the compiled step does what the model would do."""
+        rnn: Any = model.rnn
+        noise = (rnn.recurrent_dropout, rnn.zoneout, rnn.variational_dropout)
+        return (
+            type(model) is GRU4Rec
+            and not any(noise)
+            and not torch.is_autocast_enabled("cpu")
+            and len({p.dtype for p in model.parameters()} & _KERNELS.keys()) == 1
+            and all(p.device.type == "cpu" and p.is_contiguous() for p in model.parameters())
+            and all(p.dtype == model.item_table.dtype for p in model.parameters())
+        )
+
+    def _trained(self, parameter: Tensor | None) -> tuple[Any, ...] | None:
+        if parameter is None:
+            return None
+        mean, square = self._optimizer.moments(parameter, self._group["momentum"])
+        arrays = (parameter.detach(), mean, square)
+        return tuple(None if a is None else a.numpy() for a in arrays)
+
+    def __call__(
+        self, batch: Batch, state: Any, seed: int, rng: np.random.Generator
+    ) -> tuple[Any, float]:
+        """
+        Update the parameters once.
+
+        Parameters
+        ----------
+        batch : Batch
+        state : pair of (num_layers, B, H) arrays, or None
+            h and c (None but for an LSTM) before the first event, as returned for the batch before.
+        seed : int
+            Of dropout.
+        rng : Generator
+            Of the negatives.
+
+        Returns
+        -------
+        state : pair of (num_layers, B, H) arrays
+        loss : float
+            Mean over the events. If it is not finite, nothing was updated.
+        """
+        among = self._sampler.candidates(batch.targets, rng)
+        if self._mask and not self._bpr_max:
+            among = among.merged()
+        log_q = target_log_q = None
+        if not self._bpr_max:
+            log_q = among.log_q[among.negatives].numpy().astype(self._dtype, copy=False)
+        if not self._bpr_max and not self._mask:
+            target_log_q = among.log_q[among.targets].numpy().astype(self._dtype, copy=False)
+        lanes = len(batch.offsets) - 1
+        before = (None, None) if state is None else state
+        h_0, c_0 = (None if s is None else self._rows(s[:, :lanes]) for s in before)
+        h_n = np.empty((self._layers, lanes, self._hidden), self._dtype)
+        c_n = np.empty_like(h_n) if self._lstm else None
+        rule = self._optimizer.rule(self._group, self._optimizer.next_step(self._parameters))
+        loss = self._kernel(
+            self._cell, rule, *self._before, seed,
+            batch.items.numpy(), batch.targets.numpy(), batch.offsets.numpy(),
+            None if batch.reset is None else batch.reset.numpy().view(np.uint8),
+            among.items[among.negatives].numpy(), log_q, target_log_q, h_0, c_0,
+            self._rows(h_n), None if c_n is None else self._rows(c_n),
+        )  # fmt: skip
+        return (h_n, c_n), loss
+
+    def _rows(self, state: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(state).reshape(-1, self._hidden)
