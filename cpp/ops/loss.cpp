@@ -1,8 +1,6 @@
 #include "ops/loss.h"
 
-#include <algorithm>
-#include <functional>
-#include <utility>
+#include "base/radix_sort.h"
 
 namespace seqrec_fast {
 namespace {
@@ -198,16 +196,19 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
 }
 
 RowOrder order_rows(const std::int64_t* ids, std::int64_t n) {
+    struct Place {
+        std::int64_t id, place;
+    };
     RowOrder result;
-    std::vector<std::pair<std::int64_t, std::int64_t>> sorted;
+    std::vector<Place> sorted;
     sorted.reserve(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) {
-        sorted.emplace_back(ids[i], i);
+        sorted.push_back({ids[i], i});
     }
-    // Negatives often come sorted, after the targets.
-    const auto tail = std::is_sorted_until(sorted.rbegin(), sorted.rend(), std::greater<>()).base();
-    std::sort(sorted.begin(), tail);
-    std::inplace_merge(sorted.begin(), tail, sorted.end());
+    // With the sign bit turned over, negative ids come first.
+    radix_sort(sorted, [](const Place& row) {
+        return static_cast<std::uint64_t>(row.id) ^ std::uint64_t{1} << 63;
+    });
     result.order.reserve(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) {
         const auto [id, place] = sorted[static_cast<std::size_t>(i)];
