@@ -276,6 +276,7 @@ def row_sum_f32(
     rows: list[NDArray[float32]],
     factors: NDArray[float32] | None,
     sums: NDArray[float32],
+    repeats: list[int] = ...,
 ) -> None: ...
 def update_rows_f32(
     rule: _Rule, ids: NDArray[int64], gradients: NDArray[float32], table: NDArray[float32]
