@@ -62,7 +62,7 @@ def test_cross_entropy_in_bfloat16(rng, sizes):
 
 
 @pytest.mark.parametrize("kind", ["softmax", "corrected_softmax", "bpr_max", "top1_max", "gbce"])
-@pytest.mark.parametrize(("groups", "n"), [(1, 70), (1, 3), (4, 65), (50, 2)])
+@pytest.mark.parametrize(("groups", "n"), [(1, 70), (1, 3), (4, 65), (50, 2), (100, 9)])
 def test_sampled_losses_against_differences(rng, kind, groups, n):
     """Derivatives along a random direction, but for the weight of the corrected form."""
     rows, dim = 100, 5
@@ -80,16 +80,20 @@ def test_sampled_losses_against_differences(rng, kind, groups, n):
 
     entries = groups * n
     gradients = (
-        np.ones(rows), np.empty((rows, dim)), np.empty(rows), np.empty((entries, dim)),
-        np.empty(entries),
+        np.ones(rows), np.full((rows, dim), np.nan), np.full(rows, np.nan),
+        None if groups == rows else np.full((entries, dim), np.nan), np.full(entries, np.nan),
     )  # fmt: skip
     total = run(hidden, weight, bias, gradients)
     assert np.isfinite(total)
     _, dhidden, dtarget, dnegatives, dbias = gradients
     order, begin, ids = _core.order_rows(np.concatenate([target, negatives.ravel()]))
     sums, bias_sums = np.empty((len(ids), dim)), np.empty((len(ids), 1))
-    factors = np.concatenate([0.3 * dtarget, np.ones(entries)])
-    _core.row_sum_f64(order, begin, [hidden, dnegatives], factors, sums)
+    if groups == rows:
+        factors = 0.3 * np.concatenate([dtarget, dbias])
+        _core.row_sum_f64(order, begin, [hidden, hidden], factors, sums, [1, n])
+    else:
+        factors = np.concatenate([0.3 * dtarget, np.ones(entries)])
+        _core.row_sum_f64(order, begin, [hidden, dnegatives], factors, sums)
     _core.row_sum_f64(order, begin, [dtarget[:, None], dbias[:, None]], None, bias_sums)
     if kind == "corrected_softmax":
         return
@@ -133,3 +137,28 @@ def test_updates_inside_cross_entropy(rng):
     rule = ("sgd", 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 1, None, None)
     _core.cross_entropy_grad_f64(*options, log_sum, np.ones(20), None, None, None, rule)
     np.testing.assert_allclose(weight, before - 0.5 * dweight, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "message"),
+    [
+        ([1], r"repeats has 1 numbers; expected 2"),
+        ([1, -1], r"repeats\[1\] is -1; expected 0 or more"),
+        ([1, 3], r"order has shape \(1, 4\); expected \(1, 8\)"),
+    ],
+)
+def test_repeats_that_do_not_fit(repeats, message):
+    parts = [np.ones((2, 3)), np.ones((2, 3))]
+    order, begin, ids = _core.order_rows(np.arange(4))
+    with pytest.raises(ValueError, match=f"row_sum: {message}"):
+        _core.row_sum_f64(order, begin, parts, None, np.empty((len(ids), 3)), repeats)
+
+
+def test_negatives_per_row_have_no_gradients_of_vectors(rng):
+    hidden, weight, _, target = problem(rng, 4, 20, 3)
+    with pytest.raises(ValueError, match="test: dnegatives is given; expected none"):
+        _core.sampled_loss_f64(
+            "test", "softmax", "keep", hidden, weight, None, target, np.zeros((4, 5), np.int64),
+            None, None, 1.0, -1.0, 0.0, 1.0, np.empty(4), np.ones(4), np.empty((4, 3)),
+            np.empty(4), np.empty((20, 3)), np.empty(20),
+        )  # fmt: skip

@@ -316,7 +316,9 @@ def test_the_same_bits_for_any_number_of_threads():
         hidden, weight, bias, wanted = tables(300, 2000, 33, torch.float32)
         negatives = torch.arange(0, 2000, 3)
         losses = [SF.linear_cross_entropy(hidden, weight, wanted, bias)]
-        losses += [loss(hidden, weight, wanted, negatives, bias) for loss in LOSSES.values()]
+        own = torch.arange(300)[:, None] + torch.arange(0, 1700, 100)
+        for sets in (negatives, own):
+            losses += [loss(hidden, weight, wanted, sets, bias) for loss in LOSSES.values()]
         return [t for loss in losses for t in (loss, *gradients(loss, (hidden, weight, bias)))]
 
     sf.set_num_threads(1)
@@ -326,6 +328,49 @@ def test_the_same_bits_for_any_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(one, results(), strict=True))
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_row_does_not_depend_on_its_batch(name):
+    hidden, weight, bias, wanted = tables(30, 200, 33, torch.float32)
+    generator = torch.Generator().manual_seed(2)
+    for negatives in (
+        torch.randint(0, 200, (30, 41), generator=generator),  # per row
+        torch.randint(0, 200, (41,), generator=generator),
+    ):
+        options = {"reduction": "none"}
+        batch = LOSSES[name](hidden, weight, wanted, negatives, bias, **options)
+        upstream = torch.autograd.grad(batch.sum(), hidden)[0]
+        for rows in (slice(3, 4), slice(5, 22)):
+            own = negatives[rows] if negatives.dim() == 2 else negatives
+            part = LOSSES[name](hidden[rows], weight, wanted[rows], own, bias, **options)
+            assert torch.equal(part, batch[rows])
+            assert torch.equal(torch.autograd.grad(part.sum(), hidden)[0][rows], upstream[rows])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_show_in_their_row(target, name, value):
+    hidden, weight, bias, wanted = tables(5, 100, 8, torch.float32)
+    with torch.no_grad():
+        hidden[2, 3] = value
+    for negatives in (torch.arange(10), torch.arange(50).reshape(5, 10)):
+        loss = LOSSES[name](hidden, weight, wanted, negatives, bias, reduction="none")
+        assert not loss[2].isfinite()
+        assert loss[[0, 1, 3, 4]].isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_negative_of_nan_shows(target, name):
+    hidden, weight, bias, wanted = tables(5, 100, 8, torch.float32)
+    with torch.no_grad():
+        weight[60] = math.nan
+    wanted[:] = 90
+    shared, per_row = torch.arange(55, 90), torch.arange(10, 60).reshape(5, 10).clone()
+    per_row[1, 4] = 60
+    for negatives, rows in ((shared, range(5)), (per_row, [1])):
+        loss = LOSSES[name](hidden, weight, wanted, negatives, bias, reduction="none")
+        assert loss.isnan().tolist() == [row in rows for row in range(5)]
+
+
 # Of PyTorch's own tracing.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_losses_compile():
@@ -333,9 +378,9 @@ def test_losses_compile():
     negatives = torch.arange(50)
 
     def both(h, w, b):
-        return SF.linear_cross_entropy(h, w, wanted, b) + SF.bpr_max_loss(
-            h, w, wanted, negatives, b
-        )
+        sampled = SF.bpr_max_loss(h, w, wanted, negatives, b)
+        sampled += SF.bpr_max_loss(h, w, wanted, negatives.reshape(10, 5), b)
+        return SF.linear_cross_entropy(h, w, wanted, b) + sampled
 
     compiled = torch.compile(both, backend="eager", fullgraph=True)
     ours, eager = compiled(hidden, weight, bias), both(hidden, weight, bias)

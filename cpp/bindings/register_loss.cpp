@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include <string>
 
 #include "bindings/array_caster.h"
@@ -83,6 +85,9 @@ void run_sampled_loss(const std::string& function, const std::string& kind,
     call.bias = matrix_view<const T>(name, "bias", bias);
     call.target = matrix_view<const std::int64_t>(name, "target", target);
     call.negatives = matrix_view<const std::int64_t>(name, "negatives", negatives);
+    // (S) is shared by all rows, even by a single one.
+    call.per_row = py::reinterpret_borrow<py::array>(negatives).ndim() == 2 &&
+                   call.negatives.rows == call.hidden.rows;
     call.log_q = matrix_view<const T>(name, "log_q", log_q);
     call.target_log_q = matrix_view<const T>(name, "target_log_q", target_log_q);
     call.scale = scale;
@@ -112,7 +117,8 @@ py::tuple run_order_rows(const Object& ids) {
 
 template <class T>
 void run_row_sum(const Object& order, const Object& begin, const py::list& rows,
-                 const Object& factors, const Object& sums) {
+                 const Object& factors, const Object& sums,
+                 const std::vector<std::int64_t>& repeats) {
     const char* const kName = "row_sum";
     RowSum<T> call;
     call.order = matrix_view<const std::int64_t>(kName, "order", order);
@@ -121,6 +127,7 @@ void run_row_sum(const Object& order, const Object& begin, const py::list& rows,
         call.rows.push_back(
             matrix_view<const T>(kName, "rows", py::reinterpret_borrow<Object>(part)));
     }
+    call.repeats = repeats;
     call.factors = matrix_view<const T>(kName, "factors", factors);
     call.sums = matrix_view<T>(kName, "sums", sums);
     const py::gil_scoped_release release;
@@ -159,7 +166,8 @@ void register_for(py::module_& m, const std::string& suffix) {
           py::arg("loss"), py::arg("row_grad"), py::arg("dhidden"), py::arg("dtarget_scores"),
           py::arg("dnegatives"), py::arg("dnegative_bias"));
     m.def(name("row_sum").c_str(), &run_row_sum<T>, py::arg("order"), py::arg("begin"),
-          py::arg("rows"), py::arg("factors"), py::arg("sums"));
+          py::arg("rows"), py::arg("factors"), py::arg("sums"),
+          py::arg("repeats") = std::vector<std::int64_t>());
     m.def(name("update_rows").c_str(), &run_update_rows<T>, py::arg("rule"), py::arg("ids"),
           py::arg("gradients"), py::arg("table"));
 }

@@ -75,6 +75,7 @@ struct SampledLossArgs {
     const T* log_q;                 // (groups, n_negatives); optional: taken from their scores
     const T* target_log_q;          // (rows); optional
     std::int64_t rows, dim, groups, n_negatives;
+    bool per_row;           // groups == rows, in dot products of each row
     double scale;           // of hidden . weight
     double elu;             // alpha of an ELU on the scores; negative: none
     double regularization;  // bpr_max
@@ -84,7 +85,9 @@ struct SampledLossArgs {
     const T* row_grad;  // (rows); null: no gradients, and then the rest is null
     T* dhidden;         // (rows, dim)
     T* dtarget_scores;  // (rows): with respect to the scores of the targets
-    T* dnegatives;      // (groups * n_negatives, dim): with respect to the vectors of the negatives
+    // (groups * n_negatives, dim): with respect to the vectors of the negatives. Not with per_row,
+    // where that of entry e is scale * dnegative_bias[e] times its row of hidden.
+    T* dnegatives;
     T* dnegative_bias;  // (groups * n_negatives)
 };
 

@@ -9,7 +9,7 @@
 #include "base/dispatch-inl.h"
 #include "base/parallel.h"
 #include "cpu/item_panels-inl.h"
-#include "cpu/sampled_losses-inl.h"
+#include "cpu/sampled_per_row-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
@@ -37,6 +37,7 @@ class SampledTask {
                 std::int64_t end, T* dnegatives, T* dbias)
         : args_(args),
           ids_(args.negatives + group * args.n_negatives),
+          group_(group),
           begin_(begin),
           n_panels_((args.n_negatives + kPanelItems<T> - 1) / kPanelItems<T>),
           stride_(padded_to_vectors<T>(args.dim)),
@@ -54,18 +55,12 @@ class SampledTask {
         for (std::int64_t r = begin; r < end; ++r) {
             hidden_.push_back(args.hidden + r * args.dim);
         }
-        for (std::int64_t j = 0; j < n_panels_ * kPanelItems<T>; ++j) {
-            const bool used = j < args.n_negatives;
-            const T bias = used && args.bias != nullptr ? args.bias[ids_[j]] : T(0);
-            const T log_q =
-                used && args.log_q != nullptr ? args.log_q[group * args.n_negatives + j] : T(0);
-            adjust_[j] = used ? bias - log_q : -std::numeric_limits<T>::infinity();
-        }
     }
 
     template <class Loss>
     void run(Loss loss) {
         const bool gradients = args_.row_grad != nullptr;
+        const SampledRow<T> row(args_, group_, n_panels_ * kPanelItems<T>, adjust_, activations_);
         const HiddenTiles<T> hidden(hidden_, args_.dim, Precision::full, gradients);
         std::vector<ItemPanel<T>>& panels = panels_of_thread(gradients);
         for (std::int64_t p = 0; p < n_panels_; ++p) {
@@ -81,7 +76,8 @@ class SampledTask {
                 panels[size(p)].scores(StoreScoresOp<T>{{}, scores(p)}, hidden, tile);
             }
             for (std::int64_t r = 0; r < n; ++r) {
-                row(loss, first + r, r);
+                row.finish(loss, first + r,
+                           {scores(0) + r * kPanelItems<T>, n_panels_, kPanelItems<T>, kTile});
             }
             if (!gradients) {
                 continue;
@@ -98,7 +94,7 @@ class SampledTask {
                 add_bias(p, n);
             }
             for (std::int64_t r = 0; r < n; ++r) {
-                finish_hidden(first + r, dhidden_ + r * stride_);
+                row.finish_hidden(first + r, dhidden_ + r * stride_);
             }
         }
         if (gradients) {
@@ -134,105 +130,6 @@ class SampledTask {
                    [&](std::int64_t i) { return vector(ids_[first + i]); });
     }
 
-    // The loss of row `r` (number `i` of the tile), and its gradients in place of its scores.
-    template <class Loss>
-    void row(Loss& loss, std::int64_t r, std::int64_t i) {
-        const Lanes<T> d;
-        const NegativeScores<T> negatives{scores(0) + i * kPanelItems<T>, n_panels_, kPanelItems<T>,
-                                          kTile};
-        const T* adjust = adjust_;
-        const auto scale = hn::Set(d, static_cast<T>(args_.scale));
-        negatives.each([&](T* at) {
-            hn::Store(hn::MulAdd(scale, hn::Load(d, at), hn::Load(d, adjust)), d, at);
-            adjust += lane_count<T>();
-        });
-        const std::int64_t target = args_.target[r];
-        if (args_.collisions == Collisions::own) {
-            leave_out(i, r);
-        }
-        if (args_.collisions == Collisions::mask) {
-            leave_out_item(i, target);
-        }
-        T own = static_cast<T>(args_.scale) * dot(args_.hidden + r * args_.dim, vector(target)) +
-                (args_.bias == nullptr ? T(0) : args_.bias[target]) -
-                (args_.target_log_q == nullptr ? T(0) : args_.target_log_q[r]);
-        const bool activated = args_.elu >= 0;
-        if (activated) {
-            negatives.each([&](T* at) { hn::Store(elu(hn::Load(d, at)), d, at); });
-            own = own < 0 ? static_cast<T>(args_.elu) * std::expm1(own) : own;
-        }
-        args_.loss[r] = loss.value(negatives, own);
-        if (args_.row_grad == nullptr) {
-            return;
-        }
-        if (activated) {
-            T* to = activations_;
-            negatives.each([&](T* at) {
-                hn::StoreU(hn::Load(d, at), d, to);
-                to += lane_count<T>();
-            });
-        }
-        T down = loss.derivatives(negatives, own, args_.row_grad[r]);
-        if (activated) {
-            const T* from = activations_;
-            negatives.each([&](T* at) {
-                hn::Store(hn::Mul(hn::Load(d, at), elu_slope(hn::LoadU(d, from))), d, at);
-                from += lane_count<T>();
-            });
-            down *= own < 0 ? own + static_cast<T>(args_.elu) : T(1);
-        }
-        args_.dtarget_scores[r] = down;
-    }
-
-    void leave_out_item(std::int64_t i, std::int64_t item) {
-        // Hits are rare: some ids are compared at a time.
-        constexpr std::int64_t kAtOnce = 32;
-        for (std::int64_t first = 0; first < args_.n_negatives; first += kAtOnce) {
-            const std::int64_t end = std::min(args_.n_negatives, first + kAtOnce);
-            std::int64_t hits = 0;
-            for (std::int64_t j = first; j < end; ++j) {
-                hits += ids_[j] == item ? 1 : 0;
-            }
-            for (std::int64_t j = first; hits > 0 && j < end; ++j) {
-                if (ids_[j] == item) {
-                    leave_out(i, j);
-                    --hits;
-                }
-            }
-        }
-    }
-
-    void leave_out(std::int64_t i, std::int64_t j) {
-        scores(j / kPanelItems<T>)[i * kPanelItems<T> + j % kPanelItems<T>] =
-            -std::numeric_limits<T>::infinity();
-    }
-
-    HWY_INLINE hn::Vec<Lanes<T>> elu(hn::Vec<Lanes<T>> s) const {
-        const Lanes<T> d;
-        const auto alpha = hn::Set(d, static_cast<T>(args_.elu));
-        const auto below = hn::Mul(alpha, hn::Expm1(d, hn::Min(s, hn::Zero(d))));
-        const auto value = hn::IfThenElse(hn::Lt(s, hn::Zero(d)), below, s);
-        // What does not count stays -inf.
-        return hn::IfThenElse(NegativeScores<T>::counts(s), value, s);
-    }
-    HWY_INLINE hn::Vec<Lanes<T>> elu_slope(hn::Vec<Lanes<T>> value) const {
-        const Lanes<T> d;
-        const auto alpha = hn::Set(d, static_cast<T>(args_.elu));
-        const auto below =
-            hn::IfThenElseZero(NegativeScores<T>::counts(value), hn::Add(value, alpha));
-        return hn::IfThenElse(hn::Lt(value, hn::Zero(d)), below, hn::Set(d, T(1)));
-    }
-
-    HWY_INLINE T dot(const T* a, const T* b) const {
-        const Lanes<T> d;
-        auto sum = hn::Zero(d);
-        for (std::int64_t k = 0; k < args_.dim; k += lane_count<T>()) {
-            const std::int64_t n = args_.dim - k;
-            sum = hn::MulAdd(load_part(d, a + k, n), load_part(d, b + k, n), sum);
-        }
-        return hn::GetLane(hn::SumOfLanes(d, sum));
-    }
-
     void add_bias(std::int64_t panel, std::int64_t n) {
         const Lanes<T> d;
         const std::int64_t first = panel * kPanelItems<T>;
@@ -246,15 +143,6 @@ class SampledTask {
         }
     }
 
-    void finish_hidden(std::int64_t r, const T* from) const {
-        T* const to = args_.dhidden + r * args_.dim;
-        const T* const target = vector(args_.target[r]);
-        const auto scale = static_cast<T>(args_.scale);
-        for (std::int64_t k = 0; k < args_.dim; ++k) {
-            to[k] = scale * (from[k] + args_.dtarget_scores[r] * target[k]);
-        }
-    }
-
     void finish_negatives(const std::vector<ItemPanel<T>>& panels) const {
         for (std::int64_t j = 0; j < args_.n_negatives; ++j) {
             panels[size(j / kPanelItems<T>)].copy_item_gradient(
@@ -264,15 +152,15 @@ class SampledTask {
 
     const SampledLossArgs<T>& args_;
     const std::int64_t* ids_;
-    std::int64_t begin_, n_panels_, stride_;
+    std::int64_t group_, begin_, n_panels_, stride_;
     T* dnegatives_;
     T* dbias_;
     T *scores_, *adjust_, *activations_, *dhidden_;
     std::vector<const T*> hidden_;
 };
 
-template <class T>
-void run_task(const SampledLossArgs<T>& args, SampledTask<T>& task) {
+template <class T, class Task>
+void run_task(const SampledLossArgs<T>& args, Task&& task) {
     switch (args.kind) {
         case SampledLoss::softmax: return task.run(SoftmaxLoss<T>());
         case SampledLoss::corrected_softmax: {
@@ -292,6 +180,11 @@ void run_task(const SampledLossArgs<T>& args, SampledTask<T>& task) {
 
 template <class T>
 void sampled_loss(const SampledLossArgs<T>& args) {
+    if (args.per_row) {
+        const std::int64_t tasks = (args.rows + kSampledRowsPerTask - 1) / kSampledRowsPerTask;
+        return parallel_for(tasks,
+                            [&](std::int64_t task) { run_task(args, PerRowTask<T>(args, task)); });
+    }
     const bool gradients = args.row_grad != nullptr;
     const std::int64_t per_group =
         args.groups == 0 ? 0 : (args.rows + args.groups - 1) / args.groups;
@@ -325,8 +218,7 @@ void sampled_loss(const SampledLossArgs<T>& args) {
             dbias = part == 0 ? args.dnegative_bias + group * args.n_negatives
                               : bias_sums.data() + (part - 1) * args.n_negatives;
         }
-        SampledTask<T> task(args, group, begin, end, dnegatives, dbias);
-        run_task(args, task);
+        run_task(args, SampledTask<T>(args, group, begin, end, dnegatives, dbias));
     });
     for (std::int64_t part = 1; gradients && part < parts; ++part) {
         for (std::int64_t i = 0; i < width; ++i) {

@@ -34,6 +34,11 @@ struct NegativeScores {
         }
     }
 
+    // Negative j does not count.
+    HWY_INLINE void leave_out(std::int64_t j) const {
+        first[j / piece_size * stride + j % piece_size] = -std::numeric_limits<T>::infinity();
+    }
+
     // The sums over those that count of what add(scores, values) gives.
     template <int n, class Add>
     HWY_INLINE void sums(T (&results)[n], const Add& add) const {
@@ -75,9 +80,9 @@ struct NegativeScores {
         each([&](T* at) { most = hn::Max(most, hn::Load(d, at)); });
         return hn::GetLane(hn::MaxOfLanes(d, most));
     }
-    // NaN counts: it must show.
+    // NaN counts: it must show. Ne is false for it on some targets.
     static HWY_INLINE hn::Mask<Lanes<T>> counts(hn::Vec<Lanes<T>> s) {
-        return hn::Ne(s, hn::Set(Lanes<T>(), -std::numeric_limits<T>::infinity()));
+        return hn::Not(hn::Eq(s, hn::Set(Lanes<T>(), -std::numeric_limits<T>::infinity())));
     }
 };
 

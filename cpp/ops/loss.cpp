@@ -1,9 +1,8 @@
 #include "ops/loss.h"
 
-#include <algorithm>
 #include <cmath>
-#include <functional>
-#include <utility>
+
+#include "base/radix_sort.h"
 
 namespace seqrec_fast {
 namespace {
@@ -152,6 +151,8 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
                  ": collisions is own; expected one set of negatives for all rows");
     SEQREC_CHECK(!own || n >= rows, function, ": negatives has shape (1, ", n, "); expected the ",
                  rows, " targets first, because collisions is own");
+    SEQREC_CHECK(!call.per_row || negatives.rows == rows, function, ": negatives has ",
+                 negatives.rows, " sets; expected one per row, ", rows);
     check_shape(function, "log_q", call.log_q, negatives.rows, n);
     check_shape(function, "target_log_q", call.target_log_q, 1, rows);
     check_required(function, "loss", call.loss, 1, rows);
@@ -159,7 +160,12 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
         check_shape(function, "row_grad", call.row_grad, 1, rows);
         check_required(function, "dhidden", call.dhidden, rows, dim);
         check_required(function, "dtarget_scores", call.dtarget_scores, 1, rows);
-        check_required(function, "dnegatives", call.dnegatives, entries, dim);
+        if (call.per_row) {
+            SEQREC_CHECK(!call.dnegatives.present(), function,
+                         ": dnegatives is given; expected none with negatives per row");
+        } else {
+            check_required(function, "dnegatives", call.dnegatives, entries, dim);
+        }
         check_required(function, "dnegative_bias", call.dnegative_bias, 1, entries);
     }
     sampled_loss_cpu<T>({call.kind,
@@ -175,6 +181,7 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
                          dim,
                          negatives.rows,
                          n,
+                         call.per_row,
                          call.scale,
                          call.elu,
                          call.regularization,
@@ -188,16 +195,19 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
 }
 
 RowOrder order_rows(const std::int64_t* ids, std::int64_t n) {
+    struct Place {
+        std::int64_t id, place;
+    };
     RowOrder result;
-    std::vector<std::pair<std::int64_t, std::int64_t>> sorted;
+    std::vector<Place> sorted;
     sorted.reserve(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) {
-        sorted.emplace_back(ids[i], i);
+        sorted.push_back({ids[i], i});
     }
-    // Negatives often come sorted, after the targets.
-    const auto tail = std::is_sorted_until(sorted.rbegin(), sorted.rend(), std::greater<>()).base();
-    std::sort(sorted.begin(), tail);
-    std::inplace_merge(sorted.begin(), tail, sorted.end());
+    // With the sign bit turned over, negative ids come first.
+    radix_sort(sorted, [](const Place& row) {
+        return static_cast<std::uint64_t>(row.id) ^ std::uint64_t{1} << 63;
+    });
     result.order.reserve(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) {
         const auto [id, place] = sorted[static_cast<std::size_t>(i)];
@@ -214,10 +224,17 @@ RowOrder order_rows(const std::int64_t* ids, std::int64_t n) {
 template <class T>
 void row_sum(const char* function, const RowSum<T>& call) {
     std::vector<const T*> rows;
-    for (const MatrixView<const T>& part : call.rows) {
+    SEQREC_CHECK(call.repeats.empty() || call.repeats.size() == call.rows.size(), function,
+                 ": repeats has ", call.repeats.size(), " numbers; expected ", call.rows.size());
+    for (std::size_t m = 0; m < call.rows.size(); ++m) {
+        const MatrixView<const T>& part = call.rows[m];
+        const std::int64_t repeats = call.repeats.empty() ? 1 : call.repeats[m];
+        SEQREC_CHECK(repeats >= 0, function, ": repeats[", m, "] is ", repeats,
+                     "; expected 0 or more");
         check_required(function, "rows", part, part.rows, call.sums.columns);
         for (std::int64_t i = 0; i < part.rows; ++i) {
-            rows.push_back(part.data + i * part.columns);
+            rows.insert(rows.end(), static_cast<std::size_t>(repeats),
+                        part.data + i * part.columns);
         }
     }
     const auto n = static_cast<std::int64_t>(rows.size());

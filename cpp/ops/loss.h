@@ -52,13 +52,14 @@ struct CrossEntropyGrad {
 template <class T>
 void cross_entropy_grad(const char* function, const CrossEntropyGrad<T>& call);
 
-// See SampledLossArgs; negatives (G, S), log_q as they are.
+// See SampledLossArgs; negatives (G, S), log_q as they are. per_row: G = N, and no dnegatives.
 template <class T>
 struct SampledLossCall {
     SampledLoss kind;
     Collisions collisions;
     MatrixView<const T> hidden, weight, bias;
     MatrixView<const std::int64_t> target, negatives;
+    bool per_row;
     MatrixView<const T> log_q, target_log_q;
     double scale, elu, regularization, beta;
     MatrixView<T> loss;
@@ -75,11 +76,13 @@ struct RowOrder {
 };
 RowOrder order_rows(const std::int64_t* ids, std::int64_t n);
 
-// `rows` in several matrices of `dim` columns one after another; factors (1, n), optional.
+// `rows` in several matrices of `dim` columns one after another, each row of matrix m repeats[m]
+// times (once where there are none); factors (1, n), optional.
 template <class T>
 struct RowSum {
     MatrixView<const std::int64_t> order, begin;
     std::vector<MatrixView<const T>> rows;
+    std::vector<std::int64_t> repeats;
     MatrixView<const T> factors;
     MatrixView<T> sums;
 };

@@ -3,6 +3,7 @@
 Readers of files need pyarrow (``pip install seqrec-fast[train]``); the rest needs NumPy only.
 """
 
+from seqrec_fast.data.alias_table import AliasTable
 from seqrec_fast.data.building import FilterReport, build_sessions
 from seqrec_fast.data.log import InteractionLog, read_log, write_log
 from seqrec_fast.data.sessions import Sessions
@@ -12,6 +13,7 @@ from seqrec_fast.data.stream import RaggedLog, iter_sessions
 from seqrec_fast.data.vocabulary import ItemVocabulary
 
 __all__ = [
+    "AliasTable",
     "FilterReport",
     "InteractionLog",
     "ItemVocabulary",

@@ -29,7 +29,10 @@ _library.define(
     " -> (Tensor loss, Tensor dhidden, Tensor dtarget_scores, Tensor dnegatives,"
     " Tensor dnegative_bias)"
 )
-_library.define("sum_rows(Tensor ids, Tensor[] rows, Tensor? factors) -> (Tensor ids, Tensor sums)")
+_library.define(
+    "sum_rows(Tensor ids, Tensor[] rows, int[] repeats, Tensor? factors)"
+    " -> (Tensor ids, Tensor sums)"
+)
 
 _SUFFIX = {torch.float32: "_f32", torch.float64: "_f64"}
 
@@ -125,10 +128,20 @@ def _cross_entropy_grad_fake(
     return cross_entropy_gradients(hidden, weight, *rest[-3:])
 
 
+def per_row(hidden: Tensor, negatives: Tensor) -> bool:
+    """
+    Return whether each row has negatives of its own.
+
+    The gradient of an entry's vector is that of its score times the row of hidden then, and the
+    operator gives none.
+    """
+    return negatives.dim() == 2 and negatives.shape[0] == hidden.shape[0]
+
+
 def _sampled_loss_room(
     hidden: Tensor, negatives: Tensor, row_grad: Tensor | None
 ) -> tuple[Tensor, ...]:
-    rows, entries = hidden.shape[0], negatives.shape[0] * negatives.shape[1]
+    rows, entries = hidden.shape[0], negatives.numel()
     loss = hidden.new_empty(rows)
     if row_grad is None:
         return loss, *(hidden.new_empty(0) for _ in range(4))
@@ -136,7 +149,7 @@ def _sampled_loss_room(
         loss,
         hidden.new_empty(hidden.shape),
         hidden.new_empty(rows),
-        hidden.new_empty(entries, hidden.shape[1]),
+        hidden.new_empty(0 if per_row(hidden, negatives) else entries, hidden.shape[1]),
         hidden.new_empty(entries),
     )
 
@@ -159,7 +172,9 @@ def _sampled_loss_cpu(
     row_grad: Tensor | None,
 ) -> tuple[Tensor, ...]:
     room = _sampled_loss_room(hidden, negatives, row_grad)
-    gradients = (None,) * 4 if row_grad is None else [g.numpy() for g in room[1:]]
+    gradients = [None if row_grad is None else g.numpy() for g in room[1:]]
+    if per_row(hidden, negatives):
+        gradients[2] = None
     _kernel("sampled_loss", hidden.dtype)(
         function, kind, collisions, array(hidden), array(weight), array(bias), array(target),
         array(negatives), array(log_q), array(target_log_q), scale, elu, regularization, beta,
@@ -172,17 +187,19 @@ def _sampled_loss_fake(*args: Any) -> tuple[Tensor, ...]:
     return _sampled_loss_room(args[3], args[6], args[-1])
 
 
-def _sum_rows_cpu(ids: Tensor, rows: list[Tensor], factors: Tensor | None) -> tuple[Tensor, Tensor]:
+def _sum_rows_cpu(
+    ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
+) -> tuple[Tensor, Tensor]:
     order, begin, unique = _core.order_rows(array(ids))
     sums = rows[0].new_empty(len(unique), rows[0].shape[1])
     _kernel("row_sum", sums.dtype)(
-        order, begin, [array(part) for part in rows], array(factors), sums.numpy()
+        order, begin, [array(part) for part in rows], array(factors), sums.numpy(), repeats
     )
     return torch.from_numpy(unique), sums
 
 
 def _sum_rows_fake(
-    ids: Tensor, rows: list[Tensor], factors: Tensor | None
+    ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     unique = torch.library.get_ctx().new_dynamic_size()
     return ids.new_empty(unique), rows[0].new_empty(unique, rows[0].shape[1])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _loss_ops  # noqa: F401 - defines the operators
+from . import _loss_ops as ops
 from ._loss_checks import as_working, check_reduction, check_tables
 from ._tensors import working
 
@@ -84,22 +84,28 @@ def _by_item(
     """Return ids, dhidden, and the gradients of their vectors and biases where needed."""
     dhidden, dtarget, dnegatives, dbias = gradients
     need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-    ids, sum_rows = torch.cat([target, negatives.reshape(-1)]), _sum_rows
+    ids = torch.cat([target, negatives.reshape(-1)])
     unique, drows, dbias_rows = ids[:0], None, None
     if need_weight:
-        factors = torch.cat([dtarget * scale, torch.ones_like(dbias)])
-        unique, drows = sum_rows(ids, [hidden, dnegatives], factors)
+        if ops.per_row(hidden, negatives):
+            factors = scale * torch.cat([dtarget, dbias])
+            unique, drows = _sum_rows(ids, [hidden, hidden], [1, negatives.shape[1]], factors)
+        else:
+            factors = torch.cat([dtarget * scale, torch.ones_like(dbias)])
+            unique, drows = _sum_rows(ids, [hidden, dnegatives], [1, 1], factors)
     if need_bias:
-        unique, dbias_rows = sum_rows(ids, [dtarget[:, None], dbias[:, None]], None)
+        unique, dbias_rows = _sum_rows(ids, [dtarget[:, None], dbias[:, None]], [1, 1], None)
     return [unique, dhidden if need_hidden else None, drows, dbias_rows]
 
 
-def _sum_rows(ids: Tensor, rows: list[Tensor], factors: Tensor | None) -> tuple[Tensor, Tensor]:
+def _sum_rows(
+    ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
+) -> tuple[Tensor, Tensor]:
     if not torch.compiler.is_compiling():
-        summed: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.sum_rows(ids, rows, factors)
+        summed: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.sum_rows(ids, rows, repeats, factors)
         return summed
     # Shapes must not depend on values: equal ids are summed by _scatter.
-    parts = torch.cat(rows)
+    parts = torch.cat([part.repeat_interleave(n, 0) for part, n in zip(rows, repeats, strict=True)])
     return ids, parts if factors is None else parts * factors[:, None]
 
 
@@ -111,7 +117,7 @@ def _scatter(ids: Tensor, rows: Tensor, shape: tuple[int, ...], sparse: bool) ->
         )  # fmt: skip
     if not torch.compiler.is_compiling() and len(ids) == shape[0]:
         return rows  # ascending, each once: all of them
-    return rows.new_zeros(shape).index_add(0, ids, rows)
+    return rows.new_zeros(shape).index_add_(0, ids, rows)
 
 
 def _sampled(
@@ -170,8 +176,8 @@ def _sampled(
     with torch.autocast("cpu", enabled=False):
         loss: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
             working(hidden), as_working(weight, hidden),
-            None if bias is None else as_working(bias, hidden), target, sets, log_q, target_log_q,
-            options, reduction, sparse,
+            None if bias is None else as_working(bias, hidden), target, negatives, log_q,
+            target_log_q, options, reduction, sparse,
         )  # fmt: skip
     return loss
 

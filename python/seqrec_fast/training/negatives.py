@@ -9,6 +9,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from seqrec_fast.data import AliasTable
+
 COLLISIONS = ("mask", "own")
 
 
@@ -104,17 +106,15 @@ class NegativeSampler:
         self.alpha = alpha
         self.logq = logq
         self.collisions = collisions
-        self.probability = weight / weight.sum()
+        self._table = AliasTable(weight)
+        self.probability = self._table.probabilities
         self._target_probability = popularity / popularity.sum()
         self._log_count = torch.from_numpy(np.log(np.maximum(popularity, 1)).astype(np.float32))
-        self._cumulative = np.cumsum(self.probability)
-        self._cumulative /= self._cumulative[-1]
 
     def draw(self, rng: np.random.Generator) -> Tensor:
         """Return (n_sample,) int64 items, in increasing order."""
-        # sorted numbers take neighbouring paths through the table: three times as fast
-        drawn = np.searchsorted(self._cumulative, np.sort(rng.random(self.n_sample)), "right")
-        return torch.from_numpy(drawn.astype(np.int64))
+        seed = int(rng.integers(1 << 64, dtype=np.uint64))
+        return torch.from_numpy(self._table.draw(self.n_sample, seed, ordered=True))
 
     def candidates(self, targets: Tensor, rng: np.random.Generator) -> Candidates:
         """
