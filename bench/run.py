@@ -20,6 +20,7 @@ from bench import (
     bench_gru,
     bench_lstm,
     bench_rnn,
+    bench_sampling,
     bench_streaming,
     bench_topk,
     bench_training,
@@ -134,6 +135,11 @@ def training() -> None:
         report(f"{step}, an epoch", runs, 3)
 
 
+def sampling() -> None:
+    for name, runs_of in bench_sampling.CASES.items():
+        report(name, runs_of(), 5 if "4096" in name else 21)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "lstm": lambda: inference(bench_lstm.CASES),
@@ -143,6 +149,7 @@ SUITES = {
     "rnn": rnn,
     "topk": topk,
     "training": training,
+    "sampling": sampling,
 }
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_sampled_losses_against_differences(rng, kind, groups, n):
         room = gradients or (None,) * 5
         _core.sampled_loss_f64(
             "test", kind, "mask", hidden, weight, bias, target, negatives, None, None,
-            0.3, 0.5 if kind != "gbce" else -1.0, 0.7, 0.9, loss, *room,
+            0.3, 0.5 if kind != "gbce" else -1.0, 0.7, 0.9, "full", loss, *room,
         )  # fmt: skip
         return loss.sum()
 
@@ -159,6 +159,28 @@ def test_negatives_per_row_have_no_gradients_of_vectors(rng):
     with pytest.raises(ValueError, match="test: dnegatives is given; expected none"):
         _core.sampled_loss_f64(
             "test", "softmax", "keep", hidden, weight, None, target, np.zeros((4, 5), np.int64),
-            None, None, 1.0, -1.0, 0.0, 1.0, np.empty(4), np.ones(4), np.empty((4, 3)),
+            None, None, 1.0, -1.0, 0.0, 1.0, "full", np.empty(4), np.ones(4), np.empty((4, 3)),
             np.empty(4), np.empty((20, 3)), np.empty(20),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "message"),
+    [
+        (np.float64, "bfloat16", "precision is bfloat16; expected full with float64"),
+        (np.float32, "int8", "precision is int8; expected full or bfloat16"),
+    ],
+)
+def test_precisions_that_a_loss_does_not_have(rng, dtype, precision, message):
+    hidden, weight, _, target = problem(rng, 4, 20, 3)
+    tables, loss = (hidden.astype(dtype), weight.astype(dtype), None, target), np.empty(4, dtype)
+    suffix = "_f64" if dtype is np.float64 else "_f32"
+    with pytest.raises(ValueError, match=f"test: {message}"):
+        getattr(_core, "sampled_loss" + suffix)(
+            "test", "softmax", "keep", *tables, target, None, None, 1.0, -1.0, 0.0, 1.0,
+            precision, loss, *(None,) * 5,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match=f"linear_cross_entropy: {message}"):
+        getattr(_core, "cross_entropy" + suffix)(
+            *tables, 1.0, 0.0, 0.0, precision, loss, np.empty_like(loss)
+        )

@@ -319,6 +319,8 @@ def test_the_same_bits_for_any_number_of_threads():
         own = torch.arange(300)[:, None] + torch.arange(0, 1700, 100)
         for sets in (negatives, own):
             losses += [loss(hidden, weight, wanted, sets, bias) for loss in LOSSES.values()]
+        with torch.autocast("cpu", torch.bfloat16):
+            losses += [loss(hidden, weight, wanted, negatives, bias) for loss in LOSSES.values()]
         return [t for loss in losses for t in (loss, *gradients(loss, (hidden, weight, bias)))]
 
     sf.set_num_threads(1)
@@ -326,6 +328,33 @@ def test_the_same_bits_for_any_number_of_threads():
     for threads in (2, 5):
         sf.set_num_threads(threads)
         assert all(torch.equal(a, b) for a, b in zip(one, results(), strict=True))
+
+
+@pytest.mark.parametrize("backend", sf.supported_backends("bfloat16"))
+@pytest.mark.parametrize("name", LOSSES)
+def test_sampled_losses_under_autocast(name, backend):
+    for sizes in ((150, 300, 40, 200, 1), (21, 90, 5, 67, 4), (1, 90, 33, 3, 1)):
+        inputs, options = sampled_case(name, "mask", sizes, torch.float32)
+        leaves = (inputs[0], inputs[1], inputs[4])
+        with torch.no_grad():
+            inputs[0].mul_(0.5)
+        exact = LOSSES[name](*inputs, **options)
+        with sf.force_backend("bfloat16", backend), torch.autocast("cpu", torch.bfloat16):
+            ours = LOSSES[name](*inputs, **options)
+            found = gradients(ours, leaves)
+        assert ours.dtype == torch.float32
+        assert ours != exact
+        torch.testing.assert_close(ours, exact, rtol=1e-2, atol=1e-3)
+        for a, b in zip(found, gradients(exact, leaves), strict=True):
+            assert (a - b).norm() <= 2e-2 * b.norm()
+
+
+def test_autocast_leaves_float64_and_negatives_per_row_as_they_are():
+    for dtype, groups in ((torch.float64, 1), (torch.float32, 20)):
+        inputs, _ = sampled_case("gbce", "mask", (20, 90, 16, 33, groups), dtype)
+        exact = SF.gbce_loss(*inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(SF.gbce_loss(*inputs), exact)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -73,9 +73,10 @@ void run_sampled_loss(const std::string& function, const std::string& kind,
                       const std::string& collisions, const Object& hidden, const Object& weight,
                       const Object& bias, const Object& target, const Object& negatives,
                       const Object& log_q, const Object& target_log_q, double scale, double elu,
-                      double regularization, double beta, const Object& loss,
-                      const Object& row_grad, const Object& dhidden, const Object& dtarget_scores,
-                      const Object& dnegatives, const Object& dnegative_bias) {
+                      double regularization, double beta, const std::string& precision,
+                      const Object& loss, const Object& row_grad, const Object& dhidden,
+                      const Object& dtarget_scores, const Object& dnegatives,
+                      const Object& dnegative_bias) {
     const char* const name = function.c_str();
     SampledLossCall<T> call{};
     call.kind = parse_sampled_loss(kind);
@@ -94,6 +95,7 @@ void run_sampled_loss(const std::string& function, const std::string& kind,
     call.elu = elu;
     call.regularization = regularization;
     call.beta = beta;
+    call.precision = parse_precision(precision);
     call.loss = matrix_view<T>(name, "loss", loss);
     call.row_grad = matrix_view<const T>(name, "row_grad", row_grad);
     call.dhidden = matrix_view<T>(name, "dhidden", dhidden);
@@ -163,8 +165,8 @@ void register_for(py::module_& m, const std::string& suffix) {
           py::arg("collisions"), py::arg("hidden"), py::arg("weight"), py::arg("bias"),
           py::arg("target"), py::arg("negatives"), py::arg("log_q"), py::arg("target_log_q"),
           py::arg("scale"), py::arg("elu"), py::arg("regularization"), py::arg("beta"),
-          py::arg("loss"), py::arg("row_grad"), py::arg("dhidden"), py::arg("dtarget_scores"),
-          py::arg("dnegatives"), py::arg("dnegative_bias"));
+          py::arg("precision"), py::arg("loss"), py::arg("row_grad"), py::arg("dhidden"),
+          py::arg("dtarget_scores"), py::arg("dnegatives"), py::arg("dnegative_bias"));
     m.def(name("row_sum").c_str(), &run_row_sum<T>, py::arg("order"), py::arg("begin"),
           py::arg("rows"), py::arg("factors"), py::arg("sums"),
           py::arg("repeats") = std::vector<std::int64_t>());

@@ -157,8 +157,8 @@ class ItemPanel {
             static_cast<std::size_t>(sums_.size() == 0 ? 0 : kRowsPerTile / 2 * kPanelItems<T>));
     }
 
-    bool has_room(std::int64_t dim, bool gradients) const {
-        return dim == dim_ && gradients == (rows_.depth() > 0);
+    bool has_room(std::int64_t dim, Precision precision, bool gradients) const {
+        return dim == dim_ && precision == precision_ && gradients == (rows_.depth() > 0);
     }
 
     // item(i): the vector of the panel's item i < n.

@@ -80,6 +80,7 @@ struct SampledLossArgs {
     double elu;             // alpha of an ELU on the scores; negative: none
     double regularization;  // bpr_max
     double beta;            // gbce: power of the positive probability
+    Precision precision;    // of the products with shared negatives; sums are of T
 
     T* loss;            // (rows)
     const T* row_grad;  // (rows); null: no gradients, and then the rest is null

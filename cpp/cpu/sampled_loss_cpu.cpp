@@ -61,7 +61,8 @@ class SampledTask {
     void run(Loss loss) {
         const bool gradients = args_.row_grad != nullptr;
         const SampledRow<T> row(args_, group_, n_panels_ * kPanelItems<T>, adjust_, activations_);
-        const HiddenTiles<T> hidden(hidden_, args_.dim, Precision::full, gradients);
+        const DotSession session(dot_type(args_.precision));
+        const HiddenTiles<T> hidden(hidden_, args_.dim, args_.precision, gradients);
         std::vector<ItemPanel<T>>& panels = panels_of_thread(gradients);
         for (std::int64_t p = 0; p < n_panels_; ++p) {
             load(panels[size(p)], p);
@@ -112,12 +113,12 @@ class SampledTask {
     std::vector<ItemPanel<T>>& panels_of_thread(bool gradients) const {
         thread_local std::vector<ItemPanel<T>> panels;
         constexpr std::size_t kMostKept = 256;
-        if (!panels.empty() &&
-            (panels.size() > kMostKept || !panels.front().has_room(args_.dim, gradients))) {
+        if (!panels.empty() && (panels.size() > kMostKept ||
+                                !panels.front().has_room(args_.dim, args_.precision, gradients))) {
             panels.clear();
         }
         while (panels.size() < size(n_panels_)) {
-            panels.emplace_back(args_.dim, Precision::full, gradients);
+            panels.emplace_back(args_.dim, args_.precision, gradients);
         }
         return panels;
     }

@@ -1,6 +1,7 @@
 #include "ops/loss.h"
 
 #include <cmath>
+#include <type_traits>
 
 #include "base/radix_sort.h"
 
@@ -38,10 +39,19 @@ void check_tables(const char* function, const MatrixView<const T>& hidden,
 }
 
 template <class T>
+void check_precision(const char* function, Precision precision) {
+    SEQREC_CHECK(precision != Precision::int8, function,
+                 ": precision is int8; expected full or bfloat16");
+    SEQREC_CHECK(precision == Precision::full || (std::is_same_v<T, float>), function,
+                 ": precision is bfloat16; expected full with float64");
+}
+
+template <class T>
 CrossEntropyArgs<T> checked(const char* function, const CrossEntropy<T>& call) {
     check_tables(function, call.hidden, call.weight, call.bias, call.target);
     check_ids(function, "target", call.target, -1, call.weight.rows);
     check_required(function, "log_sum", call.log_sum, 1, call.hidden.rows);
+    check_precision<T>(function, call.precision);
     CrossEntropyArgs<T> args{};
     args.hidden = call.hidden.data;
     args.weight = call.weight.data;
@@ -153,6 +163,7 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
                  rows, " targets first, because collisions is own");
     SEQREC_CHECK(!call.per_row || negatives.rows == rows, function, ": negatives has ",
                  negatives.rows, " sets; expected one per row, ", rows);
+    check_precision<T>(function, call.precision);
     check_shape(function, "log_q", call.log_q, negatives.rows, n);
     check_shape(function, "target_log_q", call.target_log_q, 1, rows);
     check_required(function, "loss", call.loss, 1, rows);
@@ -186,6 +197,7 @@ void sampled_loss(const char* function, const SampledLossCall<T>& call) {
                          call.elu,
                          call.regularization,
                          call.beta,
+                         call.precision,
                          call.loss.data,
                          call.row_grad.data,
                          call.dhidden.data,

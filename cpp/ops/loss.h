@@ -62,6 +62,7 @@ struct SampledLossCall {
     bool per_row;
     MatrixView<const T> log_q, target_log_q;
     double scale, elu, regularization, beta;
+    Precision precision;
     MatrixView<T> loss;
     MatrixView<const T> row_grad;  // optional, and then the gradients are
     MatrixView<T> dhidden, dtarget_scores, dnegatives, dnegative_bias;

@@ -263,6 +263,7 @@ def sampled_loss_f32(
     elu: float,
     regularization: float,
     beta: float,
+    precision: str,
     loss: NDArray[float32],
     row_grad: NDArray[float32] | None,
     dhidden: NDArray[float32] | None,

@@ -25,7 +25,8 @@ _library.define(
 _library.define(
     "sampled_loss(str function, str kind, str collisions, Tensor hidden, Tensor weight,"
     " Tensor target, Tensor negatives, Tensor? bias, Tensor? log_q, Tensor? target_log_q,"
-    " float scale, float elu, float regularization, float beta, Tensor? row_grad)"
+    " float scale, float elu, float regularization, float beta, str precision,"
+    " Tensor? row_grad)"
     " -> (Tensor loss, Tensor dhidden, Tensor dtarget_scores, Tensor dnegatives,"
     " Tensor dnegative_bias)"
 )
@@ -169,6 +170,7 @@ def _sampled_loss_cpu(
     elu: float,
     regularization: float,
     beta: float,
+    precision: str,
     row_grad: Tensor | None,
 ) -> tuple[Tensor, ...]:
     room = _sampled_loss_room(hidden, negatives, row_grad)
@@ -178,7 +180,7 @@ def _sampled_loss_cpu(
     _kernel("sampled_loss", hidden.dtype)(
         function, kind, collisions, array(hidden), array(weight), array(bias), array(target),
         array(negatives), array(log_q), array(target_log_q), scale, elu, regularization, beta,
-        room[0].numpy(), array(row_grad), *gradients,
+        precision, room[0].numpy(), array(row_grad), *gradients,
     )  # fmt: skip
     return room
 
