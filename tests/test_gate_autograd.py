@@ -101,7 +101,7 @@ def test_opcheck():
     weights, ids = torch.ops.seqrec_fast.expert_gate(*arguments)
     torch.library.opcheck(
         torch.ops.seqrec_fast.expert_gate_grad,
-        (normal(5, 7).detach(), *options, *extra, ids, torch.ones_like(weights)),
+        (normal(5, 7).detach(), *options, *extra, weights.detach(), ids, torch.ones_like(weights)),
     )
 
 

@@ -41,14 +41,15 @@ void run_gate(const Object& logits, std::int64_t k, const std::string& score,
 template <class T>
 void run_gate_grad(const Object& logits, std::int64_t k, const std::string& score,
                    const std::string& order, bool renormalize, const Object& bias,
-                   const Object& mask, double scale, const Object& ids, const Object& dweights,
-                   const Object& dlogits) {
+                   const Object& mask, double scale, const Object& ids, const Object& weights,
+                   const Object& dweights, const Object& dlogits) {
     const auto call = read_call<T>(logits, k, score, order, renormalize, bias, mask, scale);
     const auto ids_view = matrix_view<const std::int64_t>(kName, "ids", ids);
+    const auto weights_view = matrix_view<const T>(kName, "weights", weights);
     const auto dweights_view = matrix_view<const T>(kName, "dweights", dweights);
     const auto dlogits_view = matrix_view<T>(kName, "dlogits", dlogits);
     const py::gil_scoped_release release;
-    expert_gate_grad(call, ids_view, dweights_view, dlogits_view);
+    expert_gate_grad(call, ids_view, weights_view, dweights_view, dlogits_view);
 }
 
 template <class T>
@@ -58,8 +59,8 @@ void register_for(py::module_& m, const std::string& suffix) {
           py::arg("mask"), py::arg("scale"), py::arg("weights"), py::arg("ids"));
     m.def(("expert_gate_grad" + suffix).c_str(), &run_gate_grad<T>, py::arg("logits"), py::arg("k"),
           py::arg("score"), py::arg("order"), py::arg("renormalize"), py::arg("bias"),
-          py::arg("mask"), py::arg("scale"), py::arg("ids"), py::arg("dweights"),
-          py::arg("dlogits"));
+          py::arg("mask"), py::arg("scale"), py::arg("ids"), py::arg("weights"),
+          py::arg("dweights"), py::arg("dlogits"));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Gradients of the expert gate's logits on the CPU, for every target. Scores of the chosen are
-// computed anew, so nothing but inputs and ids has to be kept.
+// Gradients of the expert gate's logits on the CPU, for every target. Shares of a softmax over the
+// chosen come back from the weights, so that the logits need not be read; else scores are computed
+// anew.
 #include "base/highway_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -21,6 +22,7 @@ class GateGradTask {
         : args_(args),
           in_(args.inputs),
           dense_(in_.score == GateScore::softmax && !shares_of_chosen(in_)),
+          from_weights_(in_.score == GateScore::softmax && !dense_),
           workspace_(reserved()),
           row_(workspace_.take<T>(in_.experts)),
           slopes_(workspace_.take<T>(in_.k * kGateRows)),
@@ -41,6 +43,13 @@ class GateGradTask {
     }
 
     void run_tile(std::int64_t row, std::int64_t rows) {
+        if (from_weights_) {
+            std::fill_n(args_.dlogits + row * in_.experts, rows * in_.experts, T(0));
+            for (std::int64_t r = row; r < row + rows; ++r) {
+                write_row_from_weights(r);
+            }
+            return;
+        }
         gather(row, rows);
         for (std::int64_t r = 0; r < rows && dense_; ++r) {
             softmax_sums(candidates(row + r), in_.experts, tile_.shift[r], tile_.total[r]);
@@ -54,6 +63,23 @@ class GateGradTask {
         }
         for (std::int64_t r = 0; r < rows; ++r) {
             write_row(row + r, r, dlogits + r * in_.experts);
+        }
+    }
+
+    // With weights w = scale * share: w_j (g_j - sum(w_i g_i) / scale).
+    void write_row_from_weights(std::int64_t row) const {
+        const std::int64_t k = in_.k;
+        const T* const weights = args_.weights + row * k;
+        const T* const dweights = args_.dweights + row * k;
+        const std::int64_t* const ids = args_.ids + row * k;
+        T sum = 0;
+        for (std::int64_t j = 0; j < k && ids[j] >= 0; ++j) {
+            sum += weights[j] * dweights[j];
+        }
+        const T scale = static_cast<T>(in_.scale);
+        const T mean = scale == 0 ? T(0) : sum / scale;
+        for (std::int64_t j = 0; j < k && ids[j] >= 0; ++j) {
+            args_.dlogits[row * in_.experts + ids[j]] = weights[j] * (dweights[j] - mean);
         }
     }
 
@@ -129,7 +155,8 @@ class GateGradTask {
 
     const ExpertGateGradArgs<T>& args_;
     const GateInputs<T>& in_;
-    const bool dense_;  // every expert gets a gradient
+    const bool dense_;         // every expert gets a gradient
+    const bool from_weights_;  // weights are shares of a softmax over the chosen
     Workspace& workspace_;
     T* const row_;
     T* const slopes_;

@@ -186,26 +186,30 @@ struct RowChoice {
     static T least_possible(const T* keys, std::int64_t experts, std::int64_t k) {
         constexpr std::int64_t kLanes = lane_count<T>();
         constexpr std::int64_t kVectors = kGroups / kLanes;
+        // Enough comparisons that do not wait for each other.
+        constexpr std::int64_t kChains = 64 / kLanes;
         const Lanes<T> d;
-        alignas(kCacheLine) T groups[kGroups];
-        hn::Vec<Lanes<T>> most[kVectors];
+        hn::Vec<Lanes<T>> most[kChains];
         for (auto& m : most) {
             m = hn::Set(d, kLeast<T>);
         }
+        const auto take = [&](std::int64_t v, hn::Vec<Lanes<T>> x) HWY_ATTR {
+            most[v] = hn::IfThenElse(hn::Gt(x, most[v]), x, most[v]);
+        };
         std::int64_t e = 0;
-        for (; e + kGroups <= experts; e += kGroups) {
-            for (std::int64_t v = 0; v < kVectors; ++v) {
-                const auto x = hn::LoadU(d, keys + e + v * kLanes);
-                most[v] = hn::IfThenElse(hn::Gt(x, most[v]), x, most[v]);
+        for (; e + 64 <= experts; e += 64) {
+            for (std::int64_t v = 0; v < kChains; ++v) {
+                take(v, hn::LoadU(d, keys + e + v * kLanes));
             }
         }
+        for (std::int64_t v = 0; e < experts; e += kLanes, ++v) {
+            take(v, load_candidates(d, keys + e, experts - e));
+        }
+        for (std::int64_t v = kVectors; v < kChains; ++v) {
+            take(v % kVectors, most[v]);
+        }
+        alignas(kCacheLine) T groups[kGroups];
         for (std::int64_t v = 0; v < kVectors; ++v) {
-            if (e < experts) {
-                const std::int64_t n = std::max<std::int64_t>(0, experts - e);
-                const auto x = load_candidates(d, keys + e, n);
-                most[v] = hn::IfThenElse(hn::Gt(x, most[v]), x, most[v]);
-                e += kLanes;
-            }
             hn::Store(most[v], d, groups + v * kLanes);
         }
         T bound = std::numeric_limits<T>::infinity();
@@ -226,13 +230,15 @@ struct RowChoice {
         const hn::RebindToSigned<Lanes<T>> di;
         const auto least = hn::Set(d, bound);
         std::int64_t n = 0;
+        auto place = hn::Iota(di, 0);
+        const auto step = hn::Set(di, static_cast<LaneId<T>>(lane_count<T>()));
         for (std::int64_t e = 0; e < experts; e += lane_count<T>()) {
             const auto x = load_candidates(d, keys + e, experts - e);
             const auto reaches = hn::Ge(x, least);
-            const auto place = hn::Iota(di, static_cast<LaneId<T>>(e));
             hn::StoreU(hn::Compress(x, reaches), d, candidates + n);
             hn::StoreU(hn::Compress(place, hn::RebindMask(di, reaches)), di, places + n);
             n += static_cast<std::int64_t>(hn::CountTrue(d, reaches));
+            place = hn::Add(place, step);
         }
         return n;
     }

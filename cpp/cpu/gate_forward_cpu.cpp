@@ -5,6 +5,8 @@
 #define HWY_TARGET_INCLUDE "cpu/gate_forward_cpu.cpp"
 #include "hwy/foreach_target.h"
 // After foreach_target.h
+#include <vector>
+
 #include "base/dispatch-inl.h"
 #include "base/parallel.h"
 #include "cpu/gate_choice-inl.h"
@@ -62,7 +64,46 @@ class GateTask {
             score_chosen<decltype(score)>(tile_, in_.k, shares_of_chosen(in_),
                                           static_cast<T*>(nullptr));
         });
+        if (in_.bias == nullptr && in_.order == GateOrder::score_then_topk) {
+            order_ties();
+        }
         write(row, rows);
+    }
+
+    // Other logits may have the same score; of equal scores the smaller id comes first.
+    void order_ties() {
+        const Lanes<T> d;
+        const hn::RebindToSigned<Lanes<T>> di;
+        const std::int64_t n = in_.k * kGateRows;
+        auto wrong = hn::FirstN(d, 0);
+        for (std::int64_t i = kGateRows; i < n; i += lane_count<T>()) {
+            const auto equal =
+                hn::Eq(hn::LoadU(d, tile_.values + i), hn::LoadU(d, tile_.values + i - kGateRows));
+            const auto later =
+                hn::Lt(hn::LoadU(di, tile_.ids + i), hn::LoadU(di, tile_.ids + i - kGateRows));
+            wrong = hn::Or(wrong, hn::And(equal, hn::RebindMask(d, later)));
+        }
+        for (std::int64_t r = 0; r < kGateRows && !hn::AllFalse(d, wrong); ++r) {
+            order_ties_of_row(tile_.values + r, tile_.ids + r);
+        }
+    }
+
+    void order_ties_of_row(const T* values, LaneId<T>* ids) {
+        for (std::int64_t j = 0, end = 0; j < in_.k; j = end) {
+            tied_.clear();
+            for (; end < in_.k && values[end * kGateRows] == values[j * kGateRows] &&
+                   ids[end * kGateRows] >= 0;
+                 ++end) {
+                tied_.push_back(ids[end * kGateRows]);
+            }
+            if (tied_.empty()) {
+                return;  // no more candidates
+            }
+            std::sort(tied_.begin(), tied_.end());
+            for (const LaneId<T> id : tied_) {
+                ids[j++ * kGateRows] = id;
+            }
+        }
     }
 
     // What the row's experts are chosen by, NaN for those that may not be, and sums over them.
@@ -131,6 +172,7 @@ class GateTask {
     T* const keys_;
     GateTile<T> tile_;
     RowChoice<T> choice_;
+    std::vector<LaneId<T>> tied_;
 };
 
 template <class T>

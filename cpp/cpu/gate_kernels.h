@@ -27,8 +27,10 @@ struct GateInputs {
 template <class T>
 struct ExpertGateArgs {
     GateInputs<T> inputs;
-    T* weights;         // (rows, k)
-    std::int64_t* ids;  // (rows, k): larger first, ties by the smaller id; -1: no candidate is left
+    T* weights;  // (rows, k)
+    // (rows, k): the k largest, ties by the smaller id; -1: no candidate is left. Those chosen by
+    // scores without a bias are listed by scores as they are rounded, equal ones by id.
+    std::int64_t* ids;
 };
 
 template <class T>
@@ -38,6 +40,7 @@ template <class T>
 struct ExpertGateGradArgs {
     GateInputs<T> inputs;     // as they were
     const std::int64_t* ids;  // (rows, k), as expert_gate_cpu wrote them
+    const T* weights;         // (rows, k), likewise
     const T* dweights;        // (rows, k)
     T* dlogits;               // (rows, experts)
 };

@@ -59,9 +59,11 @@ void expert_gate(const GateCall<T>& call, const MatrixView<T>& weights,
 
 template <class T>
 void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64_t>& ids,
-                      const MatrixView<const T>& dweights, const MatrixView<T>& dlogits) {
+                      const MatrixView<const T>& weights, const MatrixView<const T>& dweights,
+                      const MatrixView<T>& dlogits) {
     const GateInputs<T> inputs = checked(call);
     check_required(kName, "ids", ids, inputs.rows, inputs.k);
+    check_required(kName, "weights", weights, inputs.rows, inputs.k);
     check_required(kName, "dweights", dweights, inputs.rows, inputs.k);
     check_required(kName, "dlogits", dlogits, inputs.rows, inputs.experts);
     const auto is_wrong = [&](std::int64_t id) { return id < -1 || id >= inputs.experts; };
@@ -71,14 +73,15 @@ void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64
         SEQREC_CHECK(false, kName, ": ids holds ", *std::find_if(ids.data, end, is_wrong),
                      "; expected -1 to ", inputs.experts - 1);
     }
-    expert_gate_grad_cpu<T>({inputs, ids.data, dweights.data, dlogits.data});
+    expert_gate_grad_cpu<T>({inputs, ids.data, weights.data, dweights.data, dlogits.data});
 }
 
 #define SEQREC_INSTANTIATE(T)                                                                 \
     template void expert_gate(const GateCall<T>&, const MatrixView<T>&,                       \
                               const MatrixView<std::int64_t>&);                               \
     template void expert_gate_grad(const GateCall<T>&, const MatrixView<const std::int64_t>&, \
-                                   const MatrixView<const T>&, const MatrixView<T>&)
+                                   const MatrixView<const T>&, const MatrixView<const T>&,    \
+                                   const MatrixView<T>&)
 SEQREC_INSTANTIATE(float);
 SEQREC_INSTANTIATE(double);
 #undef SEQREC_INSTANTIATE

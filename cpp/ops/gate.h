@@ -30,9 +30,10 @@ template <class T>
 void expert_gate(const GateCall<T>& call, const MatrixView<T>& weights,
                  const MatrixView<std::int64_t>& ids);
 
-// ids and dweights (N, k); dlogits (N, E).
+// ids, weights and dweights (N, k); dlogits (N, E).
 template <class T>
 void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64_t>& ids,
-                      const MatrixView<const T>& dweights, const MatrixView<T>& dlogits);
+                      const MatrixView<const T>& weights, const MatrixView<const T>& dweights,
+                      const MatrixView<T>& dlogits);
 
 }  // namespace seqrec_fast

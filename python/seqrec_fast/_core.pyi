@@ -229,6 +229,7 @@ def expert_gate_grad_f32(
     mask: NDArray[uint8] | None,
     scale: float,
     ids: NDArray[int64],
+    weights: NDArray[float32],
     dweights: NDArray[float32],
     dlogits: NDArray[float32],
 ) -> None: ...

@@ -32,10 +32,10 @@ def expert_gate(
     """
     Choose k experts for each row and return their weights.
 
-    Experts come by descending score, equal ones by ascending id. A NaN logit, and one that `mask`
-    forbids, is no candidate and counts in no sum; in arithmetic an infinite logit counts as the
-    largest finite number. A row's result depends on nothing but the row, to the last bit, on one
-    CPU target.
+    Chosen are those with the k largest logits, equal ones by ascending id; they come by descending
+    score, equal ones by ascending id. A NaN logit, and one that `mask` forbids, is no candidate
+    and counts in no sum; in arithmetic an infinite logit counts as the largest finite number. A
+    row's result depends on nothing but the row, to the last bit, on one CPU target.
 
     Parameters
     ----------
@@ -48,13 +48,14 @@ def expert_gate(
         1 / (1 + exp(-logit)) (DeepSeek-V3, 2024, arXiv:2412.19437), or
         sqrt(log(1 + exp(logit))).
     order : {"score_then_topk", "topk_then_score"}
-        Without `bias` both choose the same. In the second, experts are chosen by logits and the
-        softmax is that over the chosen alone.
+        What `bias` is added to. In the second, the softmax is that over the chosen alone, and
+        experts come by descending logit. Without a bias both choose the same, because scores
+        ascend with logits.
     renormalize : bool
         Divide the weights of a row by their sum. Where it is 0 they are 0.
     bias : (E,) array of the dtype of `logits`, optional
-        Added to what experts are chosen by (scores or logits, as `order` says), never to the
-        weights.
+        Added to scores or logits, as `order` says; experts are then chosen, and come, by the sums.
+        It does not change the weights of the chosen.
     mask : (E,) or (N, E) bool array, optional
         True: may be chosen.
     scale : float

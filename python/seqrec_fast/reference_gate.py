@@ -38,7 +38,7 @@ def expert_gate(
 ) -> tuple[Array, NDArray[np.int64]]:
     """Return weights and ids as :func:`seqrec_fast.expert_gate`, row by row."""
     z = np.array(logits)
-    largest = np.finfo(z.dtype).max
+    dtype, largest = z.dtype, np.finfo(z.dtype).max
     z = z.astype(np.float64)
     z[~np.broadcast_to(True if mask is None else np.asarray(mask), z.shape)] = np.nan
     weights = np.zeros((len(z), k))
@@ -53,6 +53,9 @@ def expert_gate(
         among = row[chosen] if order == "topk_then_score" or renormalize else row
         s = _scores(score, among)
         s = s if among is not row else s[chosen]
+        if bias is None and order == "score_then_topk":
+            listed = np.lexsort((chosen, -s.astype(dtype)))
+            chosen, s = chosen[listed], s[listed]
         if renormalize and s.sum() > 0:
             s = s / s.sum()
         out_weights[: len(chosen)] = scale * s

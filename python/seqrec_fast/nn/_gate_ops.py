@@ -17,7 +17,8 @@ _OPTIONS = (
 )
 _library.define(f"expert_gate(Tensor logits, {_OPTIONS}) -> (Tensor weights, Tensor expert_ids)")
 _library.define(
-    f"expert_gate_grad(Tensor logits, {_OPTIONS}, Tensor expert_ids, Tensor dweights) -> Tensor"
+    f"expert_gate_grad(Tensor logits, {_OPTIONS}, Tensor weights, Tensor expert_ids,"
+    " Tensor dweights) -> Tensor"
 )
 
 _FORWARD = {torch.float32: _core.expert_gate_f32, torch.float64: _core.expert_gate_f64}
@@ -64,13 +65,14 @@ def _expert_gate_grad_cpu(
     bias: Tensor | None,
     mask: Tensor | None,
     scale: float,
+    weights: Tensor,
     expert_ids: Tensor,
     dweights: Tensor,
 ) -> Tensor:
     dlogits = logits.new_empty(logits.shape)
     _GRAD[logits.dtype](
         array(logits), k, score, order, renormalize, array(bias), _bytes(mask), scale,
-        array(expert_ids), array(dweights), dlogits.numpy(),
+        array(expert_ids), array(weights), array(dweights), dlogits.numpy(),
     )  # fmt: skip
     return dlogits
 
@@ -82,7 +84,7 @@ def _expert_gate_grad_fake(logits: Tensor, *rest: Any) -> Tensor:
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     logits, *options, bias, mask, scale = inputs
     ctx.options, ctx.scale = options, scale
-    ctx.save_for_backward(logits, bias, mask, output[1])
+    ctx.save_for_backward(logits, bias, mask, *output)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
@@ -90,9 +92,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 def _backward(ctx: Any, dweights: Tensor | None, dids: Tensor | None) -> tuple[Any, ...]:
     if dweights is None:
         return (None,) * 8
-    logits, bias, mask, expert_ids = ctx.saved_tensors
+    logits, bias, mask, weights, expert_ids = ctx.saved_tensors
     dlogits = torch.ops.seqrec_fast.expert_gate_grad(
-        logits, *ctx.options, bias, mask, ctx.scale, expert_ids, dweights
+        logits, *ctx.options, bias, mask, ctx.scale, weights, expert_ids, dweights
     )
     return dlogits, *(None,) * 7
 
