@@ -35,6 +35,7 @@ _LAZY = {
     "Recommender": "recommender",
     "load": "recommender",
     "SessionStore": "sessions",
+    "expert_gate": "gating",
 }
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "active_backend",
     "active_target",
     "config",
+    "expert_gate",
     "force_backend",
     "force_target",
     "get_num_threads",

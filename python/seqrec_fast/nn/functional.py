@@ -10,6 +10,7 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
+from .expert_choice import expert_gate
 from .linear_cross_entropy import linear_cross_entropy
 from .row_update import RowUpdate
 from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_max_loss
@@ -17,6 +18,7 @@ from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_
 __all__ = [
     "RowUpdate",
     "bpr_max_loss",
+    "expert_gate",
     "gbce_loss",
     "linear_cross_entropy",
     "sampled_softmax_loss",
