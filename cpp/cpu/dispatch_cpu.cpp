@@ -47,11 +47,7 @@ void dispatch_rows(const DispatchRowsArgs<T>& args) {
                 continue;
             }
             T* const to = args.rows + row * dim;
-            if (args.weights == nullptr) {
-                std::copy_n(from, dim, to);
-                continue;
-            }
-            const auto weight = hn::Set(d, args.weights[slot]);
+            const auto weight = hn::Set(d, args.weights == nullptr ? T(1) : args.weights[slot]);
             for (std::int64_t i = 0; i < dim; i += lane_count<T>()) {
                 store_part(hn::Mul(weight, load_part(d, from + i, dim - i)), d, to + i, dim - i);
             }

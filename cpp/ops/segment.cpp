@@ -62,6 +62,7 @@ void segment_sum(const char* function, const SegmentSum<T>& call) {
     check_required(function, "values", call.values, call.values.rows, dim);
     check_offsets(function, "segment_offsets", call.offsets, call.values.rows, "values");
     check_required(function, "output", call.out, segments, dim);
+    expect_fresh(call.out);
     segment_sum_cpu<T>(
         {call.values.data, call.offsets.data, segments, dim, call.mean, call.out.data});
 }
@@ -72,6 +73,7 @@ void expand_segments(const char* function, const ExpandSegments<T>& call) {
     check_required(function, "per_segment", call.rows, segments, dim);
     check_offsets(function, "segment_offsets", call.offsets, call.out.rows, "events");
     check_required(function, "output", call.out, call.out.rows, dim);
+    expect_fresh(call.out);
     expand_segments_cpu<T>(
         {call.rows.data, call.offsets.data, segments, dim, call.mean, call.out.data});
 }
