@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/enum_names.h"
 #include "ops/argument_checks.h"
 
 namespace seqrec_fast {
@@ -27,11 +28,10 @@ void check_times(const char* function, const SessionSegments<Time>& call) {
 }  // namespace
 
 SegmentRule parse_segment_rule(const std::string& name) {
-    SEQREC_CHECK(name == "window" || name == "gap" || name == "top_gaps",
-                 "session_segments: rule is ", name, "; expected one of window, gap, top_gaps");
-    return name == "window" ? SegmentRule::window
-           : name == "gap"  ? SegmentRule::gap
-                            : SegmentRule::top_gaps;
+    static constexpr EnumName<SegmentRule> kNames[] = {{"window", SegmentRule::window},
+                                                       {"gap", SegmentRule::gap},
+                                                       {"top_gaps", SegmentRule::top_gaps}};
+    return parse_enum("session_segments: rule", name, kNames);
 }
 
 template <class Time>

@@ -41,6 +41,7 @@ _LAZY = {
     "Recommender": "recommender",
     "load": "recommender",
     "SessionStore": "sessions",
+    "expert_gate": "gating",
 }
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "active_target",
     "config",
     "dispatch_by_expert",
+    "expert_gate",
     "force_backend",
     "force_target",
     "get_num_threads",

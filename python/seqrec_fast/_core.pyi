@@ -204,6 +204,36 @@ class PackedItems:
     ) -> None: ...
     def statistics(self) -> tuple[int, int, int, int]: ...
 
+# The expert gate, see cpp/ops/gate.h; `_f64` the same for float64.
+
+def expert_gate_f32(
+    logits: NDArray[float32],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float32] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    weights: NDArray[float32],
+    ids: NDArray[int64],
+) -> None: ...
+def expert_gate_f64(*args: Any) -> None: ...
+def expert_gate_grad_f32(
+    logits: NDArray[float32],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float32] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    ids: NDArray[int64],
+    dweights: NDArray[float32],
+    dlogits: NDArray[float32],
+) -> None: ...
+def expert_gate_grad_f64(*args: Any) -> None: ...
+
 # Losses over an item table, see cpp/ops/loss.h; `_f64` the same for float64.
 
 _Rule = tuple[
@@ -266,6 +296,38 @@ def combine_rows_f32(
     other: NDArray[float32] | None,
     sums: NDArray[float32],
     dots: NDArray[float32] | None,
+) -> None: ...
+def route_segments_f32(
+    values: NDArray[float32],
+    segment_offsets: NDArray[int64],
+    prototypes: NDArray[float32],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float32] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    means: NDArray[float32],
+    logits: NDArray[float32],
+    weights: NDArray[float32],
+    ids: NDArray[int64],
+) -> None: ...
+def route_segments_f64(
+    values: NDArray[float64],
+    segment_offsets: NDArray[int64],
+    prototypes: NDArray[float64],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float64] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    means: NDArray[float64],
+    logits: NDArray[float64],
+    weights: NDArray[float64],
+    ids: NDArray[int64],
 ) -> None: ...
 def grouped_linear_f32(
     x: NDArray[float32],
