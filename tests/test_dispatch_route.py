@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,3 +110,53 @@ def test_wrong_input():
         SF.route_segments(values, cuts.int(), prototypes, 2)
     with pytest.raises(ValueError, match="score is tanh; expected one of softmax"):
         SF.route_segments(values, cuts, prototypes, 2, score="tanh")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_tensors_and_streams_agree_to_the_last_bit(rng, dtype):
+    """A history as a whole, and event by event: sessions are routed as they end."""
+    values = rng.standard_normal((50, 6)).astype(dtype)
+    prototypes = rng.standard_normal((4, 6)).astype(dtype)
+    times = np.cumsum(rng.integers(0, 4, 50))
+    cuts = sf.session_segments([0, 50], times, rule="gap", gap=2)
+    route = sf.route_segments(values, cuts.offsets, prototypes, 2)
+    tensors = SF.route_segments(*map(torch.from_numpy, (values, cuts.offsets, prototypes)), 2)
+    for a, b in zip(route, tensors, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+    ids = np.repeat(route.expert_ids, np.diff(cuts.offsets), axis=0)
+    whole = sf.dispatch_by_expert([0, 50], ids, 4, capacity=7)
+
+    sessions, stream = sf.StreamingSegments("gap", gap=2), sf.StreamingDispatch(4, capacity=7)
+
+    def send(mean, n_events):
+        chosen = sf.route_segments(mean[None], [0, 1], prototypes, 2)
+        weights.append(chosen.weights[0])
+        while stream.n_events < n_events:
+            stream.append(chosen.expert_ids[0])
+
+    weights = []
+    for n in range(50):
+        if sessions.append(times[n], values[n]) and n > 0:
+            send(sessions.ended_mean, n)
+    send(sessions.mean, 50)
+    np.testing.assert_array_equal(np.array(weights), route.weights)
+    for a, b in zip(stream.dispatch(), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_wrong_arrays():
+    values, cuts, prototypes = (t.numpy() for t in problem([4, 3, 5]))
+    with pytest.raises(ValueError, match="route_segments: k is 6; expected 1 to 5"):
+        sf.route_segments(values, cuts, prototypes, 6)
+    with pytest.raises(TypeError, match="prototypes is float32; expected float64"):
+        sf.route_segments(values, cuts, prototypes.astype(np.float32), 2)
+    with pytest.raises(TypeError, match="values is int64; expected float32 or float64"):
+        sf.route_segments(values.astype(int), cuts, prototypes, 2)
+    with pytest.raises(TypeError, match="mask is int64; expected bool"):
+        sf.route_segments(values, cuts, prototypes, 2, mask=np.ones(5, int))
+    with pytest.raises(ValueError, match="segment_offsets has no entries"):
+        sf.route_segments(values, cuts[:0], prototypes, 2)
+    with pytest.raises(ValueError, match=r"prototypes has shape \(5, 8\); expected \(5, 9\)"):
+        sf.route_segments(values, cuts, prototypes[:, 1:], 2)
+    with pytest.raises(ValueError, match="values has 1 dimensions; expected 2"):
+        sf.route_segments(values[0], cuts, prototypes, 2)
