@@ -17,6 +17,7 @@ import torch
 
 import seqrec_fast as sf
 from bench import (
+    bench_dispatch,
     bench_gru,
     bench_lstm,
     bench_rnn,
@@ -140,6 +141,13 @@ def sampling() -> None:
         report(name, runs_of(), 5 if "4096" in name else 21)
 
 
+def dispatch() -> None:
+    for make, shape in bench_dispatch.CASES:
+        runs = make(shape)
+        bench_dispatch.check(runs)
+        report(str(shape), runs, 15)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "lstm": lambda: inference(bench_lstm.CASES),
@@ -150,6 +158,7 @@ SUITES = {
     "topk": topk,
     "training": training,
     "sampling": sampling,
+    "dispatch": dispatch,
 }
 
 if __name__ == "__main__":

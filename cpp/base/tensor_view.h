@@ -32,22 +32,12 @@ void check_shape(const char* function, const char* argument, const MatrixView<T>
     SEQREC_CHECK(view.contiguous(), function, ": ", argument, " is not contiguous");
 }
 
-// The same for an argument that must be there.
+// The same, and throws if the view is absent.
 template <class T>
 void check_required(const char* function, const char* argument, const MatrixView<T>& view,
                     std::int64_t rows, std::int64_t columns) {
     SEQREC_CHECK(view.present(), function, ": ", argument, " is missing");
     check_shape(function, argument, view, rows, columns);
-}
-
-// Throws unless all values are in [least, n).
-inline void check_ids(const char* function, const char* argument,
-                      const MatrixView<const std::int64_t>& ids, std::int64_t least,
-                      std::int64_t n) {
-    for (std::int64_t i = 0; i < ids.rows * ids.columns; ++i) {
-        SEQREC_CHECK(ids.data[i] >= least && ids.data[i] < n, function, ": ", argument, "[", i,
-                     "] is ", ids.data[i], "; expected 0 to ", n - 1);
-    }
 }
 
 }  // namespace seqrec_fast

@@ -5,6 +5,7 @@
 
 #include "base/enum_names.h"
 #include "base/radix_sort.h"
+#include "ops/argument_checks.h"
 
 namespace seqrec_fast {
 namespace {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cpu/dropout.h"
+#include "ops/argument_checks.h"
 
 namespace seqrec_fast {
 namespace {
