@@ -17,6 +17,7 @@ import torch
 
 import seqrec_fast as sf
 from bench import (
+    bench_augru,
     bench_gru,
     bench_lstm,
     bench_rnn,
@@ -25,7 +26,7 @@ from bench import (
     bench_training,
     rnn_inference,
 )
-from bench.paired import paired
+from bench.paired import WARMUP_ROUNDS, paired
 
 
 def machine() -> str:
@@ -37,8 +38,13 @@ def machine() -> str:
     return f"{facts.get('model name', 'processor unknown')}; {' '.join(flags)}"
 
 
-def report(title: str, runs: dict[str, Callable[[], object]], rounds: int) -> None:
-    for name, (seconds, ratio) in paired(runs, rounds).items():
+def report(
+    title: str,
+    runs: dict[str, Callable[[], object]],
+    rounds: int,
+    warmup_rounds: int = WARMUP_ROUNDS,
+) -> None:
+    for name, (seconds, ratio) in paired(runs, rounds, warmup_rounds).items():
         print(f"{title:52} {name:20} {seconds * 1e3:9.3f} ms {ratio:7.2f}x", flush=True)
 
 
@@ -134,8 +140,24 @@ def training() -> None:
         report(f"{step}, an epoch", runs, 3)
 
 
+def augru() -> None:
+    for shape in bench_augru.SHAPES:
+        bench_augru.check(bench_augru.layers(shape._replace(steps=50))[0])
+        runs, missing = bench_augru.layers(shape)
+        print(*missing, sep="\n", end="\n" if missing else "")
+        ports = {name: runs[name] for name in ("augru_paper", "step loop of ports")}
+        del runs["step loop of ports"]
+        report(str(shape), runs, 5)
+        report(str(shape), ports, 1, 0)  # half a minute for 1000 steps
+    for experts in bench_augru.EXPERTS:
+        runs = bench_augru.experts(experts)
+        bench_augru.check_experts(runs)
+        report(str(experts), runs, 11)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
+    "augru": augru,
     "lstm": lambda: inference(bench_lstm.CASES),
     "streaming": streaming,
     "avx2": avx2,
