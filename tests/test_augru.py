@@ -265,6 +265,12 @@ def test_wrong_input_is_named():
         ValueError, match=r"AUGRU: attention is torch.int64; expected torch.float32"
     ):
         module(x, torch.zeros(5, 2, dtype=torch.int64))
+    with pytest.raises(
+        ValueError, match=r"AUGRU: attention is torch.float64; expected torch.float"
+    ):
+        module(x, torch.zeros(5, 2, dtype=torch.float64))
+    with pytest.raises(TypeError, match=r"AUGRU: attention is NoneType; expected Tensor or Packed"):
+        module(x, None)
     arrays = {name: p.numpy() for name, p in module.state_dict().items()}
     layer = sf.AUGRU.from_state_dict(arrays)
     with pytest.raises(TypeError, match="AUGRU: attention is float64; expected float32"):

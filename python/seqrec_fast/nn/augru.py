@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -117,11 +118,15 @@ class AUGRU(RecurrentLayer):
 
         Raises
         ------
-        RuntimeError, ValueError
+        RuntimeError, TypeError, ValueError
             As :meth:`GRU.forward`, and if the shape or dtype of `attention` does not fit.
         """
         if isinstance(attention, PackedSequence):
             attention = attention.data
+        elif not isinstance(attention, Tensor):
+            raise TypeError(
+                f"AUGRU: attention is {type(attention).__name__}; expected Tensor or PackedSequence"
+            )
         elif attention.is_nested:
             attention = attention.values()
         return self._forward(input, hx, offsets, None, attention)
@@ -139,7 +144,9 @@ def weighed(function: str, events: _Input, mode: str) -> _Input:
             f"{function}: attention has shape {tuple(attention.shape)}; expected "
             f"{tuple(values.shape[:-1])}, that of the input without its last dimension"
         )
-    if not attention.is_floating_point():
+    if attention.dtype != values.dtype and not (
+        attention.is_floating_point() and torch.is_autocast_enabled(values.device.type)
+    ):
         raise ValueError(f"{function}: attention is {attention.dtype}; expected {values.dtype}")
     if mode != "aigru":
         return events
