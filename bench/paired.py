@@ -9,7 +9,9 @@ from collections.abc import Callable
 WARMUP_ROUNDS = 2
 
 
-def paired(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
+def paired(
+    runs: dict[str, Callable[[], object]], rounds: int, warmup_rounds: int = WARMUP_ROUNDS
+) -> dict[str, tuple[float, float]]:
     """
     Median seconds of each run, and the median over rounds of its time over the first run's.
 
@@ -17,11 +19,11 @@ def paired(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, tupl
     own says by its attribute `seconds` how long it took there.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for i in range(rounds + WARMUP_ROUNDS):
+    for i in range(rounds + warmup_rounds):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
-            if i >= WARMUP_ROUNDS:
+            if i >= warmup_rounds:
                 elapsed = time.perf_counter() - start
                 seconds[name].append(getattr(run, "seconds", elapsed))
     first = next(iter(seconds.values()))

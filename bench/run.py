@@ -17,6 +17,7 @@ import torch
 
 import seqrec_fast as sf
 from bench import (
+    bench_augru,
     bench_dispatch,
     bench_gru,
     bench_lstm,
@@ -27,7 +28,7 @@ from bench import (
     bench_training,
     rnn_inference,
 )
-from bench.paired import paired
+from bench.paired import WARMUP_ROUNDS, paired
 
 
 def machine() -> str:
@@ -39,8 +40,13 @@ def machine() -> str:
     return f"{facts.get('model name', 'processor unknown')}; {' '.join(flags)}"
 
 
-def report(title: str, runs: dict[str, Callable[[], object]], rounds: int) -> None:
-    for name, (seconds, ratio) in paired(runs, rounds).items():
+def report(
+    title: str,
+    runs: dict[str, Callable[[], object]],
+    rounds: int,
+    warmup_rounds: int = WARMUP_ROUNDS,
+) -> None:
+    for name, (seconds, ratio) in paired(runs, rounds, warmup_rounds).items():
         print(f"{title:52} {name:20} {seconds * 1e3:9.3f} ms {ratio:7.2f}x", flush=True)
 
 
@@ -148,8 +154,24 @@ def dispatch() -> None:
         report(str(shape), runs, 15)
 
 
+def augru() -> None:
+    for shape in bench_augru.SHAPES:
+        bench_augru.check(bench_augru.layers(shape._replace(steps=50))[0])
+        runs, missing = bench_augru.layers(shape)
+        print(*missing, sep="\n", end="\n" if missing else "")
+        ports = {name: runs[name] for name in ("augru_paper", "step loop of ports")}
+        del runs["step loop of ports"]
+        report(str(shape), runs, 5)
+        report(str(shape), ports, 1, 0)  # half a minute for 1000 steps
+    for experts in bench_augru.EXPERTS:
+        runs = bench_augru.experts(experts)
+        bench_augru.check_experts(runs)
+        report(str(experts), runs, 11)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
+    "augru": augru,
     "lstm": lambda: inference(bench_lstm.CASES),
     "streaming": streaming,
     "avx2": avx2,

@@ -11,6 +11,7 @@ void register_dispatch(pybind11::module_& m);
 void register_gate(pybind11::module_& m);
 void register_loss(pybind11::module_& m);
 void register_rnn(pybind11::module_& m);
+void register_rnn_experts(pybind11::module_& m);
 void register_rnn_stack(pybind11::module_& m);
 void register_session_step(pybind11::module_& m);
 void register_sessions(pybind11::module_& m);
