@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .dien import DIEN
+from .din import DIN
 from .gru4rec import GRU4Rec
+from .recurrent_ctr import RecurrentCTR
 
-__all__ = ["GRU4Rec"]
+__all__ = ["DIEN", "DIN", "GRU4Rec", "RecurrentCTR"]

@@ -8,8 +8,21 @@ except ImportError as error:
     raise ImportError("seqrec_fast.nn needs PyTorch: pip install seqrec-fast[train]") from error
 
 from . import functional
+from ._mlp import Dice
+from .attention_pooling import AttentionPooling, BilinearAttention
 from .cells import GRUCell, LSTMCell, RNNCell
 from .rnn import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "functional"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "AttentionPooling",
+    "BilinearAttention",
+    "Dice",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "functional",
+]
 del _torch

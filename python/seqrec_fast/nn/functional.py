@@ -10,6 +10,7 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
+from .attention_pooling import segment_softmax, segment_sum
 from .linear_cross_entropy import linear_cross_entropy
 from .row_update import RowUpdate
 from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_max_loss
@@ -20,6 +21,8 @@ __all__ = [
     "gbce_loss",
     "linear_cross_entropy",
     "sampled_softmax_loss",
+    "segment_softmax",
+    "segment_sum",
     "top1_max_loss",
     "topk",
 ]
