@@ -12,6 +12,7 @@ except ImportError as error:  # pragma: no cover - a broken or missing build
     ) from error
 
 from . import config
+from .augru import AUGRU
 from .config import (
     active_backend,
     active_target,
@@ -38,6 +39,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AUGRU",
     "GRU",
     "LSTM",
     "RNN",

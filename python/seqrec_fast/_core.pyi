@@ -79,6 +79,7 @@ class _PackedRnn(Generic[_T]):
         ids: NDArray[int64] | None = None,
         gate_table: NDArray[_T] | None = None,
         noise: RnnNoise | None = None,
+        attention: NDArray[_T] | None = None,
     ) -> None: ...
     @property
     def has_input_weights(self) -> bool: ...
@@ -89,8 +90,44 @@ class _PackedRnn(Generic[_T]):
 class PackedRnnF32(_PackedRnn[float32]): ...
 class PackedRnnF64(_PackedRnn[float64]): ...
 
-def rnn_backward_f32(*args: Any, precision: str = ..., noise: RnnNoise | None = ...) -> None: ...
-def rnn_backward_f64(*args: Any, precision: str = ..., noise: RnnNoise | None = ...) -> None: ...
+def rnn_backward_f32(
+    *args: Any,
+    precision: str = ...,
+    noise: RnnNoise | None = ...,
+    attention: NDArray[float32] | None = ...,
+    dattention: NDArray[float32] | None = ...,
+) -> None: ...
+def rnn_backward_f64(
+    *args: Any,
+    precision: str = ...,
+    noise: RnnNoise | None = ...,
+    attention: NDArray[float64] | None = ...,
+    dattention: NDArray[float64] | None = ...,
+) -> None: ...
+def rnn_experts_forward_f32(
+    cell: str,
+    count: int,
+    reverse: bool,
+    precision: str,
+    noise: RnnNoise | None,
+    float32_states: bool,
+    **arrays: Any,
+) -> None: ...
+def rnn_experts_forward_f64(
+    cell: str,
+    count: int,
+    reverse: bool,
+    precision: str,
+    noise: RnnNoise | None,
+    float32_states: bool,
+    **arrays: Any,
+) -> None: ...
+def rnn_experts_backward_f32(
+    cell: str, count: int, reverse: bool, precision: str, noise: RnnNoise | None, **arrays: Any
+) -> None: ...
+def rnn_experts_backward_f64(
+    cell: str, count: int, reverse: bool, precision: str, noise: RnnNoise | None, **arrays: Any
+) -> None: ...
 
 class _RnnStack(Generic[_T]):
     def __init__(
@@ -101,7 +138,14 @@ class _RnnStack(Generic[_T]):
         gate_tables: list[NDArray[_T]],
     ) -> None: ...
     def run(
-        self, function: str, x: Any, h_0: Any, c_0: Any, offsets: Any, last: bool
+        self,
+        function: str,
+        x: Any,
+        h_0: Any,
+        c_0: Any,
+        offsets: Any,
+        last: bool,
+        attention: NDArray[_T] | None = None,
     ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T] | None] | None: ...
 
 class RnnStackF32(_RnnStack[float32]): ...

@@ -10,16 +10,22 @@ except ImportError as error:
 from . import functional
 from ._mlp import Dice
 from .attention_pooling import AttentionPooling, BilinearAttention
+from .augru import AUGRU
 from .cells import GRUCell, LSTMCell, RNNCell
+from .expert_rnn import ExpertAUGRU, ExpertGRU, ExpertLSTM
 from .rnn import GRU, LSTM, RNN
 
 __all__ = [
+    "AUGRU",
     "GRU",
     "LSTM",
     "RNN",
     "AttentionPooling",
     "BilinearAttention",
     "Dice",
+    "ExpertAUGRU",
+    "ExpertGRU",
+    "ExpertLSTM",
     "GRUCell",
     "LSTMCell",
     "RNNCell",
