@@ -4,6 +4,7 @@ Readers of files need pyarrow (``pip install seqrec-fast[train]``); the rest nee
 """
 
 from seqrec_fast.data.building import FilterReport, build_sessions
+from seqrec_fast.data.hopping import HoppingSimulation, simulate_hopping
 from seqrec_fast.data.log import InteractionLog, read_log, write_log
 from seqrec_fast.data.sessions import Sessions
 from seqrec_fast.data.simulator import Simulation, simulate
@@ -13,6 +14,7 @@ from seqrec_fast.data.vocabulary import ItemVocabulary
 
 __all__ = [
     "FilterReport",
+    "HoppingSimulation",
     "InteractionLog",
     "ItemVocabulary",
     "RaggedLog",
@@ -22,6 +24,7 @@ __all__ = [
     "iter_sessions",
     "read_log",
     "simulate",
+    "simulate_hopping",
     "split_by_time",
     "split_leave_one_out",
     "write_log",
