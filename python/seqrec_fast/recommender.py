@@ -31,7 +31,7 @@ def load(
     *,
     precision: str = "float32",
     gate_table_bytes: int = GATE_TABLE_BYTES,
-) -> Recommender:
+) -> Any:
     """Make a recommender from a model file.
 
     Parameters
@@ -48,14 +48,19 @@ def load(
 
     Returns
     -------
-    Recommender
+    Recommender, or ThemeRecommender for a theme mixture
 
     Raises
     ------
     FileNotFoundError, ValueError
         As :func:`seqrec_fast.io.load_model`; ValueError also for an unknown precision.
     """
-    return Recommender(load_model(path), gate_table_bytes, precision)
+    file = load_model(path)
+    if file.model == "theme_mixture":
+        from seqrec_fast.theme_serving import ThemeRecommender
+
+        return ThemeRecommender(file, gate_table_bytes, precision)
+    return Recommender(file, gate_table_bytes, precision)
 
 
 class Recommender:
@@ -171,7 +176,7 @@ class Recommender:
         ...     [[214821275, 214821371], [214717867]], k=3
         ... )
         """
-        ids, bounds = _ragged(sessions, offsets)
+        ids, bounds = ragged(sessions, offsets)
         items, bounds = self.known(ids, bounds)
         state = self.advance(items, bounds, outputs="last")[1]
         return self.best(state, k, (items, bounds) if exclude_seen else None)
@@ -338,7 +343,7 @@ def _layer(config: dict[str, Any], tensors: dict[str, Floats], **options: Any) -
     return GRU.from_state_dict(tensors, prefix="rnn.", reset_after=reset_after, **options)
 
 
-def _ragged(sessions: Any, offsets: ArrayLike | None) -> tuple[Ids, Ints]:
+def ragged(sessions: Any, offsets: ArrayLike | None) -> tuple[Ids, Ints]:
     """Return sessions of either form as one array with offsets, both checked."""
     if offsets is None:
         return _joined(sessions)

@@ -136,8 +136,9 @@ def simulate_hopping(
     popularity = _popularity(rng, category, zipf_exponent)
     following = _draw_paths(rng, n_themes, n_paths, n_categories)
     paths = rng.integers(0, n_paths, (n_users, n_themes))
-    lengths = np.round(np.exp(rng.uniform(*np.log(length), n_users))).astype(np.int64)
-    offsets = offsets_of(lengths)
+    low, high = (float(np.log(bound)) for bound in length)
+    drawn_lengths: Floats = rng.uniform(low, high, n_users)
+    offsets = offsets_of(np.round(np.exp(drawn_lengths)).astype(np.int64))
     visits = _draw_visits(rng, offsets, mean_visit, n_themes, hopping)
     times = _draw_times(rng, offsets, visits)
     themes = visits.themes[visits.of_event]
