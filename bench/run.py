@@ -17,6 +17,7 @@ import torch
 
 import seqrec_fast as sf
 from bench import (
+    bench_dispatch,
     bench_gru,
     bench_lstm,
     bench_rnn,
@@ -134,6 +135,13 @@ def training() -> None:
         report(f"{step}, an epoch", runs, 3)
 
 
+def dispatch() -> None:
+    for make, shape in bench_dispatch.CASES:
+        runs = make(shape)
+        bench_dispatch.check(runs)
+        report(str(shape), runs, 15)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "lstm": lambda: inference(bench_lstm.CASES),
@@ -143,6 +151,7 @@ SUITES = {
     "rnn": rnn,
     "topk": topk,
     "training": training,
+    "dispatch": dispatch,
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 import seqrec_fast.nn as snn
 
 CELLS = ("gru", "gru_reset_before", "lstm", "rnn_tanh", "rnn_relu")
+ATTENTION_CELLS = ("augru_paper", "augru_tf", "agru")
 # Around the widths of vectors and register tiles, and far from them.
 SIZES = (1, 7, 16, 63, 100, 129, 257)
 # PyTorch in the same dtype may be lucky in one tensor: its error counts as at least this.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import seqrec_fast as sf
-from rnn_cases import CELLS, make_weights
+from rnn_cases import ATTENTION_CELLS, CELLS, make_weights
 from seqrec_fast import _core
 
 LENGTHS = (4, 0, 1, 7, 2)
@@ -28,6 +28,8 @@ class Call:
         self.values |= {"x": rng.normal(size=(n, inputs)), "h_0": rng.normal(size=(batch, state))}
         if cell == "lstm":
             self.values["c_0"] = rng.normal(size=(batch, hidden))
+        if cell in ATTENTION_CELLS:
+            self.values["attention"] = rng.random(n)
         self.reset = (rng.random(n) < 0.2).astype(np.uint8)
         self.wanted: dict[str, np.ndarray] = {}  # arrays for the gradients, else new ones
         self.seeds = [rng.normal(size=(n, state)), rng.normal(size=(batch, state))]
@@ -43,8 +45,9 @@ class Call:
         saved = np.empty((n, packed.saved_width)) if packed.saved_width else None
         layout = _core.SequenceLayout.ragged("test", self.offsets, n)
         packed.forward(
-            layout, values["x"], values["h_0"], c_0, self.reset, self.reverse, y, h_n, c_n, saved
-        )
+            layout, values["x"], values["h_0"], c_0, self.reset, self.reverse, y, h_n, c_n, saved,
+            attention=values.get("attention"),
+        )  # fmt: skip
         outputs = [y, h_n] if c_n is None else [y, h_n, c_n]
         pairs = zip(self.seeds, outputs, strict=False)
         return sum(float((seed * out).sum()) for seed, out in pairs), y, saved
@@ -61,12 +64,13 @@ class Call:
             values["x"], values["h_0"], values.get("c_0"), self.reset, self.reverse,
             y, saved, dy, dh_n, dc_n if lstm else None,
             *(grads.get(name) for name in ("x", "h_0", "c_0", *NAMES)),
+            attention=values.get("attention"), dattention=grads.get("attention"),
         )  # fmt: skip
         return grads
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("cell", [*CELLS, "projection"])
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS, "projection"])
 @pytest.mark.parametrize(("inputs", "hidden"), [(3, 5), (17, 65)])
 def test_gradients_are_those_of_differences(cell, inputs, hidden, reverse, target):
     projection = 4 if cell == "projection" else 0
@@ -83,7 +87,7 @@ def test_gradients_are_those_of_differences(cell, inputs, hidden, reverse, targe
         np.testing.assert_allclose((grad * direction).sum(), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
 def test_same_bits_for_every_thread_count(cell):
     call = Call(cell, 33, 70, 0, False)
     sf.set_num_threads(1)
@@ -91,6 +95,21 @@ def test_same_bits_for_every_thread_count(cell):
     sf.set_num_threads(3)
     for name, grad in call.gradients().items():
         np.testing.assert_array_equal(grad, one[name], err_msg=name)
+
+
+def test_attention_belongs_to_its_cells_only():
+    for cell, message in (("gru", "does not belong here"), ("agru", "is missing")):
+        call = Call(cell, 3, 5, 0, False)
+        n = len(call.values["x"])
+        values = call.values | {"attention": None if cell == "agru" else np.zeros(n)}
+        with pytest.raises(ValueError, match=f"rnn_forward: attention {message}"):
+            call.forward(values)
+    call = Call("agru", 3, 5, 0, False)
+    call.wanted["attention"] = np.zeros(n + 1)
+    with pytest.raises(ValueError, match=r"rnn_backward: dattention has shape \(1, 15\)"):
+        call.gradients()
+    with pytest.raises(ValueError, match=r"rnn_forward: attention has shape \(1, 13\)"):
+        call.forward(call.values | {"attention": np.zeros(n - 1)})
 
 
 def test_a_wrong_gradient_shape_is_named():

@@ -32,4 +32,12 @@ void check_shape(const char* function, const char* argument, const MatrixView<T>
     SEQREC_CHECK(view.contiguous(), function, ": ", argument, " is not contiguous");
 }
 
+// The same, and throws if the view is absent.
+template <class T>
+void check_required(const char* function, const char* argument, const MatrixView<T>& view,
+                    std::int64_t rows, std::int64_t columns) {
+    SEQREC_CHECK(view.present(), function, ": ", argument, " is missing");
+    check_shape(function, argument, view, rows, columns);
+}
+
 }  // namespace seqrec_fast

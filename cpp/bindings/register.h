@@ -6,8 +6,10 @@
 namespace seqrec_fast {
 
 void register_runtime(pybind11::module_& m);
+void register_dispatch(pybind11::module_& m);
 void register_loss(pybind11::module_& m);
 void register_rnn(pybind11::module_& m);
+void register_rnn_experts(pybind11::module_& m);
 void register_rnn_stack(pybind11::module_& m);
 void register_sessions(pybind11::module_& m);
 void register_topk(pybind11::module_& m);

@@ -33,7 +33,8 @@ template <class T>
 void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Object& x,
              const Object& h_0, const Object& c_0, const Object& reset, bool reverse,
              const Object& y, const Object& h_n, const Object& c_n, const Object& saved,
-             const Object& ids, const Object& gate_table, const RnnNoise* noise) {
+             const Object& ids, const Object& gate_table, const RnnNoise* noise,
+             const Object& attention) {
     const char* const kName = "rnn_forward";
     RnnForward<T> call;
     call.weights = &weights;
@@ -50,6 +51,7 @@ void forward(const PackedRnn<T>& weights, const SequenceLayout& layout, const Ob
     call.ids = matrix_view<const std::int64_t>(kName, "ids", ids);
     call.gate_table = matrix_view<const T>(kName, "gate_table", gate_table);
     call.noise = noise;
+    call.attention = matrix_view<const T>(kName, "attention", attention);
     const py::gil_scoped_release release;
     rnn_forward(kName, call);
 }
@@ -63,15 +65,6 @@ void gate_table(const PackedRnn<T>& weights, const Object& x, const Object& out)
     rnn_gate_table(kName, weights, rows, table);
 }
 
-// Of the products of a backward pass: where bfloat16 is computed by float32 multiply-adds, it is
-// slower than float32, which then serves the gradients better.
-Precision backward_precision(const std::string& forward) {
-    const Precision precision = parse_precision(forward);
-    const bool emulated = precision == Precision::bfloat16 &&
-                          &active_dot_backend(DotType::bfloat16) == &kDotBf16Highway;
-    return emulated ? Precision::full : precision;
-}
-
 template <class T>
 void backward(const std::string& cell, const Object& weight_ih, const Object& weight_hh,
               const Object& weight_hr, const SequenceLayout& layout, const Object& x,
@@ -80,7 +73,7 @@ void backward(const std::string& cell, const Object& weight_ih, const Object& we
               const Object& dc_n, const Object& dx, const Object& dh_0, const Object& dc_0,
               const Object& dweight_ih, const Object& dweight_hh, const Object& dbias_ih,
               const Object& dbias_hh, const Object& dweight_hr, const std::string& precision,
-              const RnnNoise* noise) {
+              const RnnNoise* noise, const Object& attention, const Object& dattention) {
     const char* const kName = "rnn_backward";
     const RnnWeights<T> weights = checked_weights(
         kName, parameters<T>(cell, weight_ih, weight_hh, py::none(), py::none(), weight_hr));
@@ -105,7 +98,9 @@ void backward(const std::string& cell, const Object& weight_ih, const Object& we
     call.dbias_hh = matrix_view<T>(kName, "dbias_hh", dbias_hh);
     call.dweight_hr = matrix_view<T>(kName, "dweight_hr", dweight_hr);
     call.noise = noise;
-    const Precision products = backward_precision(precision);
+    call.attention = matrix_view<const T>(kName, "attention", attention);
+    call.dattention = matrix_view<T>(kName, "dattention", dattention);
+    const Precision products = backward_precision(parse_precision(precision));
     const py::gil_scoped_release release;
     const PackedRnnGrad<T> packed(weights, call.dx.present(), products);
     call.weights = &packed;
@@ -142,7 +137,8 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
         .def("forward", &forward<T>, py::arg("layout"), py::arg("x"), py::arg("h_0"),
              py::arg("c_0"), py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
              py::arg("c_n"), py::arg("saved"), py::arg("ids") = py::none(),
-             py::arg("gate_table") = py::none(), py::arg("noise") = nullptr)
+             py::arg("gate_table") = py::none(), py::arg("noise") = nullptr,
+             py::arg("attention") = py::none())
         .def_property_readonly("has_input_weights", &PackedRnn<T>::has_input_weights)
         .def_property_readonly("gate_table_width", &gate_table_width<T>)
         .def("gate_table", &gate_table<T>, py::arg("x"), py::arg("out"));
@@ -151,7 +147,8 @@ void register_dtype(py::module_& m, const char* class_name, const char* backward
           py::arg("reset"), py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"),
           py::arg("dh_n"), py::arg("dc_n"), py::arg("dx"), py::arg("dh_0"), py::arg("dc_0"),
           py::arg("dweight_ih"), py::arg("dweight_hh"), py::arg("dbias_ih"), py::arg("dbias_hh"),
-          py::arg("dweight_hr"), py::arg("precision") = "full", py::arg("noise") = nullptr);
+          py::arg("dweight_hr"), py::arg("precision") = "full", py::arg("noise") = nullptr,
+          py::arg("attention") = py::none(), py::arg("dattention") = py::none());
 }
 
 RnnNoise make_noise(double recurrent_dropout, double zoneout, const Object& seed,
@@ -171,7 +168,8 @@ RnnNoise make_noise(double recurrent_dropout, double zoneout, const Object& seed
 }  // namespace
 
 void register_rnn(py::module_& m) {
-    m.attr("CELLS") = py::make_tuple("gru", "gru_reset_before", "lstm", "rnn_tanh", "rnn_relu");
+    m.attr("CELLS") = py::make_tuple("gru", "gru_reset_before", "augru_paper", "augru_tf", "agru",
+                                     "lstm", "rnn_tanh", "rnn_relu");
     m.def("gate_count", [](const std::string& cell) { return gate_count(parse_cell_kind(cell)); });
     m.def("saved_count",
           [](const std::string& cell) { return saved_count(parse_cell_kind(cell)); });

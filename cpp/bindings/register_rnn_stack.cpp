@@ -38,8 +38,8 @@ MatrixView<U> rows_of(py::array_t<U>& array, std::int64_t columns) {
 
 template <class T>
 py::object BoundRnnStack<T>::run(const char* function, const py::object& x, const py::object& h_0,
-                                 const py::object& c_0, const py::object& offsets,
-                                 bool last) const {
+                                 const py::object& c_0, const py::object& offsets, bool last,
+                                 const py::object& attention) const {
     const PackedRnn<T>& bottom = *stack_.layers.front();
     const bool ids = stack_.takes_ids(), ragged = !offsets.is_none();
     if (!py::isinstance<py::array>(x)) {
@@ -87,6 +87,7 @@ py::object BoundRnnStack<T>::run(const char* function, const py::object& x, cons
     } else {
         call.x = {static_cast<const T*>(array.data()), events, width, width};
     }
+    call.attention = matrix_view<const T>(function, "attention", attention);
     call.h_0 = rows_of<T>(h_0, state);
     call.c_0 = rows_of<T>(c_0, hidden);
     call.h_n = rows_of<T>(h_n, state);
@@ -128,7 +129,8 @@ void register_dtype(py::module_& m, const char* class_name) {
         .def(py::init<const py::list&, std::int64_t, const py::object&, const py::list&>(),
              py::arg("layers"), py::arg("directions"), py::arg("embedding"), py::arg("gate_tables"))
         .def("run", &BoundRnnStack<T>::run, py::arg("function"), py::arg("x"), py::arg("h_0"),
-             py::arg("c_0"), py::arg("offsets"), py::arg("last"));
+             py::arg("c_0"), py::arg("offsets"), py::arg("last"),
+             py::arg("attention") = py::none());
 }
 
 }  // namespace

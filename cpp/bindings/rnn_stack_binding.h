@@ -29,11 +29,13 @@ class BoundRnnStack {
     const RnnStack<T>& stack() const { return stack_; }
 
     // (y, h_n, c_n or None) of x, (T, B, I) or with offsets (events, I), or of ids of the same
-    // leading shape; y is (B, D * S) with `last`. None, and nothing done, if an array has not the
-    // exact type, shape and order: then the caller must convert it, or say what is wrong.
+    // leading shape; y is (B, D * S) with `last`. `attention`: None or (N). None, and nothing done,
+    // if an array has not the exact type, shape and order: then the caller must convert it, or say
+    // what is wrong. That of `attention` is an error.
     pybind11::object run(const char* function, const pybind11::object& x,
                          const pybind11::object& h_0, const pybind11::object& c_0,
-                         const pybind11::object& offsets, bool last) const;
+                         const pybind11::object& offsets, bool last,
+                         const pybind11::object& attention) const;
 
   private:
     pybind11::object owners_;

@@ -6,55 +6,11 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h
 #include "base/dispatch-inl.h"
-#include "cells/gru_cell-inl.h"
-#include "cpu/rnn_backward-inl.h"
+#include "cpu/gru_backward-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
-
-template <class View>
-struct GruGradOp {
-    using T = typename View::T;
-    using D = Lanes<T>;
-    using M = SimdMath<D>;
-
-    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
-        const D d;
-        const hn::Vec<D> r = hn::LoadU(d, view.saved_at(row, 0, unit));
-        const hn::Vec<D> z = hn::LoadU(d, view.saved_at(row, 1, unit));
-        const hn::Vec<D> n = hn::LoadU(d, view.saved_at(row, 2, unit));
-        const hn::Vec<D> h_n = hn::LoadU(d, view.saved_at(row, 3, unit));
-        const std::int64_t hidden = view.weights->hidden_size;
-        const hn::Vec<D> h = view.h_before(row, unit);
-        T* dh = view.dh + row * view.stride + unit;
-        const GruGrad<M> grad =
-            gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh), view.candidate_scale(row, unit));
-        const hn::Vec<D> r_pre = gru_reset_grad<M>(r, M::mul(grad.n_pre, h_n));
-        const hn::Vec<D> h_gate_n = M::mul(grad.n_pre, r);
-        view.store_gate(r_pre, row, 0, unit);
-        view.store_gate(grad.z_pre, row, 1, unit);
-        view.store_gate(grad.n_pre, row, 2, unit);
-        hn::StoreU(h_gate_n, d, view.dgates_at(row, 3, unit));
-        store_part(h_gate_n, d, view.args->dh_gates_n + view.events[row] * hidden + unit,
-                   hidden - unit);
-        hn::StoreU(grad.h, d, dh);
-    }
-
-    const View& view;
-};
-
-struct GruGradCell {
-    static constexpr CellKind kKind = CellKind::gru;
-
-    template <class View>
-    static void step_grad(const View& view) {
-        using T = typename View::T;
-        for_each_unit(view, GruGradOp<View>{view});
-        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 3,
-                      view.weights->recurrent);
-    }
-};
 
 // Reset-before, first pass: the gradients of z and n, and r * h for the weight gradient.
 template <class View>
@@ -125,7 +81,7 @@ void gru_backward(const RnnBackwardArgs<T>& args) {
     if (args.weights->kind == CellKind::gru_reset_before) {
         run_backward<GruResetBeforeGradCell>(args);
     } else {
-        run_backward<GruGradCell>(args);
+        run_backward<GruGradCell<GruBlend>>(args);
     }
 }
 

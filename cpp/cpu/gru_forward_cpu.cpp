@@ -6,103 +6,16 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h
 #include "base/dispatch-inl.h"
-#include "cells/gru_cell-inl.h"
-#include "cpu/rnn_forward-inl.h"
+#include "cpu/gru_forward-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// What both forms of the cell need of one block of units.
-template <class T>
-struct GruBlock {
-    using D = Lanes<T>;
-    using V = hn::Vec<D>;
-    using M = SimdMath<D>;
-
-    GruBlock(const StepView<T>& step, std::int64_t block, std::int64_t saved_values)
-        : view(step),
-          unit0(block * kPackedLanes<T>),
-          saved_offset(unit0 * saved_values),
-          candidate_bias(step.weights->candidate_bias.data() + unit0),
-          gates_offset(unit0 * 3) {}
-
-    HWY_INLINE V input(std::int64_t row, int gate, std::int64_t lane) const {
-        return hn::LoadU(D(), view.x_gates[row] + gates_offset + gate * kPackedLanes<T> + lane);
-    }
-    HWY_INLINE V state(std::int64_t row, std::int64_t lane) const {
-        return hn::LoadU(D(), view.h + row * view.state_stride + unit0 + lane);
-    }
-    // h' from z and n.
-    HWY_INLINE void store(V z, V n, std::int64_t row, std::int64_t lane) const {
-        const std::int64_t unit = unit0 + lane;
-        const V scaled = M::mul(view.candidate_scale(row, unit), n);
-        const V h = gru_blend<M>(z, scaled, state(row, lane));
-        hn::StoreU(h, D(), view.h_next + row * view.state_stride + unit);
-        if (view.y_rows != nullptr) {
-            store_part(h, D(), view.y_rows[row] + unit, view.weights->hidden_size - unit);
-        }
-    }
-    HWY_INLINE void save(V value, int index, std::int64_t row, std::int64_t lane) const {
-        hn::StoreU(value, D(),
-                   view.saved_rows[row] + saved_offset + index * kPackedLanes<T> + lane);
-    }
-
-    const StepView<T>& view;
-    std::int64_t unit0, saved_offset;
-    const T* candidate_bias;
-    std::int64_t gates_offset;
-};
-
-// Reset-after: one pass over h gives r, z and h_n.
-template <class T>
-struct GruOp {
-    using B = GruBlock<T>;
-    using V = typename B::V;
-    using M = typename B::M;
-
-    struct Part : B {
-        using B::B;
-        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[3]) const {
-            acc[0] = this->input(row, 0, lane);
-            acc[1] = this->input(row, 1, lane);
-            acc[2] = hn::LoadU(typename B::D(), this->candidate_bias + lane);
-        }
-        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[3]) const {
-            const V r = M::sigmoid(acc[0]);
-            const V z = M::sigmoid(acc[1]);
-            const V n = gru_candidate<M>(this->input(row, 2, lane), acc[2], r);
-            this->store(z, n, row, lane);
-            if (this->view.saved_rows != nullptr) {
-                this->save(r, 0, row, lane);
-                this->save(z, 1, row, lane);
-                this->save(n, 2, row, lane);
-                this->save(acc[2], 3, row, lane);
-            }
-        }
-    };
-    HWY_INLINE Part part(std::int64_t block) const {
-        view.fetch_ahead(block);
-        return Part(view, block, 4);
-    }
-
-    const StepView<T>& view;
-};
-
-struct GruCell {
-    static constexpr int kGates = 3;
-    template <class T>
-    static void step(const StepView<T>& view) {
-        const PackedRnn<T>& weights = *view.weights;
-        multiply_gates<3>(GruOp<T>{view}, view.h_rows, view.rows, weights.state_size,
-                          weights.recurrent, RowRange::unit, view.odd_step);
-    }
-};
-
 // Reset-before, first pass: r * h into `work`, z into h_next until the second pass replaces it.
 template <class T>
 struct GruResetOp {
-    using B = GruBlock<T>;
+    using B = GruBlock<T, GruBlend>;
     using V = typename B::V;
     using M = typename B::M;
 
@@ -136,7 +49,7 @@ struct GruResetOp {
 // Reset-before, second pass: n and the new state.
 template <class T>
 struct GruCandidateOp {
-    using B = GruBlock<T>;
+    using B = GruBlock<T, GruBlend>;
     using V = typename B::V;
     using M = typename B::M;
 
@@ -188,7 +101,7 @@ void gru_forward(const RnnForwardArgs<T>& args) {
     if (args.weights->kind == CellKind::gru_reset_before) {
         run_forward<GruResetBeforeCell>(args);
     } else {
-        run_forward<GruCell>(args);
+        run_forward<GruCell<GruBlend>>(args);
     }
 }
 

@@ -52,6 +52,7 @@ struct StepView {
     T* const* y_rows;           // (rows) pointers to S values each; null if not wanted
     T* const* saved_rows;       // (rows) pointers; null if not wanted
     const T* dropout;           // (rows, state_stride): what multiplies candidates; optional
+    const T* attention;         // (rows); cells with attention
     // Input gates of the next step that lie in a large table.
     const T* const* ahead;
     std::int64_t n_ahead;
@@ -91,7 +92,7 @@ class ForwardTile {
         Workspace& workspace = thread_workspace();
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
                           Workspace::bytes_for<T>(gates_rows * gates_stride_) +
-                          5 * Workspace::bytes_for<T*>(rows) +
+                          5 * Workspace::bytes_for<T*>(rows) + Workspace::bytes_for<T>(rows) +
                           2 * Workspace::bytes_for<const T*>(chunk_rows_) + noise_.bytes());
         h_ = workspace.take<T>(rows * stride_);
         h_next_ = workspace.take<T>(rows * stride_);
@@ -103,6 +104,7 @@ class ForwardTile {
         work_rows_ = workspace.take<const T*>(rows);
         y_rows_ = workspace.take<T*>(rows);
         saved_rows_ = workspace.take<T*>(rows);
+        attention_ = workspace.take<T>(rows);
         x_rows_ = workspace.take<const T*>(chunk_rows_);
         gates_rows_ = from_table() ? x_rows_ : workspace.take<const T*>(chunk_rows_);
         for (std::int64_t i = 0; i < chunk_rows_ && !from_table(); ++i) {
@@ -228,6 +230,9 @@ class ForwardTile {
             }
             y_rows_[r] = args_.y + (args_.y == nullptr ? 0 : event * args_.ldy);
             saved_rows_[r] = args_.saved + (args_.saved == nullptr ? 0 : event * saved_stride_);
+            if (args_.attention != nullptr) {
+                attention_[r] = args_.attention[event];
+            }
         }
         noise_.draw(tile_, s, active);
         noise_.remember_cell_state(c_, active);
@@ -245,6 +250,7 @@ class ForwardTile {
                                args_.y == nullptr ? nullptr : y_rows_,
                                args_.saved == nullptr ? nullptr : saved_rows_,
                                noise_.candidate_scale(),
+                               attention_,
                                x_gates + active,
                                n_ahead};
         Cell::step(view);
@@ -292,6 +298,7 @@ class ForwardTile {
     T *h_, *h_next_, *c_, *work_, *x_gates_;
     const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_, **gates_rows_;
     T **y_rows_, **saved_rows_;
+    T* attention_;
     NoiseTile<T> noise_;
 };
 

@@ -28,6 +28,7 @@ struct RnnForwardArgs {
     T* c_n;                 // (B, H), LSTM
     T* saved;               // (N, saved_count * padded H) for the backward pass; optional
     const RnnNoise* noise;  // optional
+    const T* attention;     // (N); cells with attention
 };
 
 // Input gates with their bias, in the vector order of the packed weights.
@@ -56,13 +57,15 @@ struct RnnBackwardArgs {
     const T* dc_n;          // (B, H), LSTM
     T* dx;                  // (N, input_size); optional
     T* dx_gates;            // (N, G * H): with respect to W_ih x + b_ih
-    T* dh_gates_n;          // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
+    T* dh_gates_n;          // (N, H), reset-after: with respect to W_hn h + b_hn (r, z as dx_gates)
     T* rh_before;           // (N, H), gru_reset_before: r * h_before
     T* dprojected;          // (N, S), LSTM with projection: with respect to h after it
     T* unprojected;         // (N, H), LSTM with projection: o * tanh(c)
     T* dh_0;                // (B, S)
     T* dc_0;                // (B, H), LSTM
     const RnnNoise* noise;  // as in forward
+    const T* attention;     // (N); cells with attention
+    T* dattention;          // (N); the same
 };
 
 // weight = sum over events of the outer product of their gates' gradients and their inputs; bias =
@@ -83,6 +86,10 @@ template <class T>
 void gru_forward_cpu(const RnnForwardArgs<T>& args);
 template <class T>
 void gru_backward_cpu(const RnnBackwardArgs<T>& args);
+template <class T>
+void augru_forward_cpu(const RnnForwardArgs<T>& args);
+template <class T>
+void augru_backward_cpu(const RnnBackwardArgs<T>& args);
 template <class T>
 void lstm_forward_cpu(const RnnForwardArgs<T>& args);
 template <class T>

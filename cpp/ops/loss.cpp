@@ -4,6 +4,8 @@
 #include <functional>
 #include <utility>
 
+#include "ops/argument_checks.h"
+
 namespace seqrec_fast {
 namespace {
 
@@ -23,21 +25,6 @@ Enum parse(const char* what, const std::string& name, const Name<Enum> (&known)[
         expected += (expected.empty() ? "" : ", ") + std::string(known_name);
     }
     throw std::invalid_argument(concat(what, " is ", name, "; expected one of ", expected));
-}
-
-void check_ids(const char* function, const char* argument,
-               const MatrixView<const std::int64_t>& ids, std::int64_t least, std::int64_t n) {
-    for (std::int64_t i = 0; i < ids.rows * ids.columns; ++i) {
-        SEQREC_CHECK(ids.data[i] >= least && ids.data[i] < n, function, ": ", argument, "[", i,
-                     "] is ", ids.data[i], "; expected 0 to ", n - 1);
-    }
-}
-
-template <class T>
-void check_required(const char* function, const char* argument, const MatrixView<T>& view,
-                    std::int64_t rows, std::int64_t columns) {
-    SEQREC_CHECK(view.present(), function, ": ", argument, " is missing");
-    check_shape(function, argument, view, rows, columns);
 }
 
 template <class T>

@@ -9,11 +9,12 @@
 namespace seqrec_fast {
 namespace {
 
+// `size`: the elements of a required one; without any it may be absent.
 template <class T>
 void check_required(const char* function, const char* argument, const MatrixView<T>& view,
-                    bool required) {
-    SEQREC_CHECK(view.present() == required || (required && view.rows * view.columns == 0),
-                 function, ": ", argument, required ? " is missing" : " does not belong here");
+                    bool required, std::int64_t size) {
+    SEQREC_CHECK(view.present() == required || (required && size == 0), function, ": ", argument,
+                 required ? " is missing" : " does not belong here");
 }
 
 template <class T>
@@ -33,22 +34,27 @@ std::vector<const T*> row_pointers(const T* matrix, std::int64_t rows, std::int6
     return pointers;
 }
 
-// 8-bit states have a fixed range where the cell keeps them in it.
+// 8-bit states have a fixed range where the cell keeps them in it, as it does from h_0 in it and
+// with attention from 0 to 1.
 template <class T>
-void check_state_range(const char* function, const PackedRnn<T>& weights,
-                       const MatrixView<const T>& h_0) {
+void check_state_range(const char* function, const RnnForward<T>& call) {
+    const PackedRnn<T>& weights = *call.weights;
     if (weights.precision != Precision::int8 || weights.has_projection() ||
         weights.kind == CellKind::rnn_relu) {
         return;
     }
-    const auto too_large = [](T h) { return std::abs(h) > 1; };
-    const T* const end = h_0.data + (h_0.present() ? h_0.rows * h_0.columns : 0);
-    // Counted, which is many times as fast as stopping at the first.
-    if (std::count_if(h_0.data, end, too_large) > 0) {
-        SEQREC_CHECK(false, function, ": h_0 has the value ",
-                     *std::find_if(h_0.data, end, too_large),
-                     "; expected -1 to 1 because the precision is int8");
-    }
+    const auto check = [&](const char* argument, const MatrixView<const T>& values, T least) {
+        const auto outside = [&](T value) { return value < least || value > 1; };
+        const T* const end = values.data + (values.present() ? values.rows * values.columns : 0);
+        // Counted, which is many times as fast as stopping at the first.
+        if (std::count_if(values.data, end, outside) > 0) {
+            SEQREC_CHECK(false, function, ": ", argument, " has the value ",
+                         *std::find_if(values.data, end, outside), "; expected ", least,
+                         " to 1 because the precision is int8");
+        }
+    };
+    check("h_0", call.h_0, T(-1));
+    check("attention", call.attention, T(0));
 }
 
 void check_noise(const char* function, const RnnNoise* noise, std::int64_t batch) {
@@ -136,7 +142,9 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
     check_input(function, call);
     check_noise(function, call.noise, batch);
     check_shape(function, "h_0", call.h_0, batch, weights.state_size);
-    check_state_range(function, weights, call.h_0);
+    check_shape(function, "attention", call.attention, 1, events);
+    check_required(function, "attention", call.attention, has_attention(weights.kind), events);
+    check_state_range(function, call);
     check_shape(function, "c_0", call.c_0, batch, weights.hidden_size);
     check_shape(function, "reset", call.reset, 1, events);
     check_output_rows(function, call.y, events, weights.state_size);
@@ -144,15 +152,19 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
     check_shape(function, "c_n", call.c_n, batch, weights.hidden_size);
     check_shape(function, "saved", call.saved, events,
                 saved_width<T>(weights.kind, weights.hidden_size));
-    check_required(function, "c_n", call.c_n, lstm);
+    check_required(function, "c_n", call.c_n, lstm, batch * weights.hidden_size);
     SEQREC_CHECK(lstm || !call.c_0.present(), function, ": c_0 belongs to an LSTM only");
     const RnnForwardArgs<T> args{
-        call.weights,      call.layout,   call.x.data,     call.ids.data,   call.gate_table.data,
-        call.h_0.data,     call.c_0.data, call.reset.data, call.reverse,    call.y.data,
-        call.y.row_stride, call.h_n.data, call.c_n.data,   call.saved.data, call.noise};
+        call.weights,         call.layout,     call.x.data,       call.ids.data,
+        call.gate_table.data, call.h_0.data,   call.c_0.data,     call.reset.data,
+        call.reverse,         call.y.data,     call.y.row_stride, call.h_n.data,
+        call.c_n.data,        call.saved.data, call.noise,        call.attention.data};
     switch (weights.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: return gru_forward_cpu(args);
+        case CellKind::augru_paper:
+        case CellKind::augru_tf:
+        case CellKind::agru: return augru_forward_cpu(args);
         case CellKind::lstm: return lstm_forward_cpu(args);
         case CellKind::rnn_tanh:
         case CellKind::rnn_relu: return rnn_forward_cpu(args);
@@ -165,8 +177,9 @@ namespace {
 template <class T>
 struct GateGradients {
     AlignedBuffer<T> dx_gates_storage;
-    T* dx_gates;                   // (N, G * H): with respect to W_ih x + b_ih
-    AlignedBuffer<T> dh_gates_n;   // (N, H), gru: with respect to W_hn h + b_hn (r, z as dx_gates)
+    T* dx_gates;  // (N, G * H): with respect to W_ih x + b_ih
+    AlignedBuffer<T>
+        dh_gates_n;  // (N, H), reset-after: with respect to W_hn h + b_hn (r, z as dx_gates)
     AlignedBuffer<T> rh_before;    // (N, H), gru_reset_before: r * h_before
     AlignedBuffer<T> dprojected;   // (N, S), LSTM with projection: with respect to h after it
     AlignedBuffer<T> unprojected;  // (N, H), LSTM with projection: o * tanh(c)
@@ -182,7 +195,7 @@ struct GateGradients {
         const bool is_dx = call.dx.present() && !weights.has_input_weights;
         dx_gates_storage = matrix(weights.gates * weights.hidden_size, !is_dx);
         dx_gates = is_dx ? call.dx.data : dx_gates_storage.data();
-        dh_gates_n = matrix(weights.hidden_size, weights.kind == CellKind::gru);
+        dh_gates_n = matrix(weights.hidden_size, is_reset_after(weights.kind));
         rh_before = matrix(weights.hidden_size, weights.kind == CellKind::gru_reset_before);
         dprojected = matrix(weights.state_size, weights.has_projection());
         unprojected = matrix(weights.hidden_size, weights.has_projection());
@@ -220,8 +233,9 @@ void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradie
     const CellKind kind = weights.kind;
     const std::int64_t events = call.layout->n_events(), hidden = weights.hidden_size;
     const std::int64_t state = weights.state_size, all = weights.gates * hidden;
-    const bool gru = kind == CellKind::gru, reset_before = kind == CellKind::gru_reset_before;
-    const std::int64_t plain = gru || reset_before ? 2 * hidden : all;
+    const bool reset_after = is_reset_after(kind),
+               reset_before = kind == CellKind::gru_reset_before;
+    const std::int64_t plain = reset_after || reset_before ? 2 * hidden : all;
     const auto rest = [&](T* bias) { return bias == nullptr ? nullptr : bias + plain; };
 
     if (call.dweight_ih.present() || call.dbias_ih.present()) {
@@ -237,7 +251,7 @@ void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradie
         T* const bias = call.dbias_hh.data;
         rnn_weight_grad_cpu<T>({gradients.dx_gates, all, plain, events, h_before.data(), state,
                                 weight, bias, weights.precision});
-        if (gru) {
+        if (reset_after) {
             rnn_weight_grad_cpu<T>({gradients.dh_gates_n.data(), hidden, hidden, events,
                                     h_before.data(), state, weight_n, rest(bias),
                                     weights.precision});
@@ -280,11 +294,15 @@ void check_backward(const char* function, const RnnBackward<T>& call) {
     check_shape(function, "dbias_ih", call.dbias_ih, 1, gates);
     check_shape(function, "dbias_hh", call.dbias_hh, 1, gates);
     check_shape(function, "dweight_hr", call.dweight_hr, state, hidden);
-    check_required(function, "dc_n", call.dc_n, lstm);
+    check_required(function, "dc_n", call.dc_n, lstm, batch * hidden);
+    check_shape(function, "attention", call.attention, 1, events);
+    check_required(function, "attention", call.attention, has_attention(weights.kind), events);
+    check_shape(function, "dattention", call.dattention, 1, events);
+    check_required(function, "dattention", call.dattention, has_attention(weights.kind), events);
     check_noise(function, call.noise, batch);
     SEQREC_CHECK(weights.precision != Precision::int8, function,
                  ": precision is 'int8'; expected 'full' or 'bfloat16'");
-    check_required(function, "dc_0", call.dc_0, lstm);
+    check_required(function, "dc_0", call.dc_0, lstm, batch * hidden);
     SEQREC_CHECK(!call.dweight_ih.present() || weights.has_input_weights, function,
                  ": dweight_ih needs weight_ih");
     SEQREC_CHECK(!call.dweight_hr.present() || weights.has_projection(), function,
@@ -320,15 +338,26 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
                                   gradients.unprojected.data(),
                                   call.dh_0.data,
                                   call.dc_0.data,
-                                  call.noise};
+                                  call.noise,
+                                  call.attention.data,
+                                  call.dattention.data};
     switch (weights.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: gru_backward_cpu(args); break;
+        case CellKind::augru_paper:
+        case CellKind::augru_tf:
+        case CellKind::agru: augru_backward_cpu(args); break;
         case CellKind::lstm: lstm_backward_cpu(args); break;
         case CellKind::rnn_tanh:
         case CellKind::rnn_relu: rnn_backward_cpu(args); break;
     }
     weight_gradients(call, gradients, h_before);
+}
+
+Precision backward_precision(Precision forward) {
+    const bool emulated = forward == Precision::bfloat16 &&
+                          &active_dot_backend(DotType::bfloat16) == &kDotBf16Highway;
+    return emulated ? Precision::full : forward;
 }
 
 template RnnWeights<float> checked_weights(const char*, const RnnParameters<float>&);

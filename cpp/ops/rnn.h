@@ -45,6 +45,7 @@ struct RnnForward {
     MatrixView<T> c_n;                // (B, H); LSTM
     MatrixView<T> saved;              // (N, saved_width(...)); optional: what backward needs
     const RnnNoise* noise = nullptr;  // optional
+    MatrixView<const T> attention;    // (1, N); cells with attention
 };
 
 template <class T>
@@ -85,9 +86,15 @@ struct RnnBackward {
     MatrixView<T> dbias_hh;           // (1, G * H)
     MatrixView<T> dweight_hr;         // (S, H), LSTM with projection
     const RnnNoise* noise = nullptr;  // as in forward
+    MatrixView<const T> attention;    // as in forward
+    MatrixView<T> dattention;         // (1, N); cells with attention
 };
 
 template <class T>
 void rnn_backward(const char* function, const RnnBackward<T>& call);
+
+// Of the products of a backward pass: where bfloat16 is computed by float32 multiply-adds, it is
+// slower than float32, which then serves the gradients better.
+Precision backward_precision(Precision forward);
 
 }  // namespace seqrec_fast

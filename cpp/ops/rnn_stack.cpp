@@ -49,6 +49,7 @@ void rnn_stack(const char* function, const RnnStack<T>& stack, const RnnStackRun
                     call.gate_table = stack.gate_tables[static_cast<std::size_t>(direction)];
                 }
             }
+            call.attention = run.attention;
             call.h_0 = block(run.h_0, i, batch);
             call.c_0 = block(run.c_0, i, batch);
             call.reverse = direction == 1;

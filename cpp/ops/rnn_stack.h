@@ -35,6 +35,7 @@ struct RnnStackRun {
     const SequenceLayout* layout;
     MatrixView<const T> x;               // (N, I), or
     MatrixView<const std::int64_t> ids;  // (1, N)
+    MatrixView<const T> attention;       // (1, N); cells with attention
     MatrixView<const T> h_0;             // (L * D * B, S); optional: zeros
     MatrixView<const T> c_0;             // (L * D * B, H); optional: zeros
     MatrixView<T> y;                     // (N, D * S); optional

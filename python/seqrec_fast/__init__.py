@@ -12,6 +12,7 @@ except ImportError as error:  # pragma: no cover - a broken or missing build
     ) from error
 
 from . import config
+from .augru import AUGRU
 from .config import (
     active_backend,
     active_target,
@@ -29,6 +30,12 @@ __version__: str = _core.__version__
 
 # Names that pull in more than NumPy, or that only some programs need: loaded at first use.
 _LAZY = {
+    "Dispatch": "dispatch",
+    "Segments": "segments",
+    "StreamingDispatch": "dispatch",
+    "StreamingSegments": "segments",
+    "dispatch_by_expert": "dispatch",
+    "session_segments": "segments",
     "ItemIndex": "index",
     "merge_topk": "index",
     "topk": "index",
@@ -38,20 +45,27 @@ _LAZY = {
 }
 
 __all__ = [
+    "AUGRU",
     "GRU",
     "LSTM",
     "RNN",
+    "Dispatch",
     "ItemIndex",
     "Recommender",
+    "Segments",
     "SessionStore",
+    "StreamingDispatch",
+    "StreamingSegments",
     "active_backend",
     "active_target",
     "config",
+    "dispatch_by_expert",
     "force_backend",
     "force_target",
     "get_num_threads",
     "load",
     "merge_topk",
+    "session_segments",
     "set_num_threads",
     "show_config",
     "supported_backends",

@@ -79,6 +79,7 @@ class _PackedRnn(Generic[_T]):
         ids: NDArray[int64] | None = None,
         gate_table: NDArray[_T] | None = None,
         noise: RnnNoise | None = None,
+        attention: NDArray[_T] | None = None,
     ) -> None: ...
     @property
     def has_input_weights(self) -> bool: ...
@@ -89,8 +90,44 @@ class _PackedRnn(Generic[_T]):
 class PackedRnnF32(_PackedRnn[float32]): ...
 class PackedRnnF64(_PackedRnn[float64]): ...
 
-def rnn_backward_f32(*args: Any, precision: str = ..., noise: RnnNoise | None = ...) -> None: ...
-def rnn_backward_f64(*args: Any, precision: str = ..., noise: RnnNoise | None = ...) -> None: ...
+def rnn_backward_f32(
+    *args: Any,
+    precision: str = ...,
+    noise: RnnNoise | None = ...,
+    attention: NDArray[float32] | None = ...,
+    dattention: NDArray[float32] | None = ...,
+) -> None: ...
+def rnn_backward_f64(
+    *args: Any,
+    precision: str = ...,
+    noise: RnnNoise | None = ...,
+    attention: NDArray[float64] | None = ...,
+    dattention: NDArray[float64] | None = ...,
+) -> None: ...
+def rnn_experts_forward_f32(
+    cell: str,
+    count: int,
+    reverse: bool,
+    precision: str,
+    noise: RnnNoise | None,
+    float32_states: bool,
+    **arrays: Any,
+) -> None: ...
+def rnn_experts_forward_f64(
+    cell: str,
+    count: int,
+    reverse: bool,
+    precision: str,
+    noise: RnnNoise | None,
+    float32_states: bool,
+    **arrays: Any,
+) -> None: ...
+def rnn_experts_backward_f32(
+    cell: str, count: int, reverse: bool, precision: str, noise: RnnNoise | None, **arrays: Any
+) -> None: ...
+def rnn_experts_backward_f64(
+    cell: str, count: int, reverse: bool, precision: str, noise: RnnNoise | None, **arrays: Any
+) -> None: ...
 
 class _RnnStack(Generic[_T]):
     def __init__(
@@ -101,7 +138,14 @@ class _RnnStack(Generic[_T]):
         gate_tables: list[NDArray[_T]],
     ) -> None: ...
     def run(
-        self, function: str, x: Any, h_0: Any, c_0: Any, offsets: Any, last: bool
+        self,
+        function: str,
+        x: Any,
+        h_0: Any,
+        c_0: Any,
+        offsets: Any,
+        last: bool,
+        attention: NDArray[_T] | None = None,
     ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T] | None] | None: ...
 
 class RnnStackF32(_RnnStack[float32]): ...
@@ -211,6 +255,145 @@ _Rule = tuple[
     NDArray[Any] | None, NDArray[Any] | None,
 ]  # fmt: skip
 
+def dispatch_by_expert(
+    offsets: NDArray[int64], expert_ids: NDArray[int64], num_experts: int, capacity: int
+) -> tuple[NDArray[int64], NDArray[int64], NDArray[int64], NDArray[int64]]: ...
+def session_segments_i64(
+    rule: str,
+    offsets: NDArray[int64],
+    times: NDArray[int64] | None,
+    window: int,
+    gap: float,
+    count: int,
+) -> tuple[NDArray[int64], NDArray[int64]]: ...
+def session_segments_f64(
+    rule: str,
+    offsets: NDArray[int64],
+    times: NDArray[float64] | None,
+    window: int,
+    gap: float,
+    count: int,
+) -> tuple[NDArray[int64], NDArray[int64]]: ...
+def expand_segments_i64(
+    per_segment: NDArray[int64],
+    segment_offsets: NDArray[int64],
+    mean: bool,
+    out: NDArray[int64],
+) -> None: ...
+def expand_segments_f32(
+    per_segment: NDArray[float32],
+    segment_offsets: NDArray[int64],
+    mean: bool,
+    out: NDArray[float32],
+) -> None: ...
+def expand_segments_f64(
+    per_segment: NDArray[float64],
+    segment_offsets: NDArray[int64],
+    mean: bool,
+    out: NDArray[float64],
+) -> None: ...
+def segment_sum_f32(
+    values: NDArray[float32], segment_offsets: NDArray[int64], mean: bool, out: NDArray[float32]
+) -> None: ...
+def dispatch_rows_f32(
+    values: NDArray[float32],
+    position: NDArray[int64],
+    weights: NDArray[float32] | None,
+    other: NDArray[float32] | None,
+    rows: NDArray[float32],
+    dots: NDArray[float32] | None,
+) -> None: ...
+def combine_rows_f32(
+    rows: NDArray[float32],
+    position: NDArray[int64],
+    weights: NDArray[float32] | None,
+    other: NDArray[float32] | None,
+    sums: NDArray[float32],
+    dots: NDArray[float32] | None,
+) -> None: ...
+def grouped_linear_f32(
+    x: NDArray[float32],
+    weight: NDArray[float32],
+    bias: NDArray[float32] | None,
+    group_offsets: NDArray[int64],
+    y: NDArray[float32],
+) -> None: ...
+def grouped_linear_grad_f32(
+    x: NDArray[float32],
+    weight: NDArray[float32],
+    group_offsets: NDArray[int64],
+    dy: NDArray[float32],
+    dx: NDArray[float32] | None,
+    dweight: NDArray[float32] | None,
+    dbias: NDArray[float32] | None,
+) -> None: ...
+def multi_gate_f32(
+    experts: int,
+    gates: int,
+    expert_outputs: NDArray[float32],
+    gate_logits: NDArray[float32],
+    mixture: NDArray[float32],
+) -> None: ...
+def multi_gate_grad_f32(
+    experts: int,
+    gates: int,
+    expert_outputs: NDArray[float32],
+    gate_logits: NDArray[float32],
+    dmixture: NDArray[float32],
+    dexpert: NDArray[float32],
+    dlogits: NDArray[float32],
+) -> None: ...
+def segment_sum_f64(
+    values: NDArray[float64], segment_offsets: NDArray[int64], mean: bool, out: NDArray[float64]
+) -> None: ...
+def dispatch_rows_f64(
+    values: NDArray[float64],
+    position: NDArray[int64],
+    weights: NDArray[float64] | None,
+    other: NDArray[float64] | None,
+    rows: NDArray[float64],
+    dots: NDArray[float64] | None,
+) -> None: ...
+def combine_rows_f64(
+    rows: NDArray[float64],
+    position: NDArray[int64],
+    weights: NDArray[float64] | None,
+    other: NDArray[float64] | None,
+    sums: NDArray[float64],
+    dots: NDArray[float64] | None,
+) -> None: ...
+def grouped_linear_f64(
+    x: NDArray[float64],
+    weight: NDArray[float64],
+    bias: NDArray[float64] | None,
+    group_offsets: NDArray[int64],
+    y: NDArray[float64],
+) -> None: ...
+def grouped_linear_grad_f64(
+    x: NDArray[float64],
+    weight: NDArray[float64],
+    group_offsets: NDArray[int64],
+    dy: NDArray[float64],
+    dx: NDArray[float64] | None,
+    dweight: NDArray[float64] | None,
+    dbias: NDArray[float64] | None,
+) -> None: ...
+def multi_gate_f64(
+    experts: int,
+    gates: int,
+    expert_outputs: NDArray[float64],
+    gate_logits: NDArray[float64],
+    mixture: NDArray[float64],
+) -> None: ...
+def multi_gate_grad_f64(
+    experts: int,
+    gates: int,
+    expert_outputs: NDArray[float64],
+    gate_logits: NDArray[float64],
+    dmixture: NDArray[float64],
+    dexpert: NDArray[float64],
+    dlogits: NDArray[float64],
+) -> None: ...
 def order_rows(
     ids: NDArray[int64],
 ) -> tuple[NDArray[int64], NDArray[int64], NDArray[int64]]: ...

@@ -127,6 +127,7 @@ class _RecurrentLayer:
         c_0: Array | None,
         offsets: ArrayLike | None,
         outputs: str,
+        attention: Array | None = None,
     ) -> tuple[Array, Array, Array | None]:
         if outputs not in ("all", "last"):
             raise ValueError(
@@ -134,14 +135,16 @@ class _RecurrentLayer:
             )
         last = outputs == "last"
         if self._dtype == self._working:
-            found = self._stack.run(type(self).__name__, x, h_0, c_0, offsets, last)
+            found = self._stack.run(type(self).__name__, x, h_0, c_0, offsets, last, attention)
             if found is not None:
                 return found  # type: ignore[no-any-return]
         values, offsets, batch = self._checked_input(x, offsets)
         layers = len(self._packed)
         h_0 = self._checked_state("h_0", h_0, (layers, batch, self._packed[0].state_size))
         c_0 = self._checked_state("c_0", c_0, (layers, batch, self.hidden_size))
-        y, h_n, c_n = self._stack.run(type(self).__name__, values, h_0, c_0, offsets, last)
+        y, h_n, c_n = self._stack.run(
+            type(self).__name__, values, h_0, c_0, offsets, last, attention
+        )
         if c_n is not None:
             c_n = c_n.astype(self._dtype, copy=False)
         return y.astype(self._dtype, copy=False), h_n.astype(self._dtype, copy=False), c_n

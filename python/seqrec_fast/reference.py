@@ -99,6 +99,7 @@ def rnn_step(
     c: Array | None,
     weights: Mapping[str, ArrayLike],
     candidate_scale: Array | float = 1.0,
+    attention: Array | float = 0.0,
 ) -> tuple[Array, Array | None]:
     """
     One step of one layer for any number of rows.
@@ -106,7 +107,8 @@ def rnn_step(
     Parameters
     ----------
     cell : str
-        ``"gru"``, ``"gru_reset_before"``, ``"lstm"``, ``"rnn_tanh"`` or ``"rnn_relu"``.
+        ``"gru"``, ``"gru_reset_before"``, ``"augru_paper"``, ``"augru_tf"``, ``"agru"``,
+        ``"lstm"``, ``"rnn_tanh"`` or ``"rnn_relu"``.
     x : (N, I) array
         Input; (N, G * H) input gates if `weights` has no ``weight_ih``.
     h : (N, S) array
@@ -118,6 +120,11 @@ def rnn_step(
         (the last three optional), gates stacked as in PyTorch.
     candidate_scale : float or (H,) array
         Multiplies n of a GRU, g of an LSTM, the new state of a plain RNN.
+    attention : float or (N, 1) array
+        Score a of each row for the cells that have one: h' is ``h + a * (gru - h)`` for
+        ``"augru_paper"``, where gru is the step of a GRU (DIEN, Zhou et al., 2019,
+        arXiv:1809.03672); ``(1 - a) * gru + a * n`` for ``"augru_tf"`` (TensorFlow's
+        VecAttGRUCell, oneDNN); ``h + a * (n - h)`` for ``"agru"`` (DIEN).
 
     Returns
     -------
@@ -143,14 +150,24 @@ def rnn_step(
     b_r, b_z, b_n = np.split(b_hh, 3)
     r = _sigmoid(x_r + h @ w_r.T + b_r)
     z = _sigmoid(x_z + h @ w_z.T + b_z)
-    if cell == "gru":
+    if cell in ("gru", "augru_paper", "augru_tf", "agru"):
         n = np.tanh(x_n + r * (h @ w_n.T + b_n))
     elif cell == "gru_reset_before":
         n = np.tanh(x_n + (r * h) @ w_n.T + b_n)
     else:
-        raise ValueError(f"rnn_step: cell is {cell!r}; expected gru, gru_reset_before, lstm, rnn_*")
+        raise ValueError(
+            f"rnn_step: cell is {cell!r}; expected gru, gru_reset_before, augru_paper, augru_tf, "
+            "agru, lstm or rnn_*"
+        )
     n = candidate_scale * n
-    return n + z * (h - n), None
+    gru = n + z * (h - n)
+    if cell == "augru_paper":
+        return h + attention * (gru - h), None
+    if cell == "augru_tf":
+        return (1 - attention) * gru + attention * n, None
+    if cell == "agru":
+        return h + attention * (n - h), None
+    return gru, None
 
 
 def rnn(
@@ -164,6 +181,7 @@ def rnn(
     reset: ArrayLike | None = None,
     reverse: bool = False,
     noise: Noise | None = None,
+    attention: ArrayLike | None = None,
 ) -> tuple[Array, Array, Array | None]:
     """
     One layer and direction over a ragged batch.
@@ -183,6 +201,8 @@ def rnn(
     reverse : bool
         Newest event first.
     noise : Noise, optional
+    attention : (events,) array, optional
+        For the cells that have it.
 
     Returns
     -------
@@ -207,7 +227,8 @@ def rnn(
                 h, c = np.zeros_like(h), np.zeros_like(c)
             where = (e - offsets[b], b)
             scale = 1.0 if noise is None else noise.candidate_scale(*where, hidden)
-            h_new, c_new = rnn_step(cell, x[e : e + 1], h, c, weights, scale)
+            score = 0.0 if attention is None else float(np.asarray(attention)[e])
+            h_new, c_new = rnn_step(cell, x[e : e + 1], h, c, weights, scale, score)
             c_new = c if c_new is None else c_new
             if noise is not None:
                 kept_h, kept_c = noise.kept(1, *where, state), noise.kept(2, *where, hidden)

@@ -8,8 +8,22 @@ except ImportError as error:
     raise ImportError("seqrec_fast.nn needs PyTorch: pip install seqrec-fast[train]") from error
 
 from . import functional
+from .augru import AUGRU
 from .cells import GRUCell, LSTMCell, RNNCell
+from .expert_rnn import ExpertAUGRU, ExpertGRU, ExpertLSTM
 from .rnn import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "functional"]
+__all__ = [
+    "AUGRU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "ExpertAUGRU",
+    "ExpertGRU",
+    "ExpertLSTM",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "functional",
+]
 del _torch

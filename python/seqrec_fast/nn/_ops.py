@@ -3,6 +3,9 @@ The torch.library glue: every compiled op as a PyTorch operator with its fake ke
 
 Operators are functional and have a fixed number of outputs; a tensor that a cell does not have
 (c_n of a GRU, say) is an empty one. Gradients are in `_rnn_autograd`.
+
+Weights of the recurrent operators with a leading dimension, that of experts, make one layer per
+expert: expert m of M then runs the sessions m * B to (m + 1) * B - 1 of `offsets`.
 """
 
 from __future__ import annotations
@@ -21,13 +24,25 @@ _Tensor = TypeVar("_Tensor", Tensor, None, Tensor | None)
 
 _GATES = {cell: _core.gate_count(cell) for cell in _core.CELLS}
 _PACKED = {torch.float32: _core.PackedRnnF32, torch.float64: _core.PackedRnnF64}
-_BACKWARD = {torch.float32: _core.rnn_backward_f32, torch.float64: _core.rnn_backward_f64}
+_BACKWARD: dict[torch.dtype, Any] = {
+    torch.float32: _core.rnn_backward_f32,
+    torch.float64: _core.rnn_backward_f64,
+}
+_EXPERTS_FORWARD: dict[torch.dtype, Any] = {
+    torch.float32: _core.rnn_experts_forward_f32,
+    torch.float64: _core.rnn_experts_forward_f64,
+}
+_EXPERTS_BACKWARD: dict[torch.dtype, Any] = {
+    torch.float32: _core.rnn_experts_backward_f32,
+    torch.float64: _core.rnn_experts_backward_f64,
+}
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _SAVED = {cell: _core.saved_count(cell) for cell in _core.CELLS}
 
 # Noise as in cpp/cpu/rnn_noise.h; without a seed zoneout acts by its expectation.
 _OPTIONS = (
     " str precision='full', float recurrent_dropout=0.0, float zoneout=0.0, Tensor? seed=None,"
-    " int stream=0, Tensor? sessions=None"
+    " int stream=0, Tensor? sessions=None, Tensor? attention=None"
 )
 
 library: Any = torch.library.Library("seqrec_fast", "DEF")  # type: ignore[no-untyped-call]
@@ -47,7 +62,7 @@ library.define(
     + _OPTIONS
     + ")"
     " -> (Tensor dx, Tensor dh_0, Tensor dc_0, Tensor dweight_ih, Tensor dweight_hh,"
-    " Tensor dbias_ih, Tensor dbias_hh, Tensor dweight_hr)"
+    " Tensor dbias_ih, Tensor dbias_hh, Tensor dweight_hr, Tensor dattention)"
 )
 
 
@@ -63,6 +78,10 @@ def _mask(reset: Tensor | None) -> np.ndarray[Any, Any] | None:
     if reset is None:
         return None
     return reset.detach().to(torch.bool).contiguous().numpy().reshape(-1).view(np.uint8)
+
+
+def _scores(attention: Tensor | None, dtype: torch.dtype) -> np.ndarray[Any, Any] | None:
+    return None if attention is None else array(_cast(dtype, attention)).reshape(-1)
 
 
 def _working_dtype(x: Tensor, hidden: int) -> torch.dtype:
@@ -105,7 +124,7 @@ def _sizes(
     cell: str, x: Tensor, h_0: Tensor, weight_hh: Tensor, save: bool
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Shapes of y, h_n, c_n and saved."""
-    state, hidden = weight_hh.shape[1], weight_hh.shape[0] // _GATES[cell]
+    state, hidden = weight_hh.shape[-1], weight_hh.shape[-2] // _GATES[cell]
     lanes = 64 // _working_dtype(x, hidden).itemsize  # of a packed vector
     width = _SAVED[cell] * ((hidden + lanes - 1) // lanes * lanes) if save else 0
     events = x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]
@@ -139,20 +158,30 @@ def rnn_forward_cpu(
     seed: Tensor | None = None,
     stream: int = 0,
     sessions: Tensor | None = None,
+    attention: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kernel of the operator; see its schema and cpp/ops/rnn.h for the shapes."""
     sizes = _sizes(cell, x, h_0, weight_hh, save)
     dtype = x.dtype
-    working = _working_dtype(x, weight_hh.shape[0] // _GATES[cell])
+    working = _working_dtype(x, weight_hh.shape[-2] // _GATES[cell])
     x, h_0 = _cast(working, x), _cast(working, h_0)
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
-    packed = _PACKED[working](
-        cell,
-        *(array(_cast(working, w)) for w in weights),
-        float32_states=working != dtype,
-        precision=precision if working == torch.float32 else "full",
-    )
+    weights = [_flat(w if w is None else _cast(working, w))
+               for w in (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)]  # fmt: skip
+    precision = precision if working == torch.float32 else "full"
+    noise = _noise(recurrent_dropout, zoneout, seed, stream, sessions)
     y, h_n, c_n, saved = (x.new_empty(size) for size in sizes)
+    if weight_hh.dim() == 3:
+        _EXPERTS_FORWARD[working](
+            cell, weight_hh.shape[0], reverse, precision, noise, working != dtype,
+            **dict(zip(_WEIGHTS, weights, strict=True)),
+            offsets=array(offsets),
+            x=_flat(x), h_0=array(h_0), c_0=array(_cast(working, c_0)), reset=_mask(reset),
+            attention=_scores(attention, working),
+            y=_flat(y), h_n=h_n.numpy(), c_n=c_n.numpy() if cell == "lstm" else None,
+            saved=saved.numpy() if saved.dim() == 2 else None,
+        )  # fmt: skip
+        return _cast(dtype, y), _cast(dtype, h_n), _cast(dtype, c_n), saved
+    packed = _PACKED[working](cell, *weights, float32_states=working != dtype, precision=precision)
     packed.forward(
         _layout(x, offsets, batch_sizes, batch_first),
         _flat(x),
@@ -164,7 +193,8 @@ def rnn_forward_cpu(
         h_n.numpy(),
         c_n.numpy() if cell == "lstm" else None,
         saved.numpy() if saved.dim() == 2 else None,
-        noise=_noise(recurrent_dropout, zoneout, seed, stream, sessions),
+        noise=noise,
+        attention=_scores(attention, working),
     )
     return _cast(dtype, y), _cast(dtype, h_n), _cast(dtype, c_n), saved
 
@@ -174,7 +204,7 @@ def _rnn_forward_fake(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     weight_hh, save = rest[1], rest[10]
     *states, saved = _sizes(cell, x, h_0, weight_hh, save)
-    working = _working_dtype(x, weight_hh.shape[0] // _GATES[cell])
+    working = _working_dtype(x, weight_hh.shape[-2] // _GATES[cell])
     y, h_n, c_n = (x.new_empty(size) for size in states)
     return y, h_n, c_n, x.new_empty(saved, dtype=working)
 
@@ -207,9 +237,10 @@ def rnn_backward_cpu(
     seed: Tensor | None = None,
     stream: int = 0,
     sessions: Tensor | None = None,
+    attention: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Kernel of the operator; see its schema and cpp/ops/rnn.h for the shapes."""
-    hidden = weight_hh.shape[0] // _GATES[cell]
+    hidden = weight_hh.shape[-2] // _GATES[cell]
     dtype, working = x.dtype, _working_dtype(x, hidden)
     dy, dh_n, dc_n, x = (_cast(working, t) for t in (dy, dh_n, dc_n, x))  # type: ignore[assignment]
     h_0, c_0, y = (_cast(working, t) for t in (h_0, c_0, y))  # type: ignore[assignment]
@@ -224,11 +255,32 @@ def rnn_backward_cpu(
     dc_0 = x.new_empty(h_0.shape[0], hidden) if cell == "lstm" else none
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
     dweights = [like(w) for w in weights]
+    dattention = none if attention is None else x.new_empty(attention.shape)
+    grads = (dx, dh_0, dc_0, *dweights, dattention)
+    dscores = None if attention is None else dattention.numpy().reshape(-1)
+    precision = precision if working == torch.float32 else "full"
+    noise = _noise(recurrent_dropout, zoneout, seed, stream, sessions)
+    flat_weights = [_flat(w if w is None else _cast(working, w)) for w in weights]
+    flat_grads = [None if grad is none else _flat(grad) for grad in dweights]
+    if weight_hh.dim() == 3:
+        _EXPERTS_BACKWARD[working](
+            cell, weight_hh.shape[0], reverse, precision, noise,
+            **dict(zip(_WEIGHTS, flat_weights, strict=True)),
+            **dict(zip((f"d{name}" for name in _WEIGHTS), flat_grads, strict=True)),
+            offsets=array(offsets),
+            x=_flat(x), h_0=array(h_0), c_0=array(c_0), reset=_mask(reset),
+            attention=_scores(attention, working),
+            y=_flat(y), saved=saved.numpy() if saved.dim() == 2 else None,
+            dy=_flat(dy), dh_n=array(dh_n), dc_n=array(dc_n),
+            dx=_flat(dx) if need_dx else None, dh_0=dh_0.numpy(),
+            dc_0=dc_0.numpy() if cell == "lstm" else None, dattention=dscores,
+        )  # fmt: skip
+        return tuple(_cast(dtype, grad) for grad in grads)
     _BACKWARD[working](
         cell,
-        array(_cast(working, weight_ih)),
-        array(_cast(working, weight_hh)),
-        array(_cast(working, weight_hr)),
+        flat_weights[0],
+        flat_weights[1],
+        flat_weights[4],
         _layout(x, offsets, batch_sizes, batch_first),
         _flat(x),
         array(h_0),
@@ -243,11 +295,13 @@ def rnn_backward_cpu(
         _flat(dx) if need_dx else None,
         dh_0.numpy(),
         dc_0.numpy() if cell == "lstm" else None,
-        *(None if grad is none else grad.numpy() for grad in dweights),
-        precision=precision if working == torch.float32 else "full",
-        noise=_noise(recurrent_dropout, zoneout, seed, stream, sessions),
+        *flat_grads,
+        precision=precision,
+        noise=noise,
+        attention=_scores(attention, working),
+        dattention=dscores,
     )
-    return tuple(_cast(dtype, grad) for grad in (dx, dh_0, dc_0, *dweights))
+    return tuple(_cast(dtype, grad) for grad in grads)
 
 
 def _rnn_backward_fake(
@@ -267,17 +321,19 @@ def _rnn_backward_fake(
     **options: Any,
 ) -> tuple[Tensor, ...]:
     need_dx, need_dweights = rest[7:9]
+    attention = rest[15] if len(rest) > 15 else options.get("attention")
     none = x.new_empty(0)
 
     def like(tensor: Tensor | None) -> Tensor:
         return none.clone() if tensor is None or not need_dweights else torch.empty_like(tensor)
 
-    hidden = weight_hh.shape[0] // _GATES[cell]
+    hidden = weight_hh.shape[-2] // _GATES[cell]
     return (
         x.new_empty(x.shape) if need_dx else none,
         x.new_empty(h_0.shape),
         x.new_empty([h_0.shape[0], hidden] if cell == "lstm" else [0]),
         *(like(w) for w in (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)),
+        none.clone() if attention is None else x.new_empty(attention.shape),
     )
 
 

@@ -24,6 +24,7 @@ class _Input(NamedTuple):
     batch_first: bool = False
     reset: Tensor | None = None
     sessions: Tensor | None = None  # where each session of a sorted batch was before
+    attention: Tensor | None = None  # of the cells that have it; values without the last dimension
 
 
 class RecurrentLayer(torch.nn.RNNBase):
@@ -122,20 +123,32 @@ class RecurrentLayer(torch.nn.RNNBase):
         RuntimeError, ValueError
             As ``torch.nn``'s modules do, and for offsets that are not a partition of the rows.
         """
+        return self._forward(input, hx, offsets, reset)
+
+    def _forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None,
+        offsets: Tensor | None,
+        reset: Tensor | None = None,
+        attention: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """Run any form of input; `attention` is a plain tensor."""
         if isinstance(input, PackedSequence):
             if offsets is not None or reset is not None:
                 raise ValueError(
                     f"{type(self).__name__}: a PackedSequence takes neither offsets nor reset"
                 )
             values, batch_sizes, order, original = input
-            events = _Input(values, int(batch_sizes[0]), batch_sizes=batch_sizes, sessions=order)
+            events = _Input(values, int(batch_sizes[0]), batch_sizes=batch_sizes, sessions=order,
+                            attention=attention)  # fmt: skip
             output, state = self._run(events, _permuted(hx, order))
             packed = PackedSequence(output, batch_sizes, order, original)
             return packed, _permuted(state, original)
         if input.is_nested:
             jagged: Any = input
             rows = jagged.offsets()
-            output, state = self.forward(jagged.values(), hx, offsets=rows, reset=reset)
+            output, state = self._forward(jagged.values(), hx, rows, reset, attention)
             return torch.nested.nested_tensor_from_jagged(output, rows), state
         if offsets is not None:
             if input.dim() != 2:
@@ -143,12 +156,13 @@ class RecurrentLayer(torch.nn.RNNBase):
                     f"{type(self).__name__}: input has {input.dim()} dimensions; expected 2, "
                     "(events, input_size), because offsets are given"
                 )
-            events = _Input(input, offsets.shape[0] - 1, offsets=offsets, reset=reset)
+            events = _Input(input, offsets.shape[0] - 1, offsets=offsets, reset=reset,
+                            attention=attention)  # fmt: skip
             return self._run(events, hx)
-        return self._run_padded(input, hx, reset)
+        return self._run_padded(input, hx, reset, attention)
 
     def _run_padded(
-        self, input: Tensor, hx: State | None, reset: Tensor | None
+        self, input: Tensor, hx: State | None, reset: Tensor | None, attention: Tensor | None
     ) -> tuple[Tensor, State]:
         name = type(self).__name__
         if input.dim() not in (2, 3):
@@ -164,6 +178,7 @@ class RecurrentLayer(torch.nn.RNNBase):
         if not batched:
             input = input.unsqueeze(batch_dim)
             reset = None if reset is None else reset.unsqueeze(batch_dim)
+            attention = None if attention is None else attention.unsqueeze(batch_dim)
             hx = _mapped(hx, lambda state: state.unsqueeze(1))
         if input.shape[1 - batch_dim] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
@@ -171,7 +186,8 @@ class RecurrentLayer(torch.nn.RNNBase):
             raise RuntimeError(
                 f"{name}: reset has shape {tuple(reset.shape)}; expected {tuple(input.shape[:2])}"
             )
-        events = _Input(input, input.shape[batch_dim], batch_first=self.batch_first, reset=reset)
+        events = _Input(input, input.shape[batch_dim], batch_first=self.batch_first, reset=reset,
+                        attention=attention)  # fmt: skip
         output, final = self._run(events, hx)
         if not batched:
             output = output.squeeze(batch_dim)
@@ -196,7 +212,8 @@ class RecurrentLayer(torch.nn.RNNBase):
             zeros = values.new_zeros(events.batch, state_size)
             cell_zeros = values.new_zeros(events.batch, self.hidden_size) if lstm else None
         h_0, c_0 = hx if isinstance(hx, tuple) else (hx, None)
-        tensors = [values, h_0, c_0, *(w for layer in weights for w in layer)]
+        attention = None if events.attention is None else events.attention.to(values.dtype)
+        tensors = [values, h_0, c_0, attention, *(w for layer in weights for w in layer)]
         save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         drop = self.recurrent_dropout if self.training else 0.0
         seed = None
@@ -227,6 +244,7 @@ class RecurrentLayer(torch.nn.RNNBase):
                     seed,
                     i,
                     events.sessions,
+                    attention,
                 )
                 outputs.append(y)
                 h_n.append(h)

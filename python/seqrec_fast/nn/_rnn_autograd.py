@@ -20,8 +20,9 @@ _Forward = tuple[Tensor, Tensor, Tensor, Tensor]
 # Arguments of the operator, by position.
 _N_TENSORS = 9  # cell, x, the states and weights
 _BATCH_FIRST, _SAVE, _SEED, _STREAM, _SESSIONS = 12, 14, 18, 19, 20
-_N_ARGUMENTS = 21
-_DEFAULTS = ("full", 0.0, 0.0, None, 0, None)
+_ATTENTION = 21
+_N_ARGUMENTS = 22
+_DEFAULTS = ("full", 0.0, 0.0, None, 0, None, None)
 
 
 def rnn_forward(*args: Any) -> _Forward:
@@ -46,7 +47,7 @@ def rnn_forward(*args: Any) -> _Forward:
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     y, _, _, saved = output
     ctx.save_for_backward(
-        *inputs[1:12], y, saved, inputs[_SEED], inputs[_SESSIONS]
+        *inputs[1:12], y, saved, inputs[_SEED], inputs[_SESSIONS], inputs[_ATTENTION]
     )  # x to bias_hr, the layout, what forward wrote, the noise
     ctx.cell, ctx.flags, ctx.save = inputs[0], inputs[_BATCH_FIRST:_SAVE], inputs[_SAVE]
     ctx.options, ctx.stream = inputs[_SAVE + 1 : _SEED], inputs[_STREAM]
@@ -62,7 +63,7 @@ def _backward(
     dc_n: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     x, h_0, c_0, *rest = ctx.saved_tensors
-    weights, layout, (y, saved, seed, sessions) = rest[:5], rest[5:8], rest[8:]
+    weights, layout, (y, saved, seed, sessions, attention) = rest[:5], rest[5:8], rest[8:]
     if not ctx.save:
         raise RuntimeError(
             "seqrec_fast: rnn_forward was called with save=False; its gradient needs save=True"
@@ -70,17 +71,20 @@ def _backward(
     dy = torch.zeros_like(y) if dy is None else dy
     dh_n = torch.zeros_like(h_0) if dh_n is None else dh_n
     if ctx.cell == "lstm":
-        hidden = weights[1].shape[0] // 4
+        hidden = weights[1].shape[-2] // 4
         dc_n = h_0.new_zeros(h_0.shape[0], hidden) if dc_n is None else dc_n
     else:
         dc_n = None
     need = ctx.needs_input_grad
-    grads = run(
+    *grads, dattention = run(
         ctx.cell, dy, dh_n, dc_n, x, h_0, c_0, *weights, y, saved, *layout, *ctx.flags,
-        need[1], any(need[4:_N_TENSORS]), *ctx.options, seed, ctx.stream, sessions,
+        need[1], any(need[4:_N_TENSORS]), *ctx.options, seed, ctx.stream, sessions, attention,
     )  # fmt: skip
     wanted = [grad if n else None for grad, n in zip(grads, need[1:_N_TENSORS], strict=True)]
-    return (None, *wanted, *(None,) * (_N_ARGUMENTS - _N_TENSORS))
+    others = (None,) * (_ATTENTION - _N_TENSORS)
+    # An argument that has its default may be missing in `need`.
+    wanted_scores = attention is not None and need[_ATTENTION]
+    return (None, *wanted, *others, dattention if wanted_scores else None)
 
 
 class _RnnFunction(torch.autograd.Function):

@@ -10,16 +10,25 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
+from .dispatch import combine_by_expert, dispatch_by_expert, expand_segments, segment_mean
+from .grouped_linear import grouped_linear
 from .linear_cross_entropy import linear_cross_entropy
+from .multi_gate import multi_gate_mixture
 from .row_update import RowUpdate
 from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_max_loss
 
 __all__ = [
     "RowUpdate",
     "bpr_max_loss",
+    "combine_by_expert",
+    "dispatch_by_expert",
+    "expand_segments",
     "gbce_loss",
+    "grouped_linear",
     "linear_cross_entropy",
+    "multi_gate_mixture",
     "sampled_softmax_loss",
+    "segment_mean",
     "top1_max_loss",
     "topk",
 ]

@@ -1,0 +1,224 @@
+#include <string>
+#include <vector>
+
+#include "bindings/array_caster.h"
+#include "bindings/register.h"
+#include "ops/dispatch.h"
+#include "ops/grouped_linear.h"
+#include "ops/multi_gate.h"
+#include "ops/segment.h"
+
+namespace py = pybind11;
+
+namespace seqrec_fast {
+namespace {
+
+using Object = py::object;
+using Ids = py::array_t<std::int64_t>;
+
+Ids array_of(const std::vector<std::int64_t>& values) {
+    return Ids(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+// (index, slot, offsets, position), see cpu/dispatch_kernels.h.
+py::tuple run_dispatch_by_expert(const Object& offsets, const Object& expert_ids,
+                                 std::int64_t num_experts, std::int64_t capacity) {
+    const char* const kName = "dispatch_by_expert";
+    const DispatchByExpert call{matrix_view<const std::int64_t>(kName, "offsets", offsets),
+                                matrix_view<const std::int64_t>(kName, "expert_ids", expert_ids),
+                                num_experts, capacity};
+    std::vector<std::int64_t> parts;
+    {
+        const py::gil_scoped_release release;
+        parts = dispatch_offsets(kName, call);
+    }
+    Ids index(parts.back()), slot(parts.back());
+    Ids position({call.expert_ids.rows, call.expert_ids.columns});
+    std::int64_t* const places[] = {index.mutable_data(), slot.mutable_data(),
+                                    position.mutable_data()};
+    {
+        const py::gil_scoped_release release;
+        dispatch_plan(call, parts, places[0], places[1], places[2]);
+    }
+    return py::make_tuple(index, slot, array_of(parts), position);
+}
+
+template <class T>
+void run_dispatch_rows(const Object& values, const Object& position, const Object& weights,
+                       const Object& other, const Object& rows, const Object& dots) {
+    const char* const kName = "dispatch_by_expert";
+    const DispatchRows<T> call{matrix_view<const T>(kName, "values", values),
+                               matrix_view<const std::int64_t>(kName, "position", position),
+                               matrix_view<const T>(kName, "weights", weights),
+                               matrix_view<const T>(kName, "dispatched", other),
+                               matrix_view<T>(kName, "dispatched", rows),
+                               matrix_view<T>(kName, "dots", dots)};
+    const py::gil_scoped_release release;
+    dispatch_rows(kName, call);
+}
+
+template <class T>
+void run_combine_rows(const Object& rows, const Object& position, const Object& weights,
+                      const Object& other, const Object& sums, const Object& dots) {
+    const char* const kName = "combine_by_expert";
+    const CombineRows<T> call{matrix_view<const T>(kName, "dispatched", rows),
+                              matrix_view<const std::int64_t>(kName, "position", position),
+                              matrix_view<const T>(kName, "weights", weights),
+                              matrix_view<const T>(kName, "values", other),
+                              matrix_view<T>(kName, "output", sums),
+                              matrix_view<T>(kName, "dots", dots)};
+    const py::gil_scoped_release release;
+    combine_rows(kName, call);
+}
+
+template <class Time>
+py::tuple run_session_segments(const std::string& rule, const Object& offsets, const Object& times,
+                               std::int64_t window, double gap, std::int64_t count) {
+    const char* const kName = "session_segments";
+    SessionSegments<Time> call{};
+    call.rule = parse_segment_rule(rule);
+    call.offsets = matrix_view<const std::int64_t>(kName, "offsets", offsets);
+    call.times = matrix_view<const Time>(kName, "times", times);
+    call.window = window;
+    call.gap = gap;
+    call.count = count;
+    SegmentCuts cuts;
+    {
+        const py::gil_scoped_release release;
+        cuts = session_segments(kName, call);
+    }
+    return py::make_tuple(array_of(cuts.offsets), array_of(cuts.sequence_offsets));
+}
+
+template <class T>
+void run_segment_sum(const Object& values, const Object& segment_offsets, bool mean,
+                     const Object& out) {
+    const char* const kName = "segment_mean";
+    const SegmentSum<T> call{
+        matrix_view<const T>(kName, "values", values),
+        matrix_view<const std::int64_t>(kName, "segment_offsets", segment_offsets), mean,
+        matrix_view<T>(kName, "output", out)};
+    const py::gil_scoped_release release;
+    segment_sum(kName, call);
+}
+
+template <class T>
+void run_expand_segments(const Object& per_segment, const Object& segment_offsets, bool mean,
+                         const Object& out) {
+    const char* const kName = "expand_segments";
+    const ExpandSegments<T> call{
+        matrix_view<const T>(kName, "per_segment", per_segment),
+        matrix_view<const std::int64_t>(kName, "segment_offsets", segment_offsets), mean,
+        matrix_view<T>(kName, "output", out)};
+    const py::gil_scoped_release release;
+    expand_segments(kName, call);
+}
+
+template <class T>
+void run_grouped_linear(const Object& x, const Object& weight, const Object& bias,
+                        const Object& group_offsets, const Object& y) {
+    const char* const kName = "grouped_linear";
+    const GroupedLinear<T> call{
+        matrix_view<const T>(kName, "x", x), matrix_view<const T>(kName, "weight", weight),
+        matrix_view<const T>(kName, "bias", bias),
+        matrix_view<const std::int64_t>(kName, "group_offsets", group_offsets),
+        matrix_view<T>(kName, "y", y)};
+    const py::gil_scoped_release release;
+    grouped_linear(kName, call);
+}
+
+template <class T>
+void run_grouped_linear_grad(const Object& x, const Object& weight, const Object& group_offsets,
+                             const Object& dy, const Object& dx, const Object& dweight,
+                             const Object& dbias) {
+    const char* const kName = "grouped_linear";
+    const GroupedLinearGrad<T> call{
+        matrix_view<const T>(kName, "x", x),
+        matrix_view<const T>(kName, "weight", weight),
+        matrix_view<const std::int64_t>(kName, "group_offsets", group_offsets),
+        matrix_view<const T>(kName, "dy", dy),
+        matrix_view<T>(kName, "dx", dx),
+        matrix_view<T>(kName, "dweight", dweight),
+        matrix_view<T>(kName, "dbias", dbias)};
+    const py::gil_scoped_release release;
+    grouped_linear_grad(kName, call);
+}
+
+template <class T>
+MultiGate<T> read_multi_gate(const char* name, std::int64_t experts, std::int64_t gates,
+                             const Object& expert_outputs, const Object& gate_logits) {
+    MultiGate<T> call{};
+    call.experts = experts;
+    call.gates = gates;
+    call.expert_outputs = matrix_view<const T>(name, "expert_outputs", expert_outputs);
+    call.gate_logits = matrix_view<const T>(name, "gate_logits", gate_logits);
+    return call;
+}
+
+template <class T>
+void run_multi_gate(std::int64_t experts, std::int64_t gates, const Object& expert_outputs,
+                    const Object& gate_logits, const Object& mixture) {
+    const char* const kName = "multi_gate_mixture";
+    MultiGate<T> call = read_multi_gate<T>(kName, experts, gates, expert_outputs, gate_logits);
+    call.mixture = matrix_view<T>(kName, "mixture", mixture);
+    const py::gil_scoped_release release;
+    multi_gate(kName, call);
+}
+
+template <class T>
+void run_multi_gate_grad(std::int64_t experts, std::int64_t gates, const Object& expert_outputs,
+                         const Object& gate_logits, const Object& dmixture, const Object& dexpert,
+                         const Object& dlogits) {
+    const char* const kName = "multi_gate_mixture";
+    MultiGate<T> call = read_multi_gate<T>(kName, experts, gates, expert_outputs, gate_logits);
+    call.dmixture = matrix_view<const T>(kName, "dmixture", dmixture);
+    call.dexpert = matrix_view<T>(kName, "dexpert", dexpert);
+    call.dlogits = matrix_view<T>(kName, "dlogits", dlogits);
+    const py::gil_scoped_release release;
+    multi_gate_grad(kName, call);
+}
+
+template <class T>
+void register_for(py::module_& m, const std::string& suffix) {
+    const auto name = [&](const char* function) { return function + suffix; };
+    m.def(name("dispatch_rows").c_str(), &run_dispatch_rows<T>, py::arg("values"),
+          py::arg("position"), py::arg("weights"), py::arg("other"), py::arg("rows"),
+          py::arg("dots"));
+    m.def(name("combine_rows").c_str(), &run_combine_rows<T>, py::arg("rows"), py::arg("position"),
+          py::arg("weights"), py::arg("other"), py::arg("sums"), py::arg("dots"));
+    m.def(name("segment_sum").c_str(), &run_segment_sum<T>, py::arg("values"),
+          py::arg("segment_offsets"), py::arg("mean"), py::arg("out"));
+    m.def(name("expand_segments").c_str(), &run_expand_segments<T>, py::arg("per_segment"),
+          py::arg("segment_offsets"), py::arg("mean"), py::arg("out"));
+    m.def(name("grouped_linear").c_str(), &run_grouped_linear<T>, py::arg("x"), py::arg("weight"),
+          py::arg("bias"), py::arg("group_offsets"), py::arg("y"));
+    m.def(name("grouped_linear_grad").c_str(), &run_grouped_linear_grad<T>, py::arg("x"),
+          py::arg("weight"), py::arg("group_offsets"), py::arg("dy"), py::arg("dx"),
+          py::arg("dweight"), py::arg("dbias"));
+    m.def(name("multi_gate").c_str(), &run_multi_gate<T>, py::arg("experts"), py::arg("gates"),
+          py::arg("expert_outputs"), py::arg("gate_logits"), py::arg("mixture"));
+    m.def(name("multi_gate_grad").c_str(), &run_multi_gate_grad<T>, py::arg("experts"),
+          py::arg("gates"), py::arg("expert_outputs"), py::arg("gate_logits"), py::arg("dmixture"),
+          py::arg("dexpert"), py::arg("dlogits"));
+}
+
+template <class Time>
+void register_segments(py::module_& m, const char* name) {
+    m.def(name, &run_session_segments<Time>, py::arg("rule"), py::arg("offsets"), py::arg("times"),
+          py::arg("window"), py::arg("gap"), py::arg("count"));
+}
+
+}  // namespace
+
+void register_dispatch(py::module_& m) {
+    m.def("dispatch_by_expert", &run_dispatch_by_expert, py::arg("offsets"), py::arg("expert_ids"),
+          py::arg("num_experts"), py::arg("capacity"));
+    register_segments<double>(m, "session_segments_f64");
+    register_segments<std::int64_t>(m, "session_segments_i64");
+    m.def("expand_segments_i64", &run_expand_segments<std::int64_t>, py::arg("per_segment"),
+          py::arg("segment_offsets"), py::arg("mean"), py::arg("out"));
+    register_for<float>(m, "_f32");
+    register_for<double>(m, "_f64");
+}
+
+}  // namespace seqrec_fast

@@ -1,0 +1,33 @@
+// Forward of the GRUs with attention on the CPU, for every target.
+#include "base/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/augru_forward_cpu.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "base/dispatch-inl.h"
+#include "cells/augru_cell-inl.h"
+#include "cpu/gru_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+template <class T>
+void augru_forward(const RnnForwardArgs<T>& args) {
+    switch (args.weights->kind) {
+        case CellKind::augru_paper: return run_forward<GruCell<AugruPaperBlend>>(args);
+        case CellKind::augru_tf: return run_forward<GruCell<AugruTfBlend>>(args);
+        default: return run_forward<GruCell<AgruBlend>>(args);
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqrec_fast {
+SEQREC_DISPATCH_FLOATS(augru_forward_cpu, augru_forward, RnnForwardArgs)
+}  // namespace seqrec_fast
+#endif  // HWY_ONCE

@@ -1,0 +1,94 @@
+// What the backward passes of the GRU and of its relatives with attention share, see
+// cpu/gru_forward-inl.h.
+
+// Per-target include guard
+#if defined(SEQREC_CPU_GRU_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SEQREC_CPU_GRU_BACKWARD_INL_H_
+#undef SEQREC_CPU_GRU_BACKWARD_INL_H_
+#else
+#define SEQREC_CPU_GRU_BACKWARD_INL_H_
+#endif
+
+#include "cells/augru_cell-inl.h"
+#include "cpu/rnn_backward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+template <class View, class Blend>
+struct GruGradOp {
+    using T = typename View::T;
+    using D = Lanes<T>;
+    using V = hn::Vec<D>;
+    using M = SimdMath<D>;
+
+    // The gradients of one vector of units. `attention_sum` takes their parts of dloss/da.
+    HWY_INLINE void apply(std::int64_t row, std::int64_t unit, V attention,
+                          V& attention_sum) const {
+        const D d;
+        const V r = hn::LoadU(d, view.saved_at(row, 0, unit));
+        const V z = hn::LoadU(d, view.saved_at(row, 1, unit));
+        const V n = hn::LoadU(d, view.saved_at(row, 2, unit));
+        const V h_n = hn::LoadU(d, view.saved_at(row, 3, unit));
+        const V h = view.h_before(row, unit);
+        const V scale = view.candidate_scale(row, unit);
+        const V dh = hn::LoadU(d, view.dh + row * view.stride + unit);
+        if constexpr (has_attention(Blend::kKind)) {
+            const auto grad = attention_blend_grad<M, Blend>(z, n, h, dh, scale, attention);
+            attention_sum = M::add(attention_sum, grad.attention);
+            store(grad, r, h_n, row, unit);
+        } else {
+            store(gru_blend_grad<M>(z, n, h, dh, scale), r, h_n, row, unit);
+        }
+    }
+
+    HWY_INLINE void store(const GruGrad<M>& grad, V r, V h_n, std::int64_t row,
+                          std::int64_t unit) const {
+        const D d;
+        const std::int64_t hidden = view.weights->hidden_size;
+        const V r_pre = gru_reset_grad<M>(r, M::mul(grad.n_pre, h_n));
+        const V h_gate_n = M::mul(grad.n_pre, r);
+        view.store_gate(r_pre, row, 0, unit);
+        view.store_gate(grad.z_pre, row, 1, unit);
+        view.store_gate(grad.n_pre, row, 2, unit);
+        hn::StoreU(h_gate_n, d, view.dgates_at(row, 3, unit));
+        store_part(h_gate_n, d, view.args->dh_gates_n + view.events[row] * hidden + unit,
+                   hidden - unit);
+        hn::StoreU(grad.h, d, view.dh + row * view.stride + unit);
+    }
+
+    const View& view;
+};
+
+template <class Blend>
+struct GruGradCell {
+    static constexpr CellKind kKind = Blend::kKind;
+
+    template <class View>
+    static void step_grad(const View& view) {
+        using T = typename View::T;
+        const Lanes<T> d;
+        const GruGradOp<View, Blend> op{view};
+        for (std::int64_t row = 0; row < view.rows; ++row) {
+            const std::int64_t event = view.events[row];
+            const auto attention =
+                hn::Set(d, has_attention(kKind) ? view.args->attention[event] : T(0));
+            auto sum = hn::Zero(d);
+            for (std::int64_t unit = 0; unit < view.padded_hidden; unit += lane_count<T>()) {
+                op.apply(row, unit, attention, sum);
+            }
+            if constexpr (has_attention(kKind)) {
+                view.args->dattention[event] = hn::GetLane(hn::SumOfLanes(d, sum));
+            }
+        }
+        view.multiply(AccumulateOp<T>{view.dh, view.stride}, view.dgates_rows, 3,
+                      view.weights->recurrent);
+    }
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

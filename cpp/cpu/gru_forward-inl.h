@@ -1,0 +1,113 @@
+// What the forward passes of the GRU and of its relatives with attention share: r, z and n of a
+// step, and the new state by the cell's `Blend` (cells/gru_cell-inl.h, cells/augru_cell-inl.h).
+
+// Per-target include guard
+#if defined(SEQREC_CPU_GRU_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SEQREC_CPU_GRU_FORWARD_INL_H_
+#undef SEQREC_CPU_GRU_FORWARD_INL_H_
+#else
+#define SEQREC_CPU_GRU_FORWARD_INL_H_
+#endif
+
+#include "cells/gru_cell-inl.h"
+#include "cpu/rnn_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqrec_fast {
+namespace HWY_NAMESPACE {
+
+// What both forms of the cell need of one block of units.
+template <class T, class Blend>
+struct GruBlock {
+    using D = Lanes<T>;
+    using V = hn::Vec<D>;
+    using M = SimdMath<D>;
+
+    GruBlock(const StepView<T>& step, std::int64_t block, std::int64_t saved_values)
+        : view(step),
+          unit0(block * kPackedLanes<T>),
+          saved_offset(unit0 * saved_values),
+          candidate_bias(step.weights->candidate_bias.data() + unit0),
+          gates_offset(unit0 * 3) {}
+
+    HWY_INLINE V input(std::int64_t row, int gate, std::int64_t lane) const {
+        return hn::LoadU(D(), view.x_gates[row] + gates_offset + gate * kPackedLanes<T> + lane);
+    }
+    HWY_INLINE V state(std::int64_t row, std::int64_t lane) const {
+        return hn::LoadU(D(), view.h + row * view.state_stride + unit0 + lane);
+    }
+    HWY_INLINE V attention(std::int64_t row) const {
+        return hn::Set(D(), has_attention(Blend::kKind) ? view.attention[row] : T(0));
+    }
+    // h' from z and n.
+    HWY_INLINE void store(V z, V n, std::int64_t row, std::int64_t lane) const {
+        const std::int64_t unit = unit0 + lane;
+        const V scaled = M::mul(view.candidate_scale(row, unit), n);
+        const V h = Blend::template blend<M>(z, scaled, state(row, lane), attention(row));
+        hn::StoreU(h, D(), view.h_next + row * view.state_stride + unit);
+        if (view.y_rows != nullptr) {
+            store_part(h, D(), view.y_rows[row] + unit, view.weights->hidden_size - unit);
+        }
+    }
+    HWY_INLINE void save(V value, int index, std::int64_t row, std::int64_t lane) const {
+        hn::StoreU(value, D(),
+                   view.saved_rows[row] + saved_offset + index * kPackedLanes<T> + lane);
+    }
+
+    const StepView<T>& view;
+    std::int64_t unit0, saved_offset;
+    const T* candidate_bias;
+    std::int64_t gates_offset;
+};
+
+// Reset-after: one pass over h gives r, z and h_n.
+template <class T, class Blend>
+struct GruOp {
+    using B = GruBlock<T, Blend>;
+    using V = typename B::V;
+    using M = typename B::M;
+
+    struct Part : B {
+        using B::B;
+        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[3]) const {
+            acc[0] = this->input(row, 0, lane);
+            acc[1] = this->input(row, 1, lane);
+            acc[2] = hn::LoadU(typename B::D(), this->candidate_bias + lane);
+        }
+        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[3]) const {
+            const V r = M::sigmoid(acc[0]);
+            const V z = M::sigmoid(acc[1]);
+            const V n = gru_candidate<M>(this->input(row, 2, lane), acc[2], r);
+            this->store(z, n, row, lane);
+            if (this->view.saved_rows != nullptr) {
+                this->save(r, 0, row, lane);
+                this->save(z, 1, row, lane);
+                this->save(n, 2, row, lane);
+                this->save(acc[2], 3, row, lane);
+            }
+        }
+    };
+    HWY_INLINE Part part(std::int64_t block) const {
+        view.fetch_ahead(block);
+        return Part(view, block, 4);
+    }
+
+    const StepView<T>& view;
+};
+
+template <class Blend>
+struct GruCell {
+    static constexpr int kGates = 3;
+    template <class T>
+    static void step(const StepView<T>& view) {
+        const PackedRnn<T>& weights = *view.weights;
+        multiply_gates<3>(GruOp<T, Blend>{view}, view.h_rows, view.rows, weights.state_size,
+                          weights.recurrent, RowRange::unit, view.odd_step);
+    }
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqrec_fast
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

@@ -1,0 +1,85 @@
+#include "ops/segment.h"
+
+#include <cmath>
+
+#include "ops/argument_checks.h"
+
+namespace seqrec_fast {
+namespace {
+
+template <class Time>
+void check_times(const char* function, const SessionSegments<Time>& call) {
+    check_required(function, "times", call.times, 1, call.times.columns);
+    check_offsets(function, "offsets", call.offsets, call.times.columns, "times");
+    const Time* const times = call.times.data;
+    for (std::int64_t n = 0; n < call.times.columns; ++n) {
+        SEQREC_CHECK(std::isfinite(static_cast<double>(times[n])), function, ": times[", n, "] is ",
+                     times[n], "; expected finite numbers");
+    }
+    for (std::int64_t b = 0; b + 1 < call.offsets.columns; ++b) {
+        for (std::int64_t n = call.offsets.data[b] + 1; n < call.offsets.data[b + 1]; ++n) {
+            SEQREC_CHECK(times[n - 1] <= times[n], function, ": times decrease from ", times[n - 1],
+                         " to ", times[n], " at index ", n, ", inside sequence ", b);
+        }
+    }
+}
+
+}  // namespace
+
+SegmentRule parse_segment_rule(const std::string& name) {
+    SEQREC_CHECK(name == "window" || name == "gap" || name == "top_gaps",
+                 "session_segments: rule is ", name, "; expected one of window, gap, top_gaps");
+    return name == "window" ? SegmentRule::window
+           : name == "gap"  ? SegmentRule::gap
+                            : SegmentRule::top_gaps;
+}
+
+template <class Time>
+SegmentCuts session_segments(const char* function, const SessionSegments<Time>& call) {
+    if (call.rule == SegmentRule::window) {
+        SEQREC_CHECK(call.window >= 1, function, ": window is ", call.window,
+                     "; expected at least 1");
+        check_offsets(function, "offsets", call.offsets,
+                      call.offsets.columns < 1 ? 0 : call.offsets.data[call.offsets.columns - 1],
+                      "events");
+    } else {
+        SEQREC_CHECK(call.rule != SegmentRule::gap || call.gap >= 0, function, ": gap is ",
+                     call.gap, "; expected 0 or more");
+        SEQREC_CHECK(call.rule != SegmentRule::top_gaps || call.count >= 1, function, ": count is ",
+                     call.count, "; expected at least 1");
+        check_times(function, call);
+    }
+    return cut_segments_cpu<Time>({call.rule, call.offsets.data, call.offsets.columns - 1,
+                                   call.times.data, call.window, call.gap, call.count});
+}
+
+template SegmentCuts session_segments(const char*, const SessionSegments<double>&);
+template SegmentCuts session_segments(const char*, const SessionSegments<std::int64_t>&);
+
+template <class T>
+void segment_sum(const char* function, const SegmentSum<T>& call) {
+    const std::int64_t segments = call.offsets.columns - 1, dim = call.values.columns;
+    check_required(function, "values", call.values, call.values.rows, dim);
+    check_offsets(function, "segment_offsets", call.offsets, call.values.rows, "values");
+    check_required(function, "output", call.out, segments, dim);
+    segment_sum_cpu<T>(
+        {call.values.data, call.offsets.data, segments, dim, call.mean, call.out.data});
+}
+
+template <class T>
+void expand_segments(const char* function, const ExpandSegments<T>& call) {
+    const std::int64_t segments = call.offsets.columns - 1, dim = call.rows.columns;
+    check_required(function, "per_segment", call.rows, segments, dim);
+    check_offsets(function, "segment_offsets", call.offsets, call.out.rows, "events");
+    check_required(function, "output", call.out, call.out.rows, dim);
+    expand_segments_cpu<T>(
+        {call.rows.data, call.offsets.data, segments, dim, call.mean, call.out.data});
+}
+
+template void segment_sum(const char*, const SegmentSum<float>&);
+template void segment_sum(const char*, const SegmentSum<double>&);
+template void expand_segments(const char*, const ExpandSegments<float>&);
+template void expand_segments(const char*, const ExpandSegments<double>&);
+template void expand_segments(const char*, const ExpandSegments<std::int64_t>&);
+
+}  // namespace seqrec_fast

@@ -1,0 +1,212 @@
+"""The torch.library glue of segments, dispatch and experts: operators and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqrec_fast import _core
+
+from ._tensors import array
+
+_library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("segment_sum(Tensor values, Tensor segment_offsets, bool mean) -> Tensor")
+_library.define(
+    "expand_segments(Tensor per_segment, Tensor segment_offsets, SymInt n_events, bool mean)"
+    " -> Tensor"
+)
+_library.define(
+    "dispatch_by_expert(Tensor offsets, Tensor expert_ids, int num_experts, int capacity)"
+    " -> (Tensor index, Tensor slot, Tensor subsequence_offsets, Tensor position)"
+)
+_library.define(
+    "dispatch_rows(Tensor values, Tensor position, Tensor? weights, SymInt rows) -> Tensor"
+)
+_library.define(
+    "dispatch_rows_grad(Tensor grad, Tensor values, Tensor position, Tensor weights)"
+    " -> (Tensor dvalues, Tensor dweights)"
+)
+_library.define("combine_rows(Tensor rows, Tensor position, Tensor? weights) -> Tensor")
+_library.define(
+    "combine_rows_grad(Tensor grad, Tensor rows, Tensor position, Tensor weights)"
+    " -> (Tensor drows, Tensor dweights)"
+)
+
+_SUFFIX = {torch.float32: "_f32", torch.float64: "_f64", torch.int64: "_i64"}
+
+
+def kernel(name: str, dtype: torch.dtype) -> Any:
+    """Return the compiled function for a dtype."""
+    return getattr(_core, name + _SUFFIX[dtype])
+
+
+def _segment_sum_fake(values: Tensor, segment_offsets: Tensor, mean: bool) -> Tensor:
+    return values.new_empty(segment_offsets.shape[0] - 1, values.shape[1])
+
+
+def _segment_sum_cpu(values: Tensor, segment_offsets: Tensor, mean: bool) -> Tensor:
+    out = _segment_sum_fake(values, segment_offsets, mean)
+    kernel("segment_sum", values.dtype)(array(values), array(segment_offsets), mean, out.numpy())
+    return out
+
+
+def _expand_segments_fake(
+    per_segment: Tensor, segment_offsets: Tensor, n_events: int, mean: bool
+) -> Tensor:
+    return per_segment.new_empty(n_events, per_segment.shape[1])
+
+
+def _expand_segments_cpu(
+    per_segment: Tensor, segment_offsets: Tensor, n_events: int, mean: bool
+) -> Tensor:
+    out = _expand_segments_fake(per_segment, segment_offsets, n_events, mean)
+    kernel("expand_segments", out.dtype)(
+        array(per_segment), array(segment_offsets), mean, out.numpy()
+    )
+    return out
+
+
+def _dispatch_by_expert_cpu(
+    offsets: Tensor, expert_ids: Tensor, num_experts: int, capacity: int
+) -> tuple[Tensor, ...]:
+    plan = _core.dispatch_by_expert(array(offsets), array(expert_ids), num_experts, capacity)
+    return tuple(torch.from_numpy(part) for part in plan)
+
+
+def _dispatch_by_expert_fake(
+    offsets: Tensor, expert_ids: Tensor, num_experts: int, capacity: int
+) -> tuple[Tensor, ...]:
+    rows = torch.library.get_ctx().new_dynamic_size()
+    n_parts = num_experts * (offsets.shape[0] - 1) + 1
+    return (
+        expert_ids.new_empty(rows),
+        expert_ids.new_empty(rows),
+        expert_ids.new_empty(n_parts),
+        expert_ids.new_empty(expert_ids.shape),
+    )
+
+
+def _dispatch_rows_fake(
+    values: Tensor, position: Tensor, weights: Tensor | None, rows: int
+) -> Tensor:
+    return values.new_empty(rows, values.shape[1])
+
+
+def _dispatch_rows_cpu(
+    values: Tensor, position: Tensor, weights: Tensor | None, rows: int
+) -> Tensor:
+    out = _dispatch_rows_fake(values, position, weights, rows)
+    kernel("dispatch_rows", out.dtype)(
+        array(values), array(position), array(weights), None, out.numpy(), None
+    )
+    return out
+
+
+def _combine_rows_fake(rows: Tensor, position: Tensor, weights: Tensor | None) -> Tensor:
+    return rows.new_empty(position.shape[0], rows.shape[1])
+
+
+def _combine_rows_cpu(rows: Tensor, position: Tensor, weights: Tensor | None) -> Tensor:
+    out = _combine_rows_fake(rows, position, weights)
+    kernel("combine_rows", out.dtype)(
+        array(rows), array(position), array(weights), None, out.numpy(), None
+    )
+    return out
+
+
+def _rows_grad_fake(
+    grad: Tensor, forward_input: Tensor, position: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    return forward_input.new_empty(forward_input.shape), weights.new_empty(weights.shape)
+
+
+def _dispatch_rows_grad_cpu(
+    grad: Tensor, values: Tensor, position: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    dvalues, dweights = _rows_grad_fake(grad, values, position, weights)
+    kernel("combine_rows", grad.dtype)(
+        array(grad), array(position), array(weights), array(values), dvalues.numpy(),
+        dweights.numpy(),
+    )  # fmt: skip
+    return dvalues, dweights
+
+
+def _combine_rows_grad_cpu(
+    grad: Tensor, rows: Tensor, position: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    drows, dweights = _rows_grad_fake(grad, rows, position, weights)
+    kernel("dispatch_rows", grad.dtype)(
+        array(grad), array(position), array(weights), array(rows), drows.numpy(), dweights.numpy()
+    )
+    return drows, dweights
+
+
+# Each operator and its adjoint are the other's gradient.
+def _segment_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    values, segment_offsets, ctx.mean = inputs
+    ctx.n_events = values.shape[0]
+    ctx.save_for_backward(segment_offsets)
+
+
+def _segment_sum_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (segment_offsets,) = ctx.saved_tensors
+    expand = torch.ops.seqrec_fast.expand_segments
+    return expand(grad, segment_offsets, ctx.n_events, ctx.mean), None, None
+
+
+def _expand_segments_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, segment_offsets, _, ctx.mean = inputs
+    ctx.save_for_backward(segment_offsets)
+
+
+def _expand_segments_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (segment_offsets,) = ctx.saved_tensors
+    return torch.ops.seqrec_fast.segment_sum(grad, segment_offsets, ctx.mean), None, None, None
+
+
+def _rows_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    rows, position, weights = inputs[:3]
+    # Without weights the gradient needs no rows, and so none are kept.
+    ctx.save_for_backward(rows if weights is not None else None, position, weights)
+    ctx.n_rows = rows.shape[0]
+
+
+def _dispatch_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    values, position, weights = ctx.saved_tensors
+    if not ctx.needs_input_grad[2]:
+        return torch.ops.seqrec_fast.combine_rows(grad, position, weights), None, None, None
+    gradients = torch.ops.seqrec_fast.dispatch_rows_grad(grad, values, position, weights)
+    return gradients[0], None, gradients[1], None
+
+
+def _combine_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    rows, position, weights = ctx.saved_tensors
+    if not ctx.needs_input_grad[2]:
+        dispatch = torch.ops.seqrec_fast.dispatch_rows
+        return dispatch(grad, position, weights, ctx.n_rows), None, None
+    gradients = torch.ops.seqrec_fast.combine_rows_grad(grad, rows, position, weights)
+    return gradients[0], None, gradients[1]
+
+
+for _name, _cpu, _fake in (
+    ("segment_sum", _segment_sum_cpu, _segment_sum_fake),
+    ("expand_segments", _expand_segments_cpu, _expand_segments_fake),
+    ("dispatch_by_expert", _dispatch_by_expert_cpu, _dispatch_by_expert_fake),
+    ("dispatch_rows", _dispatch_rows_cpu, _dispatch_rows_fake),
+    ("dispatch_rows_grad", _dispatch_rows_grad_cpu, _rows_grad_fake),
+    ("combine_rows", _combine_rows_cpu, _combine_rows_fake),
+    ("combine_rows_grad", _combine_rows_grad_cpu, _rows_grad_fake),
+):
+    _library.impl(_name, _cpu, "CPU")
+    torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+for _name, _backward, _setup in (
+    ("segment_sum", _segment_sum_backward, _segment_sum_setup),
+    ("expand_segments", _expand_segments_backward, _expand_segments_setup),
+    ("dispatch_rows", _dispatch_rows_backward, _rows_setup),
+    ("combine_rows", _combine_rows_backward, _rows_setup),
+):
+    torch.library.register_autograd(
+        f"seqrec_fast::{_name}", _backward, setup_context=_setup, lib=_library
+    )

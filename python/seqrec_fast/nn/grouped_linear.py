@@ -1,0 +1,147 @@
+"""One linear layer per group of rows: feed-forward experts in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._dispatch_ops import kernel
+from ._loss_checks import as_working
+from ._tensors import array, working
+
+__all__ = ["grouped_linear"]
+
+_library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(
+    "grouped_linear(Tensor x, Tensor weight, Tensor? bias, Tensor group_offsets) -> Tensor"
+)
+_library.define(
+    "grouped_linear_grad(Tensor grad, Tensor x, Tensor weight, Tensor group_offsets, bool need_x,"
+    " bool need_weight, bool need_bias) -> (Tensor dx, Tensor dweight, Tensor dbias)"
+)
+
+
+def _grouped_linear_fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor
+) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[1])
+
+
+def _grouped_linear_cpu(
+    x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor
+) -> Tensor:
+    y = _grouped_linear_fake(x, weight, bias, group_offsets)
+    kernel("grouped_linear", y.dtype)(
+        array(x), array(weight.flatten(0, 1)), array(bias), array(group_offsets), y.numpy()
+    )
+    return y
+
+
+def _grouped_linear_grad_fake(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    group_offsets: Tensor,
+    need_x: bool,
+    need_weight: bool,
+    need_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape if need_x else 0),
+        x.new_empty(weight.shape if need_weight else 0),
+        x.new_empty(weight.shape[:2] if need_bias else 0),
+    )
+
+
+def _grouped_linear_grad_cpu(
+    grad: Tensor, x: Tensor, weight: Tensor, group_offsets: Tensor, *needed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    found = _grouped_linear_grad_fake(grad, x, weight, group_offsets, *needed)
+    dx, dweight, dbias = (g if need else None for g, need in zip(found, needed, strict=True))
+    kernel("grouped_linear_grad", x.dtype)(
+        array(x), array(weight.flatten(0, 1)), array(group_offsets), array(grad), array(dx),
+        None if dweight is None else dweight.flatten(0, 1).numpy(), array(dbias),
+    )  # fmt: skip
+    return found
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, group_offsets = inputs
+    ctx.save_for_backward(x, weight, group_offsets)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needed = ctx.needs_input_grad[:3]
+    found = torch.ops.seqrec_fast.grouped_linear_grad(grad, *ctx.saved_tensors, *needed)
+    return *(g if need else None for g, need in zip(found, needed, strict=True)), None
+
+
+_library.impl("grouped_linear", _grouped_linear_cpu, "CPU")
+_library.impl("grouped_linear_grad", _grouped_linear_grad_cpu, "CPU")
+for _name, _fake in (
+    ("grouped_linear", _grouped_linear_fake),
+    ("grouped_linear_grad", _grouped_linear_grad_fake),
+):
+    torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+torch.library.register_autograd(
+    "seqrec_fast::grouped_linear", _backward, setup_context=_setup, lib=_library
+)
+
+
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor) -> Tensor:
+    """
+    Apply one linear layer per group of rows, as feed-forward experts do.
+
+    A row's result does not depend on the other rows, nor on the number of threads. Groups may be
+    empty; the gradients of their weights are then exactly 0.
+
+    Parameters
+    ----------
+    x : (N, I) Tensor
+        float32 or float64; bfloat16 and float16 are computed as float32.
+    weight : (M, O, I) Tensor
+        Of each group, as :class:`torch.nn.Linear` has it.
+    bias : (M, O) Tensor or None
+    group_offsets : (M + 1,) int64 Tensor
+        Group m holds the rows from ``group_offsets[m]`` to ``group_offsets[m + 1]``. Of a dispatch
+        over B sequences: ``dispatch.offsets[::B]``.
+
+    Returns
+    -------
+    (N, O) Tensor
+
+    Raises
+    ------
+    TypeError
+        If the offsets are not int64.
+    ValueError
+        If a shape does not fit or the offsets are no partition of the rows.
+    """
+    name = "grouped_linear"
+    if x.dim() != 2:
+        raise ValueError(f"{name}: x has shape {tuple(x.shape)}; expected (N, I)")
+    if weight.dim() != 3 or weight.shape[2] != x.shape[1]:
+        raise ValueError(
+            f"{name}: weight has shape {tuple(weight.shape)}; expected (M, O, {x.shape[1]})"
+        )
+    if bias is not None and bias.shape != weight.shape[:2]:
+        raise ValueError(
+            f"{name}: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:2])}"
+        )
+    if group_offsets.dtype != torch.int64:
+        raise TypeError(f"{name}: group_offsets is {group_offsets.dtype}; expected int64")
+    if group_offsets.shape != (weight.shape[0] + 1,):
+        raise ValueError(
+            f"{name}: group_offsets has shape {tuple(group_offsets.shape)}; expected "
+            f"({weight.shape[0] + 1},)"
+        )
+    rows = working(x)
+    y: Tensor = torch.ops.seqrec_fast.grouped_linear(
+        rows,
+        as_working(weight, rows),
+        None if bias is None else as_working(bias, rows),
+        group_offsets,
+    )
+    return y

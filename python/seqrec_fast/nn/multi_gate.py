@@ -1,0 +1,127 @@
+"""A dense mixture of experts with several gates (MMoE, PLE) as one op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._dispatch_ops import kernel
+from ._loss_checks import as_working
+from ._tensors import array, working
+
+__all__ = ["multi_gate_mixture"]
+
+_library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("multi_gate_mixture(Tensor expert_outputs, Tensor gate_logits) -> Tensor")
+_library.define(
+    "multi_gate_mixture_grad(Tensor grad, Tensor expert_outputs, Tensor gate_logits)"
+    " -> (Tensor dexpert_outputs, Tensor dgate_logits)"
+)
+
+
+def _mixture_fake(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
+    return expert_outputs.new_empty(*gate_logits.shape[:2], expert_outputs.shape[2])
+
+
+def _rows(tensor: Tensor) -> Any:
+    return array(tensor.flatten(0, 1))
+
+
+def _mixture_cpu(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
+    mixture = _mixture_fake(expert_outputs, gate_logits)
+    kernel("multi_gate", mixture.dtype)(
+        expert_outputs.shape[0], gate_logits.shape[0], _rows(expert_outputs), _rows(gate_logits),
+        _rows(mixture),
+    )  # fmt: skip
+    return mixture
+
+
+def _mixture_grad_fake(
+    grad: Tensor, expert_outputs: Tensor, gate_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    return (
+        expert_outputs.new_empty(expert_outputs.shape),
+        gate_logits.new_empty(gate_logits.shape),
+    )
+
+
+def _mixture_grad_cpu(
+    grad: Tensor, expert_outputs: Tensor, gate_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    dexpert, dlogits = _mixture_grad_fake(grad, expert_outputs, gate_logits)
+    kernel("multi_gate_grad", grad.dtype)(
+        expert_outputs.shape[0], gate_logits.shape[0], _rows(expert_outputs), _rows(gate_logits),
+        _rows(grad), _rows(dexpert), _rows(dlogits),
+    )  # fmt: skip
+    return dexpert, dlogits
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.multi_gate_mixture_grad(
+        grad, *ctx.saved_tensors
+    )
+    return found
+
+
+_library.impl("multi_gate_mixture", _mixture_cpu, "CPU")
+_library.impl("multi_gate_mixture_grad", _mixture_grad_cpu, "CPU")
+for _name, _fake in (
+    ("multi_gate_mixture", _mixture_fake),
+    ("multi_gate_mixture_grad", _mixture_grad_fake),
+):
+    torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+torch.library.register_autograd(
+    "seqrec_fast::multi_gate_mixture", _backward, setup_context=_setup, lib=_library
+)
+
+
+def multi_gate_mixture(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
+    """
+    Mix the outputs of all experts, once for each gate.
+
+    ``mixture[g, n] = sum over e of softmax(gate_logits[g, n])[e] * expert_outputs[e, n]`` in one
+    pass (Ma et al., 2018, "Modeling task relationships in multi-task learning with multi-gate
+    mixture-of-experts"). Logits of -inf leave experts out, as PLE's gates do with experts of other
+    tasks; if all logits of a row are -inf, its mixture and gradients are 0.
+
+    Parameters
+    ----------
+    expert_outputs : (E, N, D) Tensor
+        float32 or float64; bfloat16 and float16 are computed as float32.
+    gate_logits : (G, N, E) Tensor
+
+    Returns
+    -------
+    (G, N, D) Tensor
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit.
+    """
+    name = "multi_gate_mixture"
+    if expert_outputs.dim() != 3 or expert_outputs.shape[0] < 1:
+        raise ValueError(
+            f"{name}: expert_outputs has shape {tuple(expert_outputs.shape)}; expected (E, N, D)"
+        )
+    experts, rows = expert_outputs.shape[:2]
+    if (
+        gate_logits.dim() != 3
+        or gate_logits.shape[0] < 1
+        or gate_logits.shape[1:] != (rows, experts)
+    ):
+        raise ValueError(
+            f"{name}: gate_logits has shape {tuple(gate_logits.shape)}; expected "
+            f"(G, {rows}, {experts})"
+        )
+    outputs = working(expert_outputs)
+    mixture: Tensor = torch.ops.seqrec_fast.multi_gate_mixture(
+        outputs, as_working(gate_logits, outputs)
+    )
+    return mixture

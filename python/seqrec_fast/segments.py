@@ -1,0 +1,189 @@
+"""Sessions inside a history: where a sequence of events is cut."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from ._item_queries import checked
+
+__all__ = ["Segments", "StreamingSegments", "session_segments"]
+
+_RULES = ("window", "gap", "top_gaps")
+
+
+class Segments(NamedTuple):
+    """Segments of a ragged batch; a sequence without events has none."""
+
+    #: (S + 1,) int64: segment s holds the events from ``offsets[s]`` to ``offsets[s + 1]``.
+    offsets: NDArray[np.int64]
+    #: (B + 1,) int64: the segments of each sequence.
+    sequence_offsets: NDArray[np.int64]
+
+
+def _check_rule(
+    function: str, rule: str, window: int | None, gap: float | None, count: int | None
+) -> None:
+    if rule not in _RULES:
+        raise ValueError(f"{function}: rule is {rule!r}; expected one of {', '.join(_RULES)}")
+    needed = {"window": "window", "gap": "gap", "top_gaps": "count"}[rule]
+    for name, value in (("window", window), ("gap", gap), ("count", count)):
+        if name == needed and value is None:
+            raise ValueError(f"{function}: {name} is missing; rule {rule!r} needs it")
+        if name != needed and value is not None:
+            raise ValueError(f"{function}: {name} is {value}; rule {rule!r} has none")
+
+
+def session_segments(
+    offsets: ArrayLike,
+    times: ArrayLike | None = None,
+    *,
+    rule: str = "window",
+    window: int | None = None,
+    gap: float | None = None,
+    count: int | None = None,
+) -> Segments:
+    """
+    Cut each sequence of a ragged batch into segments.
+
+    Parameters
+    ----------
+    offsets : (B + 1,) int64 array
+        Sequence b holds the events from ``offsets[b]`` to ``offsets[b + 1]``, oldest first.
+    times : (N,) int64 or float64 array, optional
+        Never decreasing inside a sequence; rule ``"window"`` has none.
+    rule : {"window", "gap", "top_gaps"}
+        ``"window"``: `window` events each, from the oldest on. ``"gap"``: a new segment where more
+        than `gap` has passed since the event before (30 minutes is common). ``"top_gaps"``: cut at
+        the ``count - 1`` largest gaps that are not 0, of equal ones at the earliest.
+    window : int
+        Of rule ``"window"``; at least 1.
+    gap : float
+        Of rule ``"gap"``, in the unit of `times`; at least 0.
+    count : int
+        Of rule ``"top_gaps"``; at least 1.
+
+    Returns
+    -------
+    Segments
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype.
+    ValueError
+        If the offsets are no partition of the events, times decrease or are not finite, or an
+        option is missing, out of range, or of another rule.
+    """
+    name = "session_segments"
+    _check_rule(name, rule, window, gap, count)
+    limits = checked(name, "offsets", offsets, np.int64)
+    if (times is None) != (rule == "window"):
+        raise ValueError(
+            f"{name}: times are {'missing' if times is None else 'given'}; rule {rule!r} "
+            f"{'needs them' if times is None else 'has none'}"
+        )
+    options = (-1 if window is None else window, -1.0 if gap is None else gap, count or 0)
+    if times is None:
+        return Segments(*_core.session_segments_i64(rule, limits, None, *options))
+    if np.asarray(times).dtype == np.int64:
+        stamps = checked(name, "times", times, np.int64)
+        return Segments(*_core.session_segments_i64(rule, limits, stamps, *options))
+    stamps = checked(name, "times", times, np.float64)
+    return Segments(*_core.session_segments_f64(rule, limits, stamps, *options))
+
+
+class StreamingSegments:
+    """
+    Cuts one sequence event by event, at the same events as :func:`session_segments`.
+
+    Parameters
+    ----------
+    rule : {"window", "gap"}
+        The largest gaps of a history are known at its end alone, so ``"top_gaps"`` is refused.
+    window, gap
+        As of :func:`session_segments`.
+
+    Raises
+    ------
+    ValueError
+        If the rule needs the whole history, or an option is missing or out of range.
+    """
+
+    def __init__(
+        self, rule: str = "window", *, window: int | None = None, gap: float | None = None
+    ) -> None:
+        name = type(self).__name__
+        if rule == "top_gaps":
+            raise ValueError(
+                f"{name}: rule is 'top_gaps', which needs the whole history; expected window or gap"
+            )
+        _check_rule(name, rule, window, gap, None)
+        if window is not None and window < 1:
+            raise ValueError(f"{name}: window is {window}; expected at least 1")
+        if gap is not None and not gap >= 0:
+            raise ValueError(f"{name}: gap is {gap}; expected 0 or more")
+        self._window, self._gap = window, gap
+        self._time: float | None = None
+        self._starts: list[int] = []
+        self._total: NDArray[np.floating] | None = None
+        #: Events so far.
+        self.n_events = 0
+        #: Mean of the values of the last segment that ended; None before.
+        self.ended_mean: NDArray[np.floating] | None = None
+
+    def append(self, time: float | None = None, value: ArrayLike | None = None) -> bool:
+        """
+        Add an event and say whether a segment starts with it.
+
+        Parameters
+        ----------
+        time : float or int, optional
+            Of rule ``"gap"``; never below that of the event before.
+        value : (d,) array, optional
+            Its mean over a segment is kept, with the bits of ``nn.functional.segment_mean``.
+
+        Raises
+        ------
+        ValueError
+            If the time is missing, decreases, is not finite, or the rule has none.
+        """
+        name = type(self).__name__
+        if (time is None) != (self._gap is None):
+            raise ValueError(f"{name}: time is {time}; rule gap needs one and rule window has none")
+        if time is not None and not np.isfinite(time):
+            raise ValueError(f"{name}: time is {time}; expected a finite number")
+        if time is not None and self._time is not None and time < self._time:
+            raise ValueError(f"{name}: times decrease from {self._time} to {time}")
+        starts = not self._starts
+        if not starts and self._window is not None:
+            starts = self.n_events - self._starts[-1] >= self._window
+        elif not starts and time is not None and self._time is not None and self._gap is not None:
+            starts = time - self._time > self._gap
+        if starts:
+            self.ended_mean = self.mean if self._starts else None
+            self._starts.append(self.n_events)
+            self._total = None
+        if value is not None:
+            row = np.asarray(value)
+            # 0 + x as the kernels have it: -0 becomes 0
+            self._total = (np.zeros_like(row) if self._total is None else self._total) + row
+        self._time = time
+        self.n_events += 1
+        return starts
+
+    @property
+    def mean(self) -> NDArray[np.floating] | None:
+        """Mean of the values of the segment that is open; None without values."""
+        if self._total is None:
+            return None
+        return self._total / self._total.dtype.type(self.n_events - self._starts[-1])
+
+    @property
+    def segments(self) -> Segments:
+        """The segments so far, the open one included, of a batch of one sequence."""
+        offsets = np.array([*self._starts, self.n_events], np.int64)
+        return Segments(offsets, np.array([0, len(self._starts)], np.int64))
