@@ -28,7 +28,9 @@ def theme_logits(embeddings: Tensor, weight: Tensor) -> Tensor:
 
     Embeddings get no gradient from it: they serve the scores of items, the gate follows.
     """
-    return functional.linear(functional.normalize(embeddings.detach()) * THEME_SCALE, weight)
+    events = embeddings.detach()
+    length: Tensor = torch.linalg.vector_norm(events, dim=1, keepdim=True).clamp(min=1e-12)
+    return functional.linear(events, weight) * (THEME_SCALE / length)
 
 
 def session_mean_so_far(values: Tensor, position: Tensor) -> Tensor:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seqrec_fast.nn import GRU
-from seqrec_fast.nn.functional import (
-    combine_by_expert,
-    dispatch_by_expert,
-    expert_gate,
-    linear_cross_entropy,
-)
+from seqrec_fast.nn.functional import linear_cross_entropy
 
-from ._theme_parts import (
-    Output,
-    check_config,
-    events_with_next,
-    last_rows,
-    session_mean_so_far,
-    session_position,
-    theme_logits,
-    theme_mutual_information,
-)
+from ._theme_encoder import EncodedHistories, ThemeEncoder
+from ._theme_parts import Output, check_config, events_with_next, last_rows, theme_logits
 
 if TYPE_CHECKING:
     import os
@@ -33,15 +19,7 @@ if TYPE_CHECKING:
     from seqrec_fast.data import ItemVocabulary
 
 
-class _Experts(NamedTuple):
-    """What the experts say of all events, and of the histories after the last one."""
-
-    of_events: list[Tensor]  # global, short-term and, where there are themes, theme: (N, H) each
-    global_state: Tensor  # (B, H)
-    theme_states: Tensor | None  # (n_themes, B, H)
-
-
-class ThemeMixture(torch.nn.Module):
+class ThemeMixture(ThemeEncoder):
     """
     Recommender for long histories in which interests hop between sessions and come back.
 
@@ -129,8 +107,7 @@ class ThemeMixture(torch.nn.Module):
         dropout_hidden: float = 0.1,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {
+        config: dict[str, Any] = {
             "n_items": n_items,
             "task": task,
             "hidden_size": hidden_size,
@@ -143,16 +120,11 @@ class ThemeMixture(torch.nn.Module):
             "dropout_embedding": dropout_embedding,
             "dropout_hidden": dropout_hidden,
         }
-        check_config(self.config)
-        self._auxiliary: Tensor | None = None
+        check_config(config)
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            self.embedding = torch.nn.Embedding(n_items, hidden_size)
-            self.global_rnn = GRU(hidden_size, hidden_size)
-            if n_themes:
-                self.gate = torch.nn.Linear(hidden_size, n_themes, bias=False)
-                self.theme_rnn = GRU(hidden_size, hidden_size)
+            super().__init__(config)
             self.fusion = torch.nn.Linear((3 if n_themes else 2) * hidden_size, hidden_size)
             self.output = Output(n_items)
             if task == "click-through":
@@ -161,13 +133,6 @@ class ThemeMixture(torch.nn.Module):
                     torch.nn.ReLU(),
                     torch.nn.Linear(hidden_size, 1),
                 )
-            self._reset_tables()
-
-    def _reset_tables(self) -> None:
-        """Glorot's uniform for the items; gates wide enough that themes differ from the start."""
-        torch.nn.init.xavier_uniform_(self.embedding.weight)
-        if self.config["n_themes"]:
-            torch.nn.init.normal_(self.gate.weight)
 
     @property
     def n_items(self) -> int:
@@ -214,15 +179,15 @@ class ThemeMixture(torch.nn.Module):
                 "ThemeMixture.forward: task is 'next-item'; expected 'click-through' (next items "
                 "are scored by run and scores)"
             )
-        experts = self._run_experts(functional.embedding(items, self.input_table), offsets, times)
+        encoded = self.encode(functional.embedding(items, self.input_table), offsets, times)
         if self.training:
-            self._add_next_item_loss(experts, items, offsets)
+            self._add_next_item_loss(encoded, items, offsets)
         asked = functional.embedding(target, self.item_table)
-        told = [experts.global_state, last_rows(experts.of_events[1], offsets)]
-        if experts.theme_states is not None:
-            weights, themes = self._route(theme_logits(asked, self.gate.weight))
+        told = [encoded.global_state, last_rows(encoded.of_events[1], offsets)]
+        if encoded.theme_states is not None:
+            weights, themes = self.route(theme_logits(asked, self.gate.weight))
             rows = torch.arange(len(target))[:, None]
-            told.append((weights[:, :, None] * experts.theme_states[themes, rows]).sum(1))
+            told.append((weights[:, :, None] * encoded.theme_states[themes, rows]).sum(1))
         hidden = functional.dropout(
             self.fusion(torch.cat(told, 1)), self.config["dropout_hidden"], self.training
         )
@@ -265,82 +230,24 @@ class ThemeMixture(torch.nn.Module):
                 "ThemeMixture.run: state or reset is given; expected whole histories "
                 "(batching='whole-session')"
             )
-        return self._fused(self._run_experts(inputs, offsets, times)), None
+        return self._fused(self.encode(inputs, offsets, times)), None
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score all items as the next one: (events, H) to (events, n_items)."""
         return functional.linear(hidden, self.item_table, self.output.bias)
 
-    def themes(
-        self, items: Tensor, offsets: Tensor, times: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """
-        Return the themes that each event goes to.
-
-        Parameters
-        ----------
-        items, offsets, times
-            As in :meth:`forward`.
-
-        Returns
-        -------
-        weights : (events, k) Tensor
-        themes : (events, k) int64 Tensor
-            Greatest weight first.
-        """
-        position = self._session_position(offsets, times)
-        logits = theme_logits(functional.embedding(items, self.input_table), self.gate.weight)
-        return self._route(session_mean_so_far(logits, position))
-
-    def auxiliary_loss(self) -> Tensor | None:
-        """
-        Return what the last call in training adds to the loss, once; else None.
-
-        It is ``-theme_loss`` times the mutual information of the themes of neighbours and, for
-        click-through, ``next_item_loss`` times the cross-entropy of the next items in the
-        histories.
-        """
-        auxiliary, self._auxiliary = self._auxiliary, None
-        return auxiliary
-
-    def _run_experts(self, inputs: Tensor, offsets: Tensor, times: Tensor | None) -> _Experts:
-        position = self._session_position(offsets, times)
-        x = functional.dropout(inputs, self.config["dropout_embedding"], self.training)
-        of_global, global_state = self.global_rnn(x, offsets=offsets)
-        of_events = [of_global, session_mean_so_far(x, position)]
-        if not self.config["n_themes"]:
-            return _Experts(of_events, global_state[0], None)
-        logits = theme_logits(x, self.gate.weight)
-        if self.training:
-            information = theme_mutual_information(logits, position)
-            self._auxiliary = -self.config["theme_loss"] * information
-        weights, themes = self._route(session_mean_so_far(logits, position))
-        rows, dispatch = dispatch_by_expert(x, offsets, themes, self.config["n_themes"])
-        of_theme, theme_states = self.theme_rnn(rows, offsets=dispatch.offsets)
-        of_events.append(combine_by_expert(of_theme, dispatch, weights))
-        by_theme = theme_states.view(self.config["n_themes"], *global_state.shape[1:])
-        return _Experts(of_events, global_state[0], by_theme)
-
-    def _route(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        # softmax over all themes: over the chosen ones alone the gate had no gradient at k=1
-        weights, themes = expert_gate(logits, self.config["k"], renormalize=False)
-        return weights, themes
-
-    def _fused(self, experts: _Experts) -> Tensor:
-        hidden = self.fusion(torch.cat(experts.of_events, 1))
+    def _fused(self, encoded: EncodedHistories) -> Tensor:
+        hidden = self.fusion(torch.cat(encoded.of_events, 1))
         return functional.dropout(hidden, self.config["dropout_hidden"], self.training)
 
-    def _session_position(self, offsets: Tensor, times: Tensor | None) -> Tensor:
-        return session_position(
-            offsets, times, self.config["session_gap"], self.config["session_window"]
-        )
-
-    def _add_next_item_loss(self, experts: _Experts, items: Tensor, offsets: Tensor) -> None:
+    def _add_next_item_loss(
+        self, encoded: EncodedHistories, items: Tensor, offsets: Tensor
+    ) -> None:
         events = events_with_next(offsets)
         if not self.config["next_item_loss"] or not len(events):
             return
         loss = linear_cross_entropy(
-            self._fused(experts)[events], self.item_table, items[events + 1], self.output.bias
+            self._fused(encoded)[events], self.item_table, items[events + 1], self.output.bias
         )
         loss = self.config["next_item_loss"] * loss
         self._auxiliary = loss if self._auxiliary is None else self._auxiliary + loss
