@@ -263,7 +263,7 @@ class ThemeRecommender:
     def _run(
         self, histories: Any, offsets: ArrayLike | None, times: Any
     ) -> tuple[ThemeStates, Ints, Ints, Ints]:
-        ids, bounds = ragged(histories, offsets)
+        ids, bounds = ragged(histories, offsets, "ThemeRecommender: histories")
         if times is not None and offsets is None:
             times = np.concatenate([np.asarray(t, np.float64) for t in times] or [np.zeros(0)])
         items, bounds, times = self.known(ids, bounds, times)

@@ -4,6 +4,8 @@ Readers of files need pyarrow (``pip install seqrec-fast[train]``); the rest nee
 """
 
 from seqrec_fast.data.building import FilterReport, build_sessions
+from seqrec_fast.data.click_building import click_samples, sampled_clicks
+from seqrec_fast.data.clicks import ClickBatch, ClickSamples
 from seqrec_fast.data.hopping import HoppingSimulation, simulate_hopping
 from seqrec_fast.data.log import InteractionLog, read_log, write_log
 from seqrec_fast.data.sessions import Sessions
@@ -13,6 +15,8 @@ from seqrec_fast.data.stream import RaggedLog, iter_sessions
 from seqrec_fast.data.vocabulary import ItemVocabulary
 
 __all__ = [
+    "ClickBatch",
+    "ClickSamples",
     "FilterReport",
     "HoppingSimulation",
     "InteractionLog",
@@ -21,8 +25,10 @@ __all__ = [
     "Sessions",
     "Simulation",
     "build_sessions",
+    "click_samples",
     "iter_sessions",
     "read_log",
+    "sampled_clicks",
     "simulate",
     "simulate_hopping",
     "split_by_time",

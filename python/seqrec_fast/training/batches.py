@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrec_fast.data import Sessions
-from seqrec_fast.data.sessions import offsets_of
+from seqrec_fast.data.sessions import gather, offsets_of
 
 Ints = NDArray[np.int64]
 
@@ -179,12 +179,6 @@ def _pairs(caller: str, sessions: Sessions) -> Ints:
     if not pairs.any():
         raise ValueError(f"{caller}: none of {len(sessions)} sessions has two events")
     return pairs
-
-
-def gather(begin: Ints, length: Ints) -> tuple[Ints, Ints]:
-    """Return the positions of several stretches, one after another, and their offsets."""
-    offsets = offsets_of(length)
-    return np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], length), offsets
 
 
 def _assign_lanes(pairs: Ints, batch_size: int) -> Ints:

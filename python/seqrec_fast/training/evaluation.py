@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from seqrec_fast import metrics
 from seqrec_fast.data import Sessions
+from seqrec_fast.data.sessions import gather
 from seqrec_fast.models import NextItemModel
-
-from .batches import gather
 
 # Scores that exist at one time, and events that run through the network together.
 _CHUNK_SCORES = 1 << 22

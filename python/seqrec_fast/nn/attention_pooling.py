@@ -1,0 +1,233 @@
+"""Attention of a target to the events of ragged histories, as DIN and DIEN have it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._mlp import ACTIVATIONS, MLP
+
+__all__ = ["AttentionPooling", "BilinearAttention", "segment_softmax", "segment_sum"]
+
+
+class AttentionPooling(torch.nn.Module):
+    """
+    DIN's weighted sum of a history (Zhou et al., 2018, arXiv:1706.06978, eq. 3).
+
+    The weight of an event with embedding e for the target embedding q is ``MLP([q, e, q - e,
+    q * e])``. The four-fold rows of the events never exist: the first layer acts on q once for each
+    history, and on e and q * e for each event.
+
+    Parameters
+    ----------
+    input_size : int
+        Width D of embeddings.
+    hidden_sizes : sequence of int
+        Of the MLP; at least one.
+    activation : {"relu", "prelu", "sigmoid", "dice"}
+    softmax : bool
+        Make the weights of a history sum to 1. By default they are taken as they are, so that the
+        length of the result tells how much of the history fits, as in the paper.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1 or the activation is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from seqrec_fast.nn import AttentionPooling
+    >>> pool = AttentionPooling(8)
+    >>> pool(torch.zeros(2, 8), torch.zeros(5, 8), torch.tensor([0, 3, 5])).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_sizes: Sequence[int] = (64, 32),
+        *,
+        activation: str = "prelu",
+        softmax: bool = False,
+    ) -> None:
+        super().__init__()
+        if not hidden_sizes or min(input_size, *hidden_sizes) < 1:
+            raise ValueError(
+                f"AttentionPooling: input_size is {input_size}, hidden_sizes {hidden_sizes!r}; "
+                "expected one hidden layer or more, and sizes of at least 1"
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"AttentionPooling: activation is {activation!r}; expected one of "
+                f"{', '.join(ACTIVATIONS)}"
+            )
+        self.input_size = input_size
+        self.softmax = softmax
+        self.mlp = MLP(4 * input_size, hidden_sizes, activation)
+
+    def forward(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
+        """
+        Return the weighted sum of each history.
+
+        Parameters
+        ----------
+        query : (B, D) Tensor
+            Embedding of each target.
+        keys : (N, D) Tensor
+            Embeddings of events, history after history.
+        offsets : (B + 1,) int64 Tensor
+            History b is ``keys[offsets[b]:offsets[b + 1]]``.
+
+        Returns
+        -------
+        (B, D) Tensor
+            Zeros for an empty history.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, or offsets are no partition of the events.
+        """
+        weights = self.weights(query, keys, offsets)
+        return segment_sum(weights[:, None] * keys, offsets)
+
+    def weights(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
+        """Return the (N,) weights of the events; parameters are those of :meth:`forward`."""
+        width = self.input_size
+        owner = _owners("AttentionPooling", query, width, keys, width, offsets)
+        first = self.mlp.first
+        of_query, of_key, of_difference, of_product = torch.split(first.weight, width, 1)
+        once = torch.addmm(first.bias, query, (of_query + of_difference).t())
+        product = query.index_select(0, owner) * keys
+        hidden = torch.addmm(once.index_select(0, owner), keys, (of_key - of_difference).t())
+        scores = self.mlp.after_first(torch.addmm(hidden, product, of_product.t()))
+        return segment_softmax(scores, offsets) if self.softmax else scores
+
+
+class BilinearAttention(torch.nn.Module):
+    """
+    DIEN's attention scores (Zhou et al., 2019, arXiv:1809.03672, eq. 8).
+
+    ``softmax(h @ weight @ q)`` over the states h of a history, for the target embedding q.
+
+    Parameters
+    ----------
+    key_size, query_size : int
+        Widths of states and of targets.
+    """
+
+    def __init__(self, key_size: int, query_size: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(key_size, query_size))
+        bound = 1 / math.sqrt(query_size)
+        torch.nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
+        """
+        Return the score of each event, from 0 to 1; those of a history sum to 1.
+
+        Parameters
+        ----------
+        query : (B, query_size) Tensor
+        keys : (N, key_size) Tensor
+        offsets : (B + 1,) int64 Tensor
+
+        Returns
+        -------
+        (N,) Tensor
+        """
+        key_size, query_size = self.weight.shape
+        owner = _owners("BilinearAttention", query, query_size, keys, key_size, offsets)
+        wanted = (query @ self.weight.t()).index_select(0, owner)
+        return segment_softmax((wanted * keys).sum(1), offsets)
+
+
+def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
+    """
+    Sum the rows of each segment, in their order.
+
+    Parameters
+    ----------
+    values : (N, ...) Tensor
+    offsets : (S + 1,) int64 Tensor
+        Segment s is ``values[offsets[s]:offsets[s + 1]]``.
+
+    Returns
+    -------
+    (S, ...) Tensor
+        Zeros for an empty segment.
+
+    Raises
+    ------
+    ValueError
+        If offsets are no partition of the rows.
+    """
+    owner = segment_owners("segment_sum", offsets, len(values))
+    sums = values.new_zeros(len(offsets) - 1, *values.shape[1:])
+    return sums.index_add(0, owner, values)
+
+
+def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
+    """
+    Return the softmax of each segment.
+
+    Parameters
+    ----------
+    scores : (N,) Tensor
+    offsets : (S + 1,) int64 Tensor
+        Segment s is ``scores[offsets[s]:offsets[s + 1]]``.
+
+    Returns
+    -------
+    (N,) Tensor
+
+    Raises
+    ------
+    ValueError
+        If `scores` is not one-dimensional, or offsets are no partition of it.
+    """
+    if scores.dim() != 1:
+        raise ValueError(f"segment_softmax: scores has shape {tuple(scores.shape)}; expected (N,)")
+    owner = segment_owners("segment_softmax", offsets, len(scores))
+    if len(scores) == 0:
+        return scores
+    largest = torch.segment_reduce(scores.detach(), "max", offsets=offsets, axis=0)
+    powers = (scores - largest.index_select(0, owner)).exp()
+    return powers / segment_sum(powers, offsets).index_select(0, owner)
+
+
+def segment_owners(caller: str, offsets: Tensor, rows: int) -> Tensor:
+    """Return the (rows,) segment of each row, or raise for offsets that are no partition."""
+    if offsets.dim() != 1 or len(offsets) < 1 or offsets.dtype != torch.int64:
+        raise ValueError(
+            f"{caller}: offsets is {offsets.dtype} of shape {tuple(offsets.shape)}; expected int64 "
+            "of one dimension, one entry more than there are segments"
+        )
+    lengths = offsets.diff()
+    if not torch.compiler.is_compiling():
+        if int(offsets[0]) != 0 or int(offsets[-1]) != rows:
+            raise ValueError(
+                f"{caller}: offsets go from {int(offsets[0])} to {int(offsets[-1])}; expected 0 "
+                f"to the number of rows, {rows}"
+            )
+        if len(lengths) and int(lengths.min()) < 0:
+            raise ValueError(f"{caller}: offsets decrease at position {int(lengths.argmin()) + 1}")
+    segments = torch.arange(len(lengths), device=offsets.device)
+    return torch.repeat_interleave(segments, lengths, output_size=rows)
+
+
+def _owners(
+    caller: str, query: Tensor, query_size: int, keys: Tensor, key_size: int, offsets: Tensor
+) -> Tensor:
+    if query.shape != (len(offsets) - 1, query_size):
+        raise ValueError(
+            f"{caller}: query has shape {tuple(query.shape)}; expected ({len(offsets) - 1}, "
+            f"{query_size}), a row for each history"
+        )
+    if keys.dim() != 2 or keys.shape[1] != key_size:
+        raise ValueError(f"{caller}: keys has shape {tuple(keys.shape)}; expected (N, {key_size})")
+    return segment_owners(caller, offsets, len(keys))
