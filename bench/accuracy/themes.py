@@ -40,7 +40,6 @@ class Data(NamedTuple):
     test: Sessions
     targets: str  # of the test
     themes: NDArray[np.int64] | None  # of the events of the test
-    new_visit: NDArray[np.bool_] | None
 
 
 SIMULATION = {"n_users": 400, "n_items": 512, "n_themes": 8, "length": (100, 2000)}
@@ -66,7 +65,6 @@ def simulated(hopping: bool, seed: int) -> Data:
         sessions.select(np.arange(n_train, len(sessions))),
         "all",
         simulation.themes[first:],
-        None,
     )
 
 
@@ -74,7 +72,7 @@ def movielens(folder: Path) -> Data:
     """Return the log with its last items for the test."""
     sessions, vocabulary, _ = build_sessions(read_log(folder / "ml1m_user_item_time.tsv.gz"))
     train, _, test = split_leave_one_out(sessions)
-    return Data(len(vocabulary), train, test, "last", None, None)
+    return Data(len(vocabulary), train, test, "last", None)
 
 
 def make(name: str, n_items: int, size: int, seed: int, **more: Any) -> NextItemModel:
@@ -133,6 +131,14 @@ def one_run(name: str, data: Data, kind: str, seed: int, epochs: int | None) -> 
     }
 
 
+def print_means(title: str, results: list[dict[str, float]]) -> None:
+    """Print means over seeds, and the largest minus the smallest value."""
+    for label in results[0]:
+        values = [found[label] for found in results]
+        mean, spread = statistics.mean(values), max(values) - min(values)
+        print(f"{title} mean {label} {mean:.4f} ({spread:.4f})", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy.themes", description=__doc__)
     parser.add_argument("data", choices=("hopping", "steady", "ml1m"))
@@ -157,10 +163,7 @@ def main() -> None:
             results.append(found)
             text = "  ".join(f"{label} {value:.4f}" for label, value in found.items())
             print(f"{arguments.data} {name} seed {seed}  {text}", flush=True)
-        for label in results[0]:
-            values = [found[label] for found in results]
-            mean, spread = statistics.mean(values), max(values) - min(values)
-            print(f"{arguments.data} {name} mean {label} {mean:.4f} ({spread:.4f})", flush=True)
+        print_means(f"{arguments.data} {name}", results)
 
 
 if __name__ == "__main__":
