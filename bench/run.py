@@ -22,6 +22,7 @@ from bench import (
     bench_lstm,
     bench_rnn,
     bench_streaming,
+    bench_theme_mixture,
     bench_topk,
     bench_training,
     rnn_inference,
@@ -133,6 +134,11 @@ def training() -> None:
         runs, missing = bench_training.steps(step)
         print(*missing, sep="\n", end="\n" if missing else "")
         report(f"{step}, an epoch", runs, 3)
+
+
+def theme_mixture() -> None:
+    for shape in bench_theme_mixture.SHAPES:
+        report(str(shape), bench_theme_mixture.runs_of(shape), 7)
 
 
 def dispatch() -> None:

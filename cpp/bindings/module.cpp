@@ -4,6 +4,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     m.doc() = "Compiled kernels of seqrec_fast. Not public: use the seqrec_fast package.";
     seqrec_fast::register_runtime(m);
     seqrec_fast::register_dispatch(m);
+    seqrec_fast::register_gate(m);
     seqrec_fast::register_loss(m);
     seqrec_fast::register_rnn(m);
     seqrec_fast::register_rnn_experts(m);

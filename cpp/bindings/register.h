@@ -7,6 +7,7 @@ namespace seqrec_fast {
 
 void register_runtime(pybind11::module_& m);
 void register_dispatch(pybind11::module_& m);
+void register_gate(pybind11::module_& m);
 void register_loss(pybind11::module_& m);
 void register_rnn(pybind11::module_& m);
 void register_rnn_experts(pybind11::module_& m);

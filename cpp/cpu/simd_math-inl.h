@@ -9,6 +9,7 @@
 #endif
 
 #include <cstdint>
+#include <limits>
 
 #include "cpu/packed_panels.h"
 #include "hwy/contrib/math/math-inl.h"
@@ -37,6 +38,10 @@ struct SimdMath {
     static HWY_INLINE V add(V a, V b) { return hn::Add(a, b); }
     static HWY_INLINE V sub(V a, V b) { return hn::Sub(a, b); }
     static HWY_INLINE V mul(V a, V b) { return hn::Mul(a, b); }
+    static HWY_INLINE V div(V a, V b) { return hn::Div(a, b); }
+    static HWY_INLINE V abs(V x) { return hn::Abs(x); }
+    static HWY_INLINE V sqrt(V x) { return hn::Sqrt(x); }
+    static HWY_INLINE V log1p(V x) { return hn::Log1p(Tag(), x); }
     // a * b + c and c - a * b
     static HWY_INLINE V mul_add(V a, V b, V c) { return hn::MulAdd(a, b, c); }
     static HWY_INLINE V neg_mul_add(V a, V b, V c) { return hn::NegMulAdd(a, b, c); }
@@ -71,6 +76,12 @@ struct SimdMath {
     static HWY_INLINE V exp_of_negative(V x) {
         constexpr double kLeast = sizeof(T) == 4 ? -87 : -708;
         return hn::IfThenZeroElse(hn::Lt(x, set(kLeast)), exp_up_to(0, x));
+    }
+
+    // Infinities become the largest finite numbers; NaN stays NaN.
+    static HWY_INLINE V clamp_to_finite(V x) {
+        constexpr double kLargest = static_cast<double>(std::numeric_limits<T>::max());
+        return at_least(-kLargest, at_most(kLargest, x));
     }
 
   private:

@@ -4,28 +4,11 @@
 #include <functional>
 #include <utility>
 
+#include "base/enum_names.h"
 #include "ops/argument_checks.h"
 
 namespace seqrec_fast {
 namespace {
-
-template <class Enum>
-struct Name {
-    const char* name;
-    Enum value;
-};
-
-template <class Enum, std::size_t n>
-Enum parse(const char* what, const std::string& name, const Name<Enum> (&known)[n]) {
-    std::string expected;
-    for (const auto& [known_name, value] : known) {
-        if (name == known_name) {
-            return value;
-        }
-        expected += (expected.empty() ? "" : ", ") + std::string(known_name);
-    }
-    throw std::invalid_argument(concat(what, " is ", name, "; expected one of ", expected));
-}
 
 template <class T>
 void check_tables(const char* function, const MatrixView<const T>& hidden,
@@ -80,25 +63,25 @@ RowUpdate<T> checked(const char* function, const RowRule<T>& rule, std::int64_t 
 }  // namespace
 
 UpdateRule parse_update_rule(const std::string& name) {
-    static constexpr Name<UpdateRule> kNames[] = {
+    static constexpr EnumName<UpdateRule> kNames[] = {
         {"sgd", UpdateRule::sgd}, {"adagrad", UpdateRule::adagrad}, {"adam", UpdateRule::adam}};
-    return parse("rule", name, kNames);
+    return parse_enum("rule", name, kNames);
 }
 
 SampledLoss parse_sampled_loss(const std::string& name) {
-    static constexpr Name<SampledLoss> kNames[] = {
+    static constexpr EnumName<SampledLoss> kNames[] = {
         {"softmax", SampledLoss::softmax},
         {"corrected_softmax", SampledLoss::corrected_softmax},
         {"bpr_max", SampledLoss::bpr_max},
         {"top1_max", SampledLoss::top1_max},
         {"gbce", SampledLoss::gbce}};
-    return parse("loss", name, kNames);
+    return parse_enum("loss", name, kNames);
 }
 
 Collisions parse_collisions(const std::string& name) {
-    static constexpr Name<Collisions> kNames[] = {
+    static constexpr EnumName<Collisions> kNames[] = {
         {"keep", Collisions::keep}, {"mask", Collisions::mask}, {"own", Collisions::own}};
-    return parse("collisions", name, kNames);
+    return parse_enum("collisions", name, kNames);
 }
 
 template <class T>

@@ -42,6 +42,7 @@ _LAZY = {
     "Recommender": "recommender",
     "load": "recommender",
     "SessionStore": "sessions",
+    "expert_gate": "gating",
 }
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "active_target",
     "config",
     "dispatch_by_expert",
+    "expert_gate",
     "force_backend",
     "force_target",
     "get_num_threads",

@@ -248,6 +248,36 @@ class PackedItems:
     ) -> None: ...
     def statistics(self) -> tuple[int, int, int, int]: ...
 
+# The expert gate, see cpp/ops/gate.h; `_f64` the same for float64.
+
+def expert_gate_f32(
+    logits: NDArray[float32],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float32] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    weights: NDArray[float32],
+    ids: NDArray[int64],
+) -> None: ...
+def expert_gate_f64(*args: Any) -> None: ...
+def expert_gate_grad_f32(
+    logits: NDArray[float32],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float32] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    ids: NDArray[int64],
+    dweights: NDArray[float32],
+    dlogits: NDArray[float32],
+) -> None: ...
+def expert_gate_grad_f64(*args: Any) -> None: ...
+
 # Losses over an item table, see cpp/ops/loss.h; `_f64` the same for float64.
 
 _Rule = tuple[

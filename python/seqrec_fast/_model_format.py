@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrec_fast._click_model_format import CLICK_MODELS, click_model_shapes
+from seqrec_fast._theme_mixture_format import theme_mixture_shapes
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
 
 #: Gates of each cell: the rows of its weights are this many times the hidden size.
@@ -100,5 +101,6 @@ def _gru4rec_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[in
 
 _SHAPES: dict[str, Callable[[Mapping[str, Any], str], dict[str, tuple[int, ...]]]] = {
     "gru4rec": _gru4rec_shapes,
+    "theme_mixture": theme_mixture_shapes,
     **{model: partial(click_model_shapes, model) for model in CLICK_MODELS},
 }

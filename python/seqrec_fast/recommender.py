@@ -49,7 +49,8 @@ def load(
 
     Returns
     -------
-    Recommender, or ClickPredictor for a click-through model
+    Recommender, ThemeRecommender for a theme mixture, or ClickPredictor for another
+    click-through model
 
     Raises
     ------
@@ -57,6 +58,10 @@ def load(
         As :func:`seqrec_fast.io.load_model`; ValueError also for an unknown precision.
     """
     file = load_model(path)
+    if file.model == "theme_mixture":
+        from seqrec_fast.theme_serving import ThemeRecommender
+
+        return ThemeRecommender(file, gate_table_bytes, precision)
     if file.model in CLICK_MODELS:
         from seqrec_fast.click_predictor import ClickPredictor
 

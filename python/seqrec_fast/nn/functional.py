@@ -12,6 +12,7 @@ from seqrec_fast.index import topk as topk_of_arrays
 
 from .attention_pooling import segment_softmax, segment_sum
 from .dispatch import combine_by_expert, dispatch_by_expert, expand_segments, segment_mean
+from .expert_choice import expert_gate
 from .grouped_linear import grouped_linear
 from .linear_cross_entropy import linear_cross_entropy
 from .multi_gate import multi_gate_mixture
@@ -24,6 +25,7 @@ __all__ = [
     "combine_by_expert",
     "dispatch_by_expert",
     "expand_segments",
+    "expert_gate",
     "gbce_loss",
     "grouped_linear",
     "linear_cross_entropy",

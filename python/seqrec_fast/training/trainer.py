@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from seqrec_fast.data import Sessions
-from seqrec_fast.models import GRU4Rec
+from seqrec_fast.models import NextItemModel
 
 from .evaluation import check_items, evaluate
 from .options import TrainingOptions
@@ -26,7 +26,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : GRU4Rec
+    model : GRU4Rec or ThemeMixture
         Is trained as it stands; ``GRU4Rec(..., seed=0)`` fixes where it starts.
     options : TrainingOptions, optional
 
@@ -41,7 +41,7 @@ class Trainer:
     2
     """
 
-    def __init__(self, model: GRU4Rec, options: TrainingOptions | None = None) -> None:
+    def __init__(self, model: NextItemModel, options: TrainingOptions | None = None) -> None:
         self.model = model
         self.options = options or TrainingOptions()
 

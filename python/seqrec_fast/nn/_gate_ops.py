@@ -1,0 +1,106 @@
+"""The torch.library glue of the expert gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqrec_fast import _core
+
+from ._tensors import array
+
+_library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
+_OPTIONS = (
+    "SymInt k, str score, str order, bool renormalize, Tensor? bias, Tensor? mask, float scale"
+)
+_library.define(f"expert_gate(Tensor logits, {_OPTIONS}) -> (Tensor weights, Tensor expert_ids)")
+_library.define(
+    f"expert_gate_grad(Tensor logits, {_OPTIONS}, Tensor expert_ids, Tensor dweights) -> Tensor"
+)
+
+_FORWARD = {torch.float32: _core.expert_gate_f32, torch.float64: _core.expert_gate_f64}
+_GRAD = {torch.float32: _core.expert_gate_grad_f32, torch.float64: _core.expert_gate_grad_f64}
+
+
+def _bytes(mask: Tensor | None) -> Any:
+    return None if mask is None else array(mask.view(torch.uint8))
+
+
+def _room(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    shape = (logits.shape[0], k)
+    return logits.new_empty(shape), logits.new_empty(shape, dtype=torch.int64)
+
+
+def _expert_gate_cpu(
+    logits: Tensor,
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    weights, expert_ids = _room(logits, k)
+    _FORWARD[logits.dtype](
+        array(logits), k, score, order, renormalize, array(bias), _bytes(mask), scale,
+        weights.numpy(), expert_ids.numpy(),
+    )  # fmt: skip
+    return weights, expert_ids
+
+
+def _expert_gate_fake(logits: Tensor, k: int, *rest: Any) -> tuple[Tensor, Tensor]:
+    return _room(logits, k)
+
+
+def _expert_gate_grad_cpu(
+    logits: Tensor,
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+    expert_ids: Tensor,
+    dweights: Tensor,
+) -> Tensor:
+    dlogits = logits.new_empty(logits.shape)
+    _GRAD[logits.dtype](
+        array(logits), k, score, order, renormalize, array(bias), _bytes(mask), scale,
+        array(expert_ids), array(dweights), dlogits.numpy(),
+    )  # fmt: skip
+    return dlogits
+
+
+def _expert_gate_grad_fake(logits: Tensor, *rest: Any) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    logits, *options, bias, mask, scale = inputs
+    ctx.options, ctx.scale = options, scale
+    ctx.save_for_backward(logits, bias, mask, output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, dweights: Tensor | None, dids: Tensor | None) -> tuple[Any, ...]:
+    if dweights is None:
+        return (None,) * 8
+    logits, bias, mask, expert_ids = ctx.saved_tensors
+    dlogits = torch.ops.seqrec_fast.expert_gate_grad(
+        logits, *ctx.options, bias, mask, ctx.scale, expert_ids, dweights
+    )
+    return dlogits, *(None,) * 7
+
+
+_library.impl("expert_gate", _expert_gate_cpu, "CPU")
+_library.impl("expert_gate_grad", _expert_gate_grad_cpu, "CPU")
+torch.library.register_fake("seqrec_fast::expert_gate", _expert_gate_fake, lib=_library)
+torch.library.register_fake("seqrec_fast::expert_gate_grad", _expert_gate_grad_fake, lib=_library)
+torch.library.register_autograd(
+    "seqrec_fast::expert_gate", _backward, setup_context=_setup, lib=_library
+)
