@@ -24,6 +24,7 @@ from bench import (
     bench_rnn,
     bench_sampling,
     bench_streaming,
+    bench_theme_mixture,
     bench_topk,
     bench_training,
     rnn_inference,
@@ -145,6 +146,11 @@ def training() -> None:
 def sampling() -> None:
     for name, runs_of in bench_sampling.CASES.items():
         report(name, runs_of(), 5 if "4096" in name else 21)
+
+
+def theme_mixture() -> None:
+    for shape in bench_theme_mixture.SHAPES:
+        report(str(shape), bench_theme_mixture.runs_of(shape), 7)
 
 
 def dispatch() -> None:

@@ -214,15 +214,15 @@ def test_hold_out_last_takes_the_sessions_that_start_last() -> None:
 def test_interrupt_in_the_middle_of_an_epoch(tmp_path, monkeypatch) -> None:
     path = tmp_path / "run.ckpt"
     model, calls = new_model(), []
-    forward = GRU4Rec.forward
+    run = GRU4Rec.run
 
     def interrupted(*args, **options):
         calls.append(1)
         if len(calls) == 10:  # an epoch has 6 batches
             raise KeyboardInterrupt
-        return forward(*args, **options)
+        return run(*args, **options)
 
-    monkeypatch.setattr(GRU4Rec, "forward", interrupted)
+    monkeypatch.setattr(GRU4Rec, "run", interrupted)
     with pytest.raises(TrainingInterrupted, match=r"in epoch 2; .* holds epoch 1"):
         Trainer(model, small()).fit(SESSIONS, checkpoint=path)
     monkeypatch.undo()

@@ -67,6 +67,7 @@ struct GruGradCell {
 
     template <class View>
     static void step_grad(const View& view) {
+        using T = typename View::T;
         const Lanes<T> d;
         const GruGradOp<View, Blend> op{view};
         for (std::int64_t row = 0; row < view.rows; ++row) {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrec_fast._click_model_format import CLICK_MODELS, click_model_shapes
+from seqrec_fast._theme_mixture_format import theme_mixture_shapes
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
 
 #: Gates of each cell: the rows of its weights are this many times the hidden size.
@@ -26,9 +29,10 @@ def check_model(
 
     ``where`` is what the message begins with.
     """
-    if model != "gru4rec":
-        raise ValueError(f"{where}model is {model!r}; expected 'gru4rec'")
-    expected = _gru4rec_shapes(config, where)
+    if model not in _SHAPES:
+        known = " or ".join(map(repr, _SHAPES))
+        raise ValueError(f"{where}model is {model!r}; expected {known}")
+    expected = _SHAPES[model](config, where)
     missing = sorted(set(expected) - set(tensors))
     if missing:
         raise ValueError(f"{where}no tensor {', '.join(missing)}")
@@ -93,3 +97,10 @@ def _gru4rec_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[in
         shapes[f"rnn.weight_hh_l{layer}"] = (gates, hidden)
         shapes[f"rnn.bias_ih_l{layer}"] = shapes[f"rnn.bias_hh_l{layer}"] = (gates,)
     return shapes
+
+
+_SHAPES: dict[str, Callable[[Mapping[str, Any], str], dict[str, tuple[int, ...]]]] = {
+    "gru4rec": _gru4rec_shapes,
+    "theme_mixture": theme_mixture_shapes,
+    **{model: partial(click_model_shapes, model) for model in CLICK_MODELS},
+}

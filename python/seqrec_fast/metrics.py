@@ -1,4 +1,4 @@
-"""Ranking metrics of next-item prediction, from the rank of the target.
+"""Ranking metrics of next-item prediction, from the rank of the target; AUC and log-loss of clicks.
 
 A rank is 1 for the item that a model scores highest. Only the target is relevant, so recall
 is the same as the hit rate, and the ideal DCG is 1. A target that the model cannot rank, such
@@ -11,6 +11,22 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from seqrec_fast._click_metrics import auc, gauc, log_loss
+
+__all__ = [
+    "TIE_MODES",
+    "auc",
+    "coverage",
+    "gauc",
+    "log_loss",
+    "mrr_at",
+    "ndcg_at",
+    "rank_from_counts",
+    "rank_of_targets",
+    "recall_at",
+    "summarize",
+]
 
 #: How items that score exactly as the target are counted, see :func:`rank_from_counts`.
 TIE_MODES = ("standard", "conservative", "median")

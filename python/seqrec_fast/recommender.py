@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqrec_fast._click_model_format import CLICK_MODELS
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
 from seqrec_fast.index import ItemIndex
 from seqrec_fast.io import ModelFile, load_model
@@ -31,8 +32,8 @@ def load(
     *,
     precision: str = "float32",
     gate_table_bytes: int = GATE_TABLE_BYTES,
-) -> Recommender:
-    """Make a recommender from a model file.
+) -> Any:
+    """Make a recommender, or a predictor of clicks, from a model file.
 
     Parameters
     ----------
@@ -48,14 +49,24 @@ def load(
 
     Returns
     -------
-    Recommender
+    Recommender, ThemeRecommender for a theme mixture, or ClickPredictor for another
+    click-through model
 
     Raises
     ------
     FileNotFoundError, ValueError
         As :func:`seqrec_fast.io.load_model`; ValueError also for an unknown precision.
     """
-    return Recommender(load_model(path), gate_table_bytes, precision)
+    file = load_model(path)
+    if file.model == "theme_mixture":
+        from seqrec_fast.theme_serving import ThemeRecommender
+
+        return ThemeRecommender(file, gate_table_bytes, precision)
+    if file.model in CLICK_MODELS:
+        from seqrec_fast.click_predictor import ClickPredictor
+
+        return ClickPredictor(file, gate_table_bytes, precision)
+    return Recommender(file, gate_table_bytes, precision)
 
 
 class Recommender:
@@ -86,10 +97,7 @@ class Recommender:
         gate_table_bytes: int = GATE_TABLE_BYTES,
         precision: str = "float32",
     ) -> None:
-        if precision not in ("float32", "bfloat16", "int8"):
-            raise ValueError(
-                f"load: precision is {precision!r}; expected 'float32', 'bfloat16' or 'int8'"
-            )
+        check_precision(precision)
         self.config: dict[str, Any] = dict(file.config)
         self.vocabulary = ItemVocabulary(file.item_ids)
         embedding = self.config["embedding"]
@@ -171,7 +179,7 @@ class Recommender:
         ...     [[214821275, 214821371], [214717867]], k=3
         ... )
         """
-        ids, bounds = _ragged(sessions, offsets)
+        ids, bounds = ragged(sessions, offsets)
         items, bounds = self.known(ids, bounds)
         state = self.advance(items, bounds, outputs="last")[1]
         return self.best(state, k, (items, bounds) if exclude_seen else None)
@@ -328,6 +336,14 @@ class Recommender:
         return np.asarray(ranks, dtype=np.float64)
 
 
+def check_precision(precision: str) -> None:
+    """Raise ValueError for a precision that no model is served in."""
+    if precision not in ("float32", "bfloat16", "int8"):
+        raise ValueError(
+            f"load: precision is {precision!r}; expected 'float32', 'bfloat16' or 'int8'"
+        )
+
+
 def _layer(config: dict[str, Any], tensors: dict[str, Floats], **options: Any) -> GRU | LSTM | RNN:
     if config["cell"] == "lstm":
         return LSTM.from_state_dict(tensors, prefix="rnn.", **options)
@@ -338,42 +354,47 @@ def _layer(config: dict[str, Any], tensors: dict[str, Floats], **options: Any) -
     return GRU.from_state_dict(tensors, prefix="rnn.", reset_after=reset_after, **options)
 
 
-def _ragged(sessions: Any, offsets: ArrayLike | None) -> tuple[Ids, Ints]:
-    """Return sessions of either form as one array with offsets, both checked."""
+def ragged(
+    sessions: Any, offsets: ArrayLike | None, where: str = "Recommender.recommend: sessions"
+) -> tuple[Ids, Ints]:
+    """Return sessions of either form as one array with offsets, both checked.
+
+    ``where`` names the function and the argument in messages.
+    """
     if offsets is None:
-        return _joined(sessions)
-    ids = as_ids(sessions, "Recommender.recommend: sessions")
+        return _joined(sessions, where)
+    ids = as_ids(sessions, where)
+    caller = where.split(":")[0]
     bounds = np.asarray(offsets)
     if bounds.ndim != 1 or len(bounds) == 0 or bounds.dtype.kind not in "iu":
         raise ValueError(
-            f"Recommender.recommend: offsets is {bounds.dtype} of shape {bounds.shape}; expected "
+            f"{caller}: offsets is {bounds.dtype} of shape {bounds.shape}; expected "
             "integers of shape (B + 1,)"
         )
     bounds = bounds.astype(np.int64)
     if bounds[0] != 0 or bounds[-1] != len(ids):
         raise ValueError(
-            f"Recommender.recommend: offsets go from {bounds[0]} to {bounds[-1]}; expected 0 to "
+            f"{caller}: offsets go from {bounds[0]} to {bounds[-1]}; expected 0 to "
             f"the number of events, {len(ids)}"
         )
     if (falls := np.flatnonzero(np.diff(bounds) < 0)).size:
-        raise ValueError(f"Recommender.recommend: offsets decrease at position {falls[0] + 1}")
+        raise ValueError(f"{caller}: offsets decrease at position {falls[0] + 1}")
     return ids, bounds
 
 
-def _joined(sessions: Any) -> tuple[Ids, Ints]:
+def _joined(sessions: Any, where: str) -> tuple[Ids, Ints]:
     if isinstance(sessions, str | bytes) or not hasattr(sessions, "__iter__"):
         raise TypeError(
-            f"Recommender.recommend: sessions is {sessions!r}; expected a list of sessions, each "
-            "a list of item ids"
+            f"{where} is {sessions!r}; expected a list of sessions, each a list of item ids"
         )
     flat: list[Any] = []
     ends = [0]
     for number, session in enumerate(sessions):
         if isinstance(session, str | bytes) or not hasattr(session, "__iter__"):
             raise TypeError(
-                f"Recommender.recommend: sessions[{number}] is {session!r}; expected a list of "
+                f"{where}[{number}] is {session!r}; expected a list of "
                 "item ids (one session alone is a list in a list)"
             )
         flat.extend(session.tolist() if isinstance(session, np.ndarray) else session)
         ends.append(len(flat))
-    return as_ids(flat, "Recommender.recommend: sessions"), np.array(ends, dtype=np.int64)
+    return as_ids(flat, where), np.array(ends, dtype=np.int64)

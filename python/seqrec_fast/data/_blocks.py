@@ -18,12 +18,13 @@ _BLOCK_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows: Arrow arrays, and the number of the first row (from 1, no header)."""
+    """Consecutive rows, ids as Arrow arrays; `row` numbers the first (from 1, no header)."""
 
     sessions: Any
     items: Any
     times: NDArray[np.float64] | None
     row: int
+    labels: NDArray[np.int8] | None = None
 
 
 def read_blocks(source: Source) -> Iterator[Block]:
@@ -82,9 +83,36 @@ def _check_present(source: Source, column: Any, name: Column, row: int) -> None:
         raise source.row_error(row + first, f"column {name.name!r} has no value")
 
 
+def _columns(source: Source) -> list[Column]:
+    """Return the columns to read; that of the times is the third, that of the labels the last."""
+    found = (source.session, source.item, source.time, source.label)
+    return [column for column in found if column is not None]
+
+
+def _labels(source: Source, column: Any, row: int) -> NDArray[np.int8]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = pa.float64() if _casts(column.slice(0, 1), pa.float64()) else pa.bool_()
+    try:
+        numbers = pc.cast(pc.cast(column, kind), pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        good = [_casts(column.slice(i, 1), kind) for i in range(len(column))]
+        numbers = pc.if_else(pa.array(good), 1.0, None)
+    values = np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+    wrong = ~np.isin(values, (0, 1))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        assert source.label is not None
+        raise source.row_error(
+            row + at, f"column {source.label.name!r} holds {column[at].as_py()!r}; expected 0 or 1"
+        )
+    return values.astype(np.int8)
+
+
 def _table(source: Source) -> Iterator[Block]:
     pa = import_pyarrow(source.caller)
-    columns = [source.session, source.item] + ([source.time] if source.time else [])
+    columns = _columns(source)
     rejected: list[Any] = []
 
     def reject(row: Any) -> str:
@@ -116,7 +144,8 @@ def _table(source: Source) -> Iterator[Block]:
                     continue
                 values = [pa.compute.utf8_trim_whitespace(column) for column in batch.columns]
                 seconds = times.convert(values[2], row) if source.time else None
-                yield Block(values[0], values[1], seconds, row)
+                labels = _labels(source, values[-1], row) if source.label else None
+                yield Block(values[0], values[1], seconds, row, labels)
                 row += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         if rejected:
@@ -131,7 +160,7 @@ def _table(source: Source) -> Iterator[Block]:
 
 def _parquet(source: Source) -> Iterator[Block]:
     pa = import_pyarrow(source.caller)
-    columns = [source.session, source.item] + ([source.time] if source.time else [])
+    columns = _columns(source)
     times = _Seconds(source)
     row = 1
     try:
@@ -141,7 +170,10 @@ def _parquet(source: Source) -> Iterator[Block]:
                 seconds = (
                     times.convert(batch.column(source.time.name), row) if source.time else None
                 )
-                yield Block(session, item, seconds, row)
+                labels = (
+                    _labels(source, batch.column(source.label.name), row) if source.label else None
+                )
+                yield Block(session, item, seconds, row, labels)
                 row += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise source.error(f"cannot be read: {error}") from error

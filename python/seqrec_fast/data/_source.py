@@ -13,6 +13,8 @@ _TIME_NAMES = ("time", "timestamp", "datetime", "ts")
 _FORMATS = ("auto", "table", "pairs", "lines")
 _SEPARATORS = ("\t", ",", ";", " ")
 _SAMPLE_BYTES = 1 << 18
+# Names of the columns of sessions, items, times and labels, as far as they are given.
+_Wanted = tuple[str | None, str | None, str | None, str | None]
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
@@ -39,6 +41,7 @@ class Source:
     session: Column = field(default_factory=lambda: Column("session", 0))
     item: Column = field(default_factory=lambda: Column("item", 1))
     time: Column | None = None
+    label: Column | None = None
     n_columns: int = 0
     separator: str = ","
     skip_rows: int = 0
@@ -81,12 +84,13 @@ def open_source(
     session_column: str | None = None,
     item_column: str | None = None,
     time_column: str | None = None,
+    label_column: str | None = None,
 ) -> Source:
     """Look at the beginning of a file and find its layout and its columns."""
     name = os.fspath(path)
     if format not in _FORMATS:
         raise ValueError(f"{caller}: format is {format!r}; expected one of {', '.join(_FORMATS)}")
-    wanted = (session_column, item_column, time_column)
+    wanted = (session_column, item_column, time_column, label_column)
     if format in ("pairs", "lines") and any(wanted):
         raise ValueError(f"{caller}: format={format!r} has no columns to name")
     if os.path.isdir(name):
@@ -172,9 +176,7 @@ def _recognised(names: list[str]) -> int:
     return sum(bool(plain & set(known)) for known in (_SESSION_NAMES, _ITEM_NAMES, _TIME_NAMES))
 
 
-def _table_source(
-    caller: str, name: str, lines: list[str], wanted: tuple[str | None, str | None, str | None]
-) -> Source:
+def _table_source(caller: str, name: str, lines: list[str], wanted: _Wanted) -> Source:
     header_row = next(i for i, line in enumerate(lines) if line.strip())
     header = lines[header_row]
 
@@ -184,41 +186,39 @@ def _table_source(
 
     separator = max(_SEPARATORS, key=fitness)
     names = _split(header, separator)
-    session, item, time = _find_columns(caller, name, names, wanted)
+    found = _find_columns(caller, name, names, wanted)
     if not any(line.strip() for line in lines[header_row + 1 :]):
         raise ValueError(f"{caller}: {name} has no rows")
-    return Source(caller, name, "table", session, item, time, len(names), separator, header_row + 1)
+    return Source(caller, name, "table", *found, len(names), separator, header_row + 1)
 
 
-def _parquet_source(
-    caller: str, name: str, wanted: tuple[str | None, str | None, str | None]
-) -> Source:
+def _parquet_source(caller: str, name: str, wanted: _Wanted) -> Source:
     pa = import_pyarrow(caller)
     try:
         with pa.parquet.ParquetFile(name) as file:
             names = list(file.schema_arrow.names)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{caller}: {name} is not a readable Parquet file: {error}") from error
-    session, item, time = _find_columns(caller, name, names, wanted)
-    return Source(caller, name, "parquet", session, item, time, len(names))
+    return Source(caller, name, "parquet", *_find_columns(caller, name, names, wanted), len(names))
 
 
 def _find_columns(
-    caller: str, path: str, names: list[str], wanted: tuple[str | None, str | None, str | None]
-) -> tuple[Column, Column, Column | None]:
+    caller: str, path: str, names: list[str], wanted: _Wanted
+) -> tuple[Column, Column, Column | None, Column | None]:
     kinds = (
         ("session_column", "SessionId", _SESSION_NAMES),
         ("item_column", "ItemId", _ITEM_NAMES),
         ("time_column", None, _TIME_NAMES),
+        ("label_column", None, ()),  # only where it is named
     )
     found = [
         _find_column(f"{caller}: {path}", names, column, *kind)
         for column, kind in zip(wanted, kinds, strict=True)
     ]
-    session, item, time = found
+    session, item, time, label = found
     assert session is not None
     assert item is not None
-    return session, item, time
+    return session, item, time, label
 
 
 def _find_column(

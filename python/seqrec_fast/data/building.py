@@ -108,9 +108,9 @@ def build_sessions(
     if vocabulary is not None and min_item_support > 1:
         raise ValueError("build_sessions: min_item_support and vocabulary exclude each other")
     item_ids, items = factorize(log.item_ids)
-    session_ids, sessions = _by_appearance(log.session_ids)
+    session_ids, sessions = by_appearance(log.session_ids)
     report = FilterReport(len(log), len(session_ids), len(item_ids))
-    kept = _time_order(sessions, log.times)
+    kept = time_order(sessions, log.times)
     if vocabulary is not None:
         index = vocabulary.index_of(item_ids)
         known = index[items[kept]] >= 0
@@ -154,7 +154,7 @@ def _check_thresholds(min_item_support: int, min_session_length: int) -> None:
             raise ValueError(f"build_sessions: min_{name} is {least}; expected at least 1")
 
 
-def _by_appearance(ids: Ids) -> tuple[Ids, NDArray[np.int64]]:
+def by_appearance(ids: Ids) -> tuple[Ids, NDArray[np.int64]]:
     """Return the distinct ids in order of first appearance, and each id's position there."""
     unique, inverse = factorize(ids)
     first = np.full(len(unique), len(ids), dtype=np.int64)
@@ -165,7 +165,7 @@ def _by_appearance(ids: Ids) -> tuple[Ids, NDArray[np.int64]]:
     return unique[order], rank[inverse]
 
 
-def _time_order(sessions: NDArray[np.int64], times: NDArray[np.float64] | None) -> NDArray[Any]:
+def time_order(sessions: NDArray[np.int64], times: NDArray[np.float64] | None) -> NDArray[Any]:
     """Return the events session by session, by time inside a session, stably."""
     if times is None:
         return np.argsort(sessions, kind="stable")

@@ -28,11 +28,14 @@ class InteractionLog:
         Item of each event, in the user's own ids.
     times : (n_events,) float64 array or None
         Time of each event in seconds; None where the order of the rows is the only clock.
+    labels : (n_events,) int8 array or None
+        1 where the item was clicked, 0 where it was shown only; None: all rows are clicks.
 
     Raises
     ------
     ValueError
-        If the columns differ in length, are not one-dimensional, or a time is not finite.
+        If the columns differ in length, are not one-dimensional, a time is not finite, or a label
+        is neither 0 nor 1.
     TypeError
         If ids are neither integers nor strings.
     """
@@ -40,6 +43,7 @@ class InteractionLog:
     session_ids: Ids
     item_ids: Ids
     times: NDArray[np.float64] | None = None
+    labels: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
         """Bring the columns to their dtypes and check that they belong together."""
@@ -47,7 +51,12 @@ class InteractionLog:
             object.__setattr__(self, name, as_ids(getattr(self, name), f"InteractionLog: {name}"))
         if self.times is not None:
             object.__setattr__(self, "times", np.asarray(self.times, dtype=np.float64))
-        for name in ("item_ids", "times"):
+        if self.labels is not None:
+            labels = np.asarray(self.labels)
+            if not np.isin(labels, (0, 1)).all():
+                raise ValueError("InteractionLog: labels holds another value than 0 and 1")
+            object.__setattr__(self, "labels", labels.astype(np.int8))
+        for name in ("item_ids", "times", "labels"):
             column = getattr(self, name)
             if column is not None and column.shape != self.session_ids.shape:
                 raise ValueError(
@@ -69,6 +78,7 @@ def read_log(
     session_column: str | None = None,
     item_column: str | None = None,
     time_column: str | None = None,
+    label_column: str | None = None,
 ) -> InteractionLog:
     """Read an interaction log from a CSV, TSV, Parquet or plain text file.
 
@@ -90,6 +100,9 @@ def read_log(
         Names of the columns. By default they are found without regard to case, underscores
         and RecBole's ``:token`` endings: SessionId (or UserId), ItemId, Time (or timestamp).
         A table without a time column is in time order already.
+    label_column : str, optional
+        Name of the column that says whether the item was clicked: 0 and 1, or false and true. By
+        default there are no labels.
 
     Returns
     -------
@@ -103,7 +116,7 @@ def read_log(
         If there is no such file.
     ValueError
         If the file is empty, has no rows, lacks a column, or has a row without an id, with a
-        time that is no time, or with the wrong number of fields. The message names file,
+        time or label that is none, or with the wrong number of fields. The message names file,
         column and row; rows are counted from 1, without the header.
     ImportError
         If pyarrow is not installed.
@@ -124,15 +137,18 @@ def read_log(
         session_column=session_column,
         item_column=item_column,
         time_column=time_column,
+        label_column=label_column,
     )
     blocks = list(read_blocks(source))
     if not any(len(block.items) for block in blocks):
         raise source.error("has no rows")
     times = [block.times for block in blocks if block.times is not None]
+    labels = [block.labels for block in blocks if block.labels is not None]
     return InteractionLog(
         _join_ids([block.sessions for block in blocks], source),
         _join_ids([block.items for block in blocks], source),
         np.concatenate(times) if times else None,
+        np.concatenate(labels) if labels else None,
     )
 
 
@@ -148,14 +164,14 @@ def _join_ids(columns: list[Any], source: Source) -> Ids:
 
 
 def write_log(log: InteractionLog, path: str | os.PathLike[str]) -> None:
-    """Write a log as a tab-separated table with columns SessionId, ItemId and Time.
+    """Write a log as a tab-separated table with columns SessionId, ItemId, Time and Label.
 
     The file appears under its name when it is complete, never half written.
 
     Parameters
     ----------
     log : InteractionLog
-        The log; the Time column is left out where it has no times.
+        The log; the columns of times and labels are left out where it has none.
     path : str or path-like
         The file to write; :func:`read_log` reads it back.
 
@@ -177,6 +193,9 @@ def write_log(log: InteractionLog, path: str | os.PathLike[str]) -> None:
     if log.times is not None:
         header.append("Time")
         columns.append([repr(time) for time in log.times.tolist()])
+    if log.labels is not None:
+        header.append("Label")
+        columns.append([str(label) for label in log.labels.tolist()])
 
     def rows() -> Iterable[str]:
         yield "\t".join(header) + "\n"

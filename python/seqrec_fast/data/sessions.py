@@ -159,8 +159,7 @@ class Sessions:
     def _gather(
         self, sessions: NDArray[np.int64], begin: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> Sessions:
-        offsets = offsets_of(lengths)
-        events = np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], lengths)
+        events, offsets = gather(begin, lengths)
         times = None if self.times is None else self.times[events]
         return Sessions(self.items[events], offsets, times, self.session_ids[sessions])
 
@@ -168,3 +167,11 @@ class Sessions:
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the (n + 1,) offsets of n segments of these lengths."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def gather(
+    begin: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of several stretches, one after another, and their offsets."""
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], lengths), offsets

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from .dien import DIEN
+from .din import DIN
 from .gru4rec import GRU4Rec
+from .recurrent_ctr import RecurrentCTR
+from .theme_mixture import ThemeMixture
 
-__all__ = ["GRU4Rec"]
+#: Models that score the next item after each event; Trainer trains them.
+NextItemModel = GRU4Rec | ThemeMixture
+
+__all__ = ["DIEN", "DIN", "GRU4Rec", "NextItemModel", "RecurrentCTR", "ThemeMixture"]

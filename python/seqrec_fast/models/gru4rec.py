@@ -75,6 +75,9 @@ class GRU4Rec(torch.nn.Module):
     torch.Size([3, 50])
     """
 
+    #: Times of events are of no effect.
+    uses_times = False
+
     def __init__(
         self,
         n_items: int,
@@ -235,6 +238,9 @@ class GRU4Rec(torch.nn.Module):
         (events, n_items) Tensor
         """
         return functional.linear(hidden, self.item_table, self.output.bias)
+
+    def auxiliary_loss(self) -> None:
+        """Return None: nothing is added to the loss of the next items."""
 
     def export(self, path: str | os.PathLike[str], vocabulary: ItemVocabulary) -> None:
         """

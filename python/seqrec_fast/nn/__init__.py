@@ -8,6 +8,8 @@ except ImportError as error:
     raise ImportError("seqrec_fast.nn needs PyTorch: pip install seqrec-fast[train]") from error
 
 from . import functional
+from ._mlp import Dice
+from .attention_pooling import AttentionPooling, BilinearAttention
 from .augru import AUGRU
 from .cells import GRUCell, LSTMCell, RNNCell
 from .expert_rnn import ExpertAUGRU, ExpertGRU, ExpertLSTM
@@ -18,6 +20,9 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AttentionPooling",
+    "BilinearAttention",
+    "Dice",
     "ExpertAUGRU",
     "ExpertGRU",
     "ExpertLSTM",

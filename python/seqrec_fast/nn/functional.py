@@ -10,6 +10,7 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
+from .attention_pooling import segment_softmax, segment_sum
 from .dispatch import combine_by_expert, dispatch_by_expert, expand_segments, segment_mean
 from .expert_choice import expert_gate
 from .grouped_linear import grouped_linear
@@ -33,6 +34,8 @@ __all__ = [
     "route_segments",
     "sampled_softmax_loss",
     "segment_mean",
+    "segment_softmax",
+    "segment_sum",
     "top1_max_loss",
     "topk",
 ]

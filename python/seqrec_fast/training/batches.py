@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrec_fast.data import Sessions
-from seqrec_fast.data.sessions import offsets_of
+from seqrec_fast.data.sessions import gather, offsets_of
 
 Ints = NDArray[np.int64]
 
@@ -33,12 +33,15 @@ class Batch:
         True where a session starts. None: every sequence starts from a state of zeros. Else
         sequence b goes on from the state after sequence b of the batch before, whose surplus
         sequences are over.
+    times : (events,) float64 Tensor or None
+        Seconds, for models that use them.
     """
 
     items: Tensor
     targets: Tensor
     offsets: Tensor
     reset: Tensor | None = None
+    times: Tensor | None = None
 
 
 class Batches(Protocol):
@@ -63,6 +66,8 @@ class WholeSessionBatches:
     max_length : int
         Sessions of more pairs of neighbouring events are cut into pieces of this many pairs
         or fewer, each of which starts from a state of zeros.
+    with_times : bool
+        Batches have the times of events, where the sessions have them.
 
     Raises
     ------
@@ -70,13 +75,16 @@ class WholeSessionBatches:
         If no session has two events, or a size is below 1.
     """
 
-    def __init__(self, sessions: Sessions, batch_size: int, max_length: int) -> None:
+    def __init__(
+        self, sessions: Sessions, batch_size: int, max_length: int, *, with_times: bool = False
+    ) -> None:
         _check_sizes("WholeSessionBatches", batch_size=batch_size, max_length=max_length)
         pairs = _pairs("WholeSessionBatches", sessions)
         pieces = -(-pairs // max_length)
         owner = np.repeat(np.arange(len(pairs)), pieces)
         first = (np.arange(len(owner)) - offsets_of(pieces)[owner]) * max_length
         self._items = sessions.items
+        self._times = sessions.times if with_times else None
         self._begin = sessions.offsets[owner] + first
         self._length = np.minimum(pairs[owner] - first, max_length)
         self._batch_size = batch_size
@@ -95,6 +103,7 @@ class WholeSessionBatches:
                 torch.from_numpy(self._items[events]),
                 torch.from_numpy(self._items[events + 1]),
                 torch.from_numpy(offsets),
+                times=None if self._times is None else torch.from_numpy(self._times[events]),
             )
 
 
@@ -170,12 +179,6 @@ def _pairs(caller: str, sessions: Sessions) -> Ints:
     if not pairs.any():
         raise ValueError(f"{caller}: none of {len(sessions)} sessions has two events")
     return pairs
-
-
-def gather(begin: Ints, length: Ints) -> tuple[Ints, Ints]:
-    """Return the positions of several stretches, one after another, and their offsets."""
-    offsets = offsets_of(length)
-    return np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], length), offsets
 
 
 def _assign_lanes(pairs: Ints, batch_size: int) -> Ints:

@@ -123,7 +123,8 @@ class Processes:
         offsets = batch.offsets[begin : end + 1]
         events = slice(int(offsets[0]), int(offsets[-1]))
         reset = None if batch.reset is None else batch.reset[events]
-        own = Batch(batch.items[events], batch.targets[events], offsets - offsets[0], reset)
+        times = None if batch.times is None else batch.times[events]
+        own = Batch(batch.items[events], batch.targets[events], offsets - offsets[0], reset, times)
         return Share(own, events, len(own.items) / len(batch.items))
 
     def sum_gradients(self, parameters: Iterable[Tensor], loss: Tensor) -> float:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from seqrec_fast import metrics
 from seqrec_fast.data import Sessions
-from seqrec_fast.models import GRU4Rec
-
-from .batches import gather
+from seqrec_fast.data.sessions import gather
+from seqrec_fast.models import NextItemModel
 
 # Scores that exist at one time, and events that run through the network together.
 _CHUNK_SCORES = 1 << 22
@@ -24,7 +25,7 @@ _CHUNK_EVENTS = 1 << 14
 
 
 def evaluate(
-    model: GRU4Rec,
+    model: NextItemModel,
     test: Sessions,
     ks: Sequence[int] = (1, 5, 10, 20),
     *,
@@ -39,7 +40,7 @@ def evaluate(
 
     Parameters
     ----------
-    model : GRU4Rec
+    model : GRU4Rec or ThemeMixture
     test : Sessions
         Sessions of the model's vocabulary.
     ks : sequence of int
@@ -103,7 +104,7 @@ def check_items(caller: str, sessions: Sessions, n_items: int) -> None:
 
 
 @contextmanager
-def _scoring(model: GRU4Rec) -> Iterator[None]:
+def _scoring(model: NextItemModel) -> Iterator[None]:
     """Switch dropout and gradients off for a while."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -126,10 +127,14 @@ def _parts(sessions: Sessions) -> Iterator[Sessions]:
 
 
 def _scores(
-    model: GRU4Rec, sessions: Sessions, targets: str, exclude_seen: bool
+    model: NextItemModel, sessions: Sessions, targets: str, exclude_seen: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield scores (n, n_items) and targets (n,) of some predictions at a time."""
-    hidden, _ = model(torch.from_numpy(sessions.items), torch.from_numpy(sessions.offsets))
+    inputs = functional.embedding(torch.from_numpy(sessions.items), model.input_table)
+    times: dict[str, Any] = {}
+    if model.uses_times and sessions.times is not None:
+        times["times"] = torch.from_numpy(sessions.times)
+    hidden, _ = model.run(inputs, torch.from_numpy(sessions.offsets), **times)
     if targets == "last":
         events = sessions.offsets[1:] - 2
     else:

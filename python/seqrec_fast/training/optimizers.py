@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqrec_fast import _core
-from seqrec_fast.models import GRU4Rec
+from seqrec_fast.models import NextItemModel
 
 from .options import OPTIMIZERS
 
@@ -22,7 +22,7 @@ _FIRST = np.zeros(1, dtype=np.int64)
 
 
 def make_optimizers(
-    model: GRU4Rec,
+    model: NextItemModel,
     name: str,
     lr: float,
     weight_decay: float = 0.0,
@@ -35,7 +35,7 @@ def make_optimizers(
 
     Parameters
     ----------
-    model : GRU4Rec
+    model : GRU4Rec or ThemeMixture
     name : {"adam", "adagrad", "sgd"}
     lr : float
     weight_decay : float

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from seqrec_fast.data import Sessions
-from seqrec_fast.models import GRU4Rec
+from seqrec_fast.models import NextItemModel
 
 from .batches import Batch, Batches, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -80,13 +81,15 @@ class History:
 class Run:
     """All that changes while a model is trained, by one process or several."""
 
-    def __init__(self, model: GRU4Rec, options: TrainingOptions, train: Sessions) -> None:
+    def __init__(self, model: NextItemModel, options: TrainingOptions, train: Sessions) -> None:
         self.model, self.options = model, options
         self.history = History()
         self._best: dict[str, Tensor] | None = None
         self._batches: Batches
         if options.batching == "whole-session":
-            self._batches = WholeSessionBatches(train, options.batch_size, options.max_length)
+            self._batches = WholeSessionBatches(
+                train, options.batch_size, options.max_length, with_times=model.uses_times
+            )
         else:
             self._batches = SessionParallelBatches(train, options.batch_size, options.bptt)
         self._sampler: NegativeSampler | None = None
@@ -221,19 +224,22 @@ class Run:
         """
         model, sampler, own = self.model, self._sampler, share.batch
         state = None if own.reset is None else _carried(state, len(own.offsets) - 1)
+        times: dict[str, Any] = {} if own.times is None else {"times": own.times}
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         if sampler is None:
-            hidden, state = model(own.items, own.offsets, state, own.reset)
+            inputs = functional.embedding(own.items, model.input_table)
+            hidden, state = model.run(inputs, own.offsets, state, own.reset, **times)
             loss = cross_entropy(hidden, model.item_table, model.output.bias, own.targets)
-            loss = loss * share.weight
+            loss = _with_auxiliary(model, loss * share.weight, share.weight)
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             lookups = RowLookups()
             inputs = lookups.take(model.input_table, own.items)
-            hidden, state = model.run(inputs, own.offsets, state, own.reset)
+            hidden, state = model.run(inputs, own.offsets, state, own.reset, **times)
             among = sampler.candidates(batch.targets, rng).of(share.events)
             loss = self._sampled_loss(hidden, among, lookups) / len(batch.items)
+            loss = _with_auxiliary(model, loss, share.weight)
             loss.backward()  # type: ignore[no-untyped-call]
             lookups.set_gradients()
         value = self.processes.sum_gradients(model.parameters(), loss)
@@ -268,9 +274,14 @@ class Run:
         """Return the state with dropout in all layers; that of the top one is in `hidden`."""
         h = state[0] if isinstance(state, tuple) else state
         share = self.model.config["dropout_hidden"]
-        below = torch.nn.functional.dropout(h[:-1].detach(), share)
+        below = functional.dropout(h[:-1].detach(), share)
         h = torch.cat([below, hidden.detach()[None, batch.offsets[1:] - 1]])
         return (h, state[1]) if isinstance(state, tuple) else h
+
+
+def _with_auxiliary(model: NextItemModel, loss: Tensor, weight: float) -> Tensor:
+    auxiliary = model.auxiliary_loss()
+    return loss if auxiliary is None else loss + auxiliary * weight
 
 
 def _carried(state: Any, lanes: int) -> Any:

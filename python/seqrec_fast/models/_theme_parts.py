@@ -1,0 +1,137 @@
+"""Formulas of ThemeMixture: session means, theme scores, what the gate learns from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seqrec_fast import session_segments
+
+#: Length that embeddings are brought to before the gate; with it a softmax can become sharp.
+THEME_SCALE = 8.0
+_TASKS = ("next-item", "click-through")
+
+
+class Output(torch.nn.Module):
+    """The bias of the scores, under the name that GRU4Rec has for it."""
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(n_items))
+
+
+def theme_logits(embeddings: Tensor, weight: Tensor) -> Tensor:
+    """Return (N, n_themes) scores of the directions of (N, H) embeddings.
+
+    Embeddings get no gradient from it: they serve the scores of items, the gate follows.
+    """
+    events = embeddings.detach()
+    length: Tensor = torch.linalg.vector_norm(events, dim=1, keepdim=True).clamp(min=1e-12)
+    return functional.linear(events, weight) * (THEME_SCALE / length)
+
+
+def session_mean_so_far(values: Tensor, position: Tensor) -> Tensor:
+    """Return the mean over the events of a session up to each event.
+
+    Parameters
+    ----------
+    values : (N, D) Tensor
+    position : (N,) int64 Tensor
+        Place of each event in its session, from 0.
+
+    Returns
+    -------
+    (N, D) Tensor
+    """
+    total, longest = values, int(position.max()) if len(position) else 0
+    # sums over 1, 2, 4, ... events: few passes, and bits that depend on the session alone
+    reach = 1
+    while reach <= longest:
+        before = functional.pad(total[:-reach], (0, 0, reach, 0))
+        total = torch.where((position >= reach)[:, None], total + before, total)
+        reach *= 2
+    return total / (position + 1)[:, None].to(values.dtype)
+
+
+def session_position(offsets: Tensor, times: Tensor | None, gap: float, window: int) -> Tensor:
+    """Return the place of each event in its session, from 0; without times by `window`."""
+    bounds = offsets.numpy()
+    if times is None:
+        cut = session_segments(bounds, rule="window", window=window)
+    else:
+        cut = session_segments(bounds, times.numpy(), rule="gap", gap=gap)
+    first = torch.from_numpy(cut.offsets)
+    starts = torch.repeat_interleave(first[:-1], first[1:] - first[:-1])
+    return torch.arange(len(starts)) - starts
+
+
+def last_rows(values: Tensor, offsets: Tensor) -> Tensor:
+    """Return the last row of each sequence, zeros for an empty one."""
+    filled = (offsets[1:] > offsets[:-1]).to(values.dtype)
+    if not len(values):
+        return values.new_zeros(len(filled), values.shape[1])
+    return values[(offsets[1:] - 1).clamp(min=0)] * filled[:, None]
+
+
+def events_with_next(offsets: Tensor) -> Tensor:
+    """Return the positions of the events that are not the last ones of their sequences."""
+    has_next = torch.ones(int(offsets[-1]), dtype=torch.bool)
+    has_next[offsets[1:][offsets[1:] > offsets[:-1]] - 1] = False
+    return has_next.nonzero()[:, 0]
+
+
+def theme_mutual_information(logits: Tensor, position: Tensor) -> Tensor:
+    """Return the mutual information, in nats, of the themes of neighbours within sessions.
+
+    Ji et al. (2019, arXiv:1807.06653), equation 3, with neighbours for their pairs of images.
+
+    Parameters
+    ----------
+    logits : (N, n_themes) Tensor
+        Of each event alone.
+    position : (N,) int64 Tensor
+        Place of each event in its session, from 0.
+
+    Returns
+    -------
+    () Tensor
+        0 to log(n_themes).
+    """
+    later = (position > 0).nonzero()[:, 0]
+    share = functional.softmax(logits, 1)
+    joint = share[later - 1].T @ share[later] / max(len(later), 1)
+    joint = (joint + joint.T) / 2
+    alone = joint.sum(0)
+    tiny = torch.finfo(joint.dtype).tiny
+    independent = torch.log(alone + tiny)[:, None] + torch.log(alone + tiny)
+    return (joint * (torch.log(joint + tiny) - independent)).sum()
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise ValueError unless the parameters of a ThemeMixture are in range."""
+    if config["task"] not in _TASKS:
+        raise ValueError(
+            f"ThemeMixture: task is {config['task']!r}; expected one of {', '.join(_TASKS)}"
+        )
+    for name in ("n_items", "hidden_size", "k", "session_window"):
+        if config[name] < 1:
+            raise ValueError(f"ThemeMixture: {name} is {config[name]}; expected at least 1")
+    if config["n_themes"] < 0:
+        raise ValueError(f"ThemeMixture: n_themes is {config['n_themes']}; expected 0 or more")
+    if config["k"] > max(config["n_themes"], 1):
+        raise ValueError(
+            f"ThemeMixture: k is {config['k']}; expected 1 to n_themes={config['n_themes']}"
+        )
+    if not config["session_gap"] > 0:
+        raise ValueError(
+            f"ThemeMixture: session_gap is {config['session_gap']}; expected more than 0"
+        )
+    for name in ("theme_loss", "next_item_loss"):
+        if not config[name] >= 0:
+            raise ValueError(f"ThemeMixture: {name} is {config[name]}; expected 0 or more")
+    for name in ("dropout_embedding", "dropout_hidden"):
+        if not 0 <= config[name] < 1:
+            raise ValueError(f"ThemeMixture: {name} is {config[name]}; expected 0 <= {name} < 1")

@@ -1,0 +1,253 @@
+"""Attention of a target to the events of ragged histories, as DIN and DIEN have it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._mlp import ACTIVATIONS, MLP
+from ._tensors import working
+from .dispatch import expand_segments
+from .grouped_linear import grouped_linear
+
+__all__ = ["AttentionPooling", "BilinearAttention", "segment_softmax", "segment_sum"]
+
+
+class AttentionPooling(torch.nn.Module):
+    """
+    DIN's weighted sum of a history (Zhou et al., 2018, arXiv:1706.06978, eq. 3).
+
+    The weight of an event with embedding e for the target embedding q is ``MLP([q, e, q - e,
+    q * e])``. The four-fold rows of the events never exist: for one history, the first layer is one
+    linear layer of e, whose weight and bias hold q.
+
+    Parameters
+    ----------
+    input_size : int
+        Width D of embeddings.
+    hidden_sizes : sequence of int
+        Of the MLP; at least one.
+    activation : {"relu", "prelu", "sigmoid", "dice"}
+    softmax : bool
+        Make the weights of a history sum to 1. By default they are taken as they are, so that the
+        length of the result tells how much of the history fits, as in the paper.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1 or the activation is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from seqrec_fast.nn import AttentionPooling
+    >>> pool = AttentionPooling(8)
+    >>> pool(torch.zeros(2, 8), torch.zeros(5, 8), torch.tensor([0, 3, 5])).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_sizes: Sequence[int] = (64, 32),
+        *,
+        activation: str = "prelu",
+        softmax: bool = False,
+    ) -> None:
+        super().__init__()
+        if not hidden_sizes or min(input_size, *hidden_sizes) < 1:
+            raise ValueError(
+                f"AttentionPooling: input_size is {input_size}, hidden_sizes {hidden_sizes!r}; "
+                "expected one hidden layer or more, and sizes of at least 1"
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"AttentionPooling: activation is {activation!r}; expected one of "
+                f"{', '.join(ACTIVATIONS)}"
+            )
+        self.input_size = input_size
+        self.softmax = softmax
+        self.mlp = MLP(4 * input_size, hidden_sizes, activation)
+
+    def forward(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
+        """
+        Return the weighted sum of each history.
+
+        Parameters
+        ----------
+        query : (B, D) Tensor
+            Embedding of each target.
+        keys : (N, D) Tensor
+            Embeddings of events, history after history.
+        offsets : (B + 1,) int64 Tensor
+            History b is ``keys[offsets[b]:offsets[b + 1]]``.
+
+        Returns
+        -------
+        (B, D) Tensor
+            Zeros for an empty history.
+
+        Raises
+        ------
+        TypeError
+            If offsets are not int64.
+        ValueError
+            If a shape does not fit, or offsets are no partition of the events.
+        """
+        weights = self.weights(query, keys, offsets)
+        return _segment_sum(weights[:, None] * keys, offsets)
+
+    def weights(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
+        """Return the (N,) weights of the events; parameters are those of :meth:`forward`."""
+        width = self.input_size
+        _check("AttentionPooling", query, width, keys, width, offsets)
+        first = self.mlp.first
+        of_query, of_key, of_difference, of_product = torch.split(first.weight, width, 1)
+        bias = torch.addmm(first.bias, query, (of_query + of_difference).t())
+        # one (hidden, D) matrix for each history, which is smaller than its events mostly are
+        weight = torch.addcmul((of_key - of_difference)[None], of_product[None], query[:, None])
+        scores = self.mlp.after_first(grouped_linear(keys, weight, bias, offsets))
+        return _segment_softmax(scores, offsets) if self.softmax else scores
+
+
+class BilinearAttention(torch.nn.Module):
+    """
+    DIEN's attention scores (Zhou et al., 2019, arXiv:1809.03672, eq. 8).
+
+    ``softmax(h @ weight @ q)`` over the states h of a history, for the target embedding q.
+
+    Parameters
+    ----------
+    key_size, query_size : int
+        Widths of states and of targets.
+    """
+
+    def __init__(self, key_size: int, query_size: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(key_size, query_size))
+        bound = 1 / math.sqrt(query_size)
+        torch.nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
+        """
+        Return the score of each event, from 0 to 1; those of a history sum to 1.
+
+        Parameters
+        ----------
+        query : (B, query_size) Tensor
+        keys : (N, key_size) Tensor
+        offsets : (B + 1,) int64 Tensor
+
+        Returns
+        -------
+        (N,) Tensor
+        """
+        key_size, query_size = self.weight.shape
+        _check("BilinearAttention", query, query_size, keys, key_size, offsets)
+        wanted = expand_segments(query @ self.weight.t(), offsets, keys.shape[0])
+        return _segment_softmax((wanted * keys).sum(1), offsets)
+
+
+def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
+    """
+    Sum the rows of each segment, in their order.
+
+    Parameters
+    ----------
+    values : (N, ...) Tensor
+    offsets : (S + 1,) int64 Tensor
+        Segment s is ``values[offsets[s]:offsets[s + 1]]``.
+
+    Returns
+    -------
+    (S, ...) Tensor
+        Zeros for an empty segment.
+
+    Raises
+    ------
+    TypeError
+        If offsets are not int64.
+    ValueError
+        If they are no partition of the rows.
+    """
+    _check_offsets("segment_sum", offsets, values.shape[0])
+    return _segment_sum(values, offsets)
+
+
+def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
+    """
+    Return the softmax of each segment.
+
+    Parameters
+    ----------
+    scores : (N,) Tensor
+    offsets : (S + 1,) int64 Tensor
+        Segment s is ``scores[offsets[s]:offsets[s + 1]]``.
+
+    Returns
+    -------
+    (N,) Tensor
+
+    Raises
+    ------
+    TypeError
+        If offsets are not int64.
+    ValueError
+        If `scores` is not one-dimensional, or offsets are no partition of it.
+    """
+    if scores.dim() != 1:
+        raise ValueError(f"segment_softmax: scores has shape {tuple(scores.shape)}; expected (N,)")
+    _check_offsets("segment_softmax", offsets, scores.shape[0])
+    return _segment_softmax(scores, offsets)
+
+
+def _segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
+    rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
+    sums: Tensor = torch.ops.seqrec_fast.segment_sum(rows, offsets, False)
+    return sums.reshape(sums.shape[0], *values.shape[1:])
+
+
+def _segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
+    rows = scores.shape[0]
+    if rows == 0:
+        return scores
+    largest = torch.segment_reduce(scores.detach(), "max", offsets=offsets, axis=0)
+    powers = (scores - expand_segments(largest, offsets, rows)).exp()
+    return powers / expand_segments(_segment_sum(powers, offsets), offsets, rows)
+
+
+def _check_offsets(caller: str, offsets: Tensor, rows: int) -> None:
+    if offsets.dtype != torch.int64:
+        raise TypeError(f"{caller}: offsets is {offsets.dtype}; expected int64")
+    if offsets.dim() != 1 or offsets.shape[0] < 1:
+        raise ValueError(
+            f"{caller}: offsets has shape {tuple(offsets.shape)}; expected one entry more than "
+            "there are segments"
+        )
+    if torch.compiler.is_compiling():
+        return
+    if int(offsets[0]) != 0 or int(offsets[-1]) != rows:
+        raise ValueError(
+            f"{caller}: offsets go from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to the "
+            f"number of rows, {rows}"
+        )
+    lengths = offsets.diff()
+    if len(lengths) and int(lengths.min()) < 0:
+        raise ValueError(f"{caller}: offsets decrease at position {int(lengths.argmin()) + 1}")
+
+
+def _check(
+    caller: str, query: Tensor, query_size: int, keys: Tensor, key_size: int, offsets: Tensor
+) -> None:
+    _check_offsets(caller, offsets, keys.shape[0])
+    histories = offsets.shape[0] - 1
+    if query.shape != (histories, query_size):
+        raise ValueError(
+            f"{caller}: query has shape {tuple(query.shape)}; expected ({histories}, {query_size}),"
+            " a row for each history"
+        )
+    if keys.dim() != 2 or keys.shape[1] != key_size:
+        raise ValueError(f"{caller}: keys has shape {tuple(keys.shape)}; expected (N, {key_size})")

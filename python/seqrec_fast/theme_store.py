@@ -1,0 +1,158 @@
+"""Users that are answered while their histories go on, by a theme mixture."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from seqrec_fast.data.sessions import offsets_of
+from seqrec_fast.data.vocabulary import Ids, as_ids
+from seqrec_fast.theme_serving import Floats, Theme, ThemeRecommender
+
+__all__ = ["ThemeStore"]
+
+Key = int | str
+
+
+class ThemeStore:
+    """Keeps the states of users, so that a new event changes those of its themes alone.
+
+    Made by :meth:`ThemeRecommender.users`. A user is named by a key, an int or a str. States and
+    answers are, bit for bit, those of the whole histories. Any number of threads may share a
+    store; calls are applied one after another.
+
+    It holds (n_themes + 2) * hidden_size + n_themes float32 numbers per user, and two integers
+    per event.
+
+    Parameters
+    ----------
+    recommender : ThemeRecommender
+        The model.
+
+    Examples
+    --------
+    >>> store = load("themes.safetensors").users()  # doctest: +SKIP
+    >>> store.push(["alice", "bob"], [214821275, 214717867])  # doctest: +SKIP
+    >>> items, scores = store.recommend(["alice"], k=5)  # doctest: +SKIP
+    """
+
+    def __init__(self, recommender: ThemeRecommender) -> None:
+        self._recommender = recommender
+        self._states = recommender.network.initial(0)
+        self._slots: dict[Key, int] = {}
+        self._free: list[int] = []
+        self._events: dict[Key, list[tuple[int, int]]] = {}  # items and their first themes
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return the number of users."""
+        return len(self._slots)
+
+    def __contains__(self, key: Key) -> bool:
+        """Return whether a user has had an event whose item is known."""
+        return key in self._slots
+
+    def push(self, keys: Sequence[Key], items: ArrayLike, times: ArrayLike | None = None) -> None:
+        """Add one event to each user; a key that is new begins a history.
+
+        Parameters
+        ----------
+        keys : (n,) sequence of int or str
+            May hold a key several times: its events are applied in their order.
+        items : (n,) sequence of int or str
+            In the user's ids; unknown ones are skipped.
+        times : (n,) array of float, optional
+            Seconds; for all events of a user or for none.
+
+        Raises
+        ------
+        ValueError
+            If lengths differ, or a time is not finite. Nothing is changed then.
+        TypeError
+            If an item is neither an integer nor a string.
+        """
+        ids = as_ids(items, "ThemeStore.push: items")
+        if len(keys) != len(ids):
+            raise ValueError(f"ThemeStore.push: {len(ids)} items; expected {len(keys)}, as keys")
+        each = np.arange(len(ids) + 1)
+        indices, bounds, seconds = self._recommender.known(ids, each, times)
+        names = [key for key, n in zip(keys, np.diff(bounds), strict=True) if n]
+        number = {key: i for i, key in enumerate(dict.fromkeys(names))}
+        user = np.array([number[key] for key in names], np.int64)
+        order = np.argsort(user, kind="stable")
+        offsets = offsets_of(np.bincount(user, minlength=len(number)))
+        with self._lock:
+            slots = np.array([self._slot(key) for key in number], np.int64)
+            states = self._states.rows(slots)
+            themes = self._recommender.network.advance(
+                states, indices[order], offsets, None if seconds is None else seconds[order]
+            )
+            self._states.put(slots, states)
+            first = themes[:, 0] if themes.shape[1] else np.zeros(len(themes), np.int64)
+            for at, theme in zip(order.tolist(), first.tolist(), strict=True):
+                self._events[names[at]].append((int(indices[at]), theme))
+
+    def recommend(
+        self, keys: Sequence[Key], k: int = 20, exclude_seen: bool = False
+    ) -> tuple[Ids, Floats]:
+        """Return the ``k`` items that are most likely to come next for each user.
+
+        As :meth:`ThemeRecommender.recommend`; a key without events is an empty history.
+        """
+        with self._lock:
+            states = self._recommender.network.initial(len(keys))
+            known = [(row, self._slots[key]) for row, key in enumerate(keys) if key in self._slots]
+            if known:
+                rows, slots = np.array(known).T
+                states.put(rows, self._states.rows(slots))
+            exclude = None
+            if exclude_seen:
+                seen = [[item for item, _ in self._events.get(key, [])] for key in keys]
+                lengths = np.array([len(one) for one in seen], np.int64)
+                flat = np.array([item for one in seen for item in one], np.int64)
+                exclude = flat, offsets_of(lengths)
+        return self._recommender.best(states, k, exclude)
+
+    def explain(self, key: Key) -> list[Theme]:
+        """Return the themes of a user, those of the session that goes on first.
+
+        Raises
+        ------
+        KeyError
+            If there is no such user.
+        """
+        with self._lock:
+            if key not in self._slots:
+                raise KeyError(f"ThemeStore.explain: no user {key!r}")
+            logits = self._recommender.network.session_logits(
+                self._states.rows(np.array([self._slots[key]]))
+            )
+            items, themes = np.array(self._events[key], np.int64).T
+        return self._recommender.explained(logits[0], items, themes[:, None])
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        """Drop users; keys that are not there are skipped."""
+        with self._lock:
+            for key in keys:
+                if key in self._slots:
+                    self._free.append(self._slots.pop(key))
+                    del self._events[key]
+
+    def _slot(self, key: Key) -> int:
+        """Return the row of a user, a fresh one for a new user."""
+        if key in self._slots:
+            return self._slots[key]
+        network = self._recommender.network
+        if not self._free:
+            size = len(self._states.count)
+            grown = network.initial(max(2 * size, 64))
+            grown.put(np.arange(size), self._states)
+            self._states = grown
+            self._free = list(range(len(grown.count) - 1, size - 1, -1))
+        slot = self._free.pop()
+        self._states.put(np.array([slot]), network.initial(1))
+        self._slots[key], self._events[key] = slot, []
+        return slot

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import seqrec_fast as sf
+import seqrec_fast.io
+from seqrec_fast.data import ItemVocabulary, Sessions, simulate_hopping
+from seqrec_fast.io import load_model
+from seqrec_fast.models import ThemeMixture
+from seqrec_fast.theme_serving import ThemeRecommender
+
+N_ITEMS = 64
+IDS = np.arange(N_ITEMS) * 10 + 7
+
+
+@pytest.fixture(scope="module")
+def histories() -> Sessions:
+    return simulate_hopping(9, N_ITEMS, 4, n_categories=4, length=(1, 60), seed=4).sessions
+
+
+def made(**options) -> ThemeMixture:
+    return ThemeMixture(N_ITEMS, **{"hidden_size": 12, "n_themes": 5, "seed": 3, **options}).eval()
+
+
+def served(model: ThemeMixture, folder, **options) -> ThemeRecommender:
+    model.export(folder / "model.safetensors", ItemVocabulary(IDS))
+    return sf.load(folder / "model.safetensors", **options)
+
+
+def as_lists(histories: Sessions) -> tuple[list, list]:
+    cut = histories.offsets[1:-1]
+    return np.split(IDS[histories.items], cut), np.split(histories.times, cut)
+
+
+def expected_scores(model: ThemeMixture, histories: Sessions, with_times: bool) -> np.ndarray:
+    times = torch.from_numpy(histories.times) if with_times else None
+    inputs = model.input_table[torch.from_numpy(histories.items)]
+    with torch.no_grad():
+        hidden, _ = model.run(inputs, torch.from_numpy(histories.offsets), times=times)
+        return model.scores(hidden[torch.from_numpy(histories.offsets[1:] - 1)]).numpy()
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+@pytest.mark.parametrize("options", [{}, {"k": 2}, {"n_themes": 0}, {"n_themes": 1}])
+def test_scores_equal_the_module(histories, tmp_path, options, with_times) -> None:
+    model = made(session_window=4, **options)
+    recommender = served(model, tmp_path)
+    items, times = as_lists(histories)
+    found, scores = recommender.recommend(items, N_ITEMS, times=times if with_times else None)
+    expected = expected_scores(model, histories, with_times)
+    of_found = np.take_along_axis(expected, recommender.vocabulary.index_of(
+        found.ravel()).reshape(found.shape), 1)  # fmt: skip
+    np.testing.assert_allclose(scores, of_found, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+@pytest.mark.parametrize("k", [1, 3])
+def test_step_by_step_equals_the_whole(histories, tmp_path, k, with_times, target) -> None:
+    recommender = served(made(k=k, session_window=3), tmp_path)
+    items, times = as_lists(histories)
+    store = recommender.users()
+    for place in range(60):
+        now = [user for user in range(9) if len(items[user]) > place]
+        if now:
+            store.push(
+                now, [items[u][place] for u in now],
+                [times[u][place] for u in now] if with_times else None,
+            )  # fmt: skip
+    whole = recommender.recommend(items, 10, times=times if with_times else None)
+    steps = store.recommend(range(9), 10)
+    assert (whole[0] == steps[0]).all()
+    assert (whole[1] == steps[1]).all()
+
+
+def test_several_events_of_a_user_in_one_push(histories, tmp_path) -> None:
+    recommender = served(made(), tmp_path)
+    items, times = as_lists(histories)
+    store = recommender.users()
+    keys = np.repeat(np.arange(9), histories.lengths)
+    order = np.argsort(histories.times, kind="stable")
+    store.push(keys[order].tolist(), IDS[histories.items[order]], histories.times[order])
+    whole = recommender.recommend(items, 5, exclude_seen=True, times=times)
+    steps = store.recommend(range(9), 5, exclude_seen=True)
+    assert (whole[0] == steps[0]).all()
+    assert (whole[1] == steps[1]).all()
+    assert not np.isin(whole[0][0], items[0]).any()
+
+
+def test_a_users_answer_does_not_depend_on_the_others(histories, tmp_path) -> None:
+    recommender = served(made(), tmp_path)
+    items, times = as_lists(histories)
+    together = recommender.recommend(items, 8, times=times)
+    for user in range(9):
+        alone = recommender.recommend([items[user]], 8, times=[times[user]])
+        assert (alone[1][0] == together[1][user]).all()
+
+
+def test_explain(histories, tmp_path) -> None:
+    model = made()
+    recommender = served(model, tmp_path)
+    items, times = as_lists(histories)
+    of_events = model.themes(
+        torch.from_numpy(histories.items), torch.from_numpy(histories.offsets),
+        torch.from_numpy(histories.times),
+    )[1][:, 0].numpy()  # fmt: skip
+    store = recommender.users()
+    for user, explained in enumerate(recommender.explain(items, times=times)):
+        own = of_events[histories.offsets[user] : histories.offsets[user + 1]]
+        assert sorted(theme.theme for theme in explained) == list(range(5))
+        assert np.isclose(sum(theme.weight for theme in explained), 1)
+        assert explained[0].theme == own[-1]
+        for theme in explained:
+            behind = items[user][own == theme.theme]
+            assert theme.items.tolist() == list(dict.fromkeys(behind[::-1].tolist()))
+            assert np.isclose(theme.share, len(behind) / len(own))
+        store.push([str(user)] * len(own), items[user], times[user])
+        for one, other in zip(store.explain(str(user)), explained, strict=True):
+            assert (one.theme, one.weight, one.share) == (other.theme, other.weight, other.share)
+            assert one.items.tolist() == other.items.tolist()
+
+
+def test_click_probabilities_equal_the_module(histories, tmp_path) -> None:
+    model = made(task="click-through", k=2)
+    recommender = served(model, tmp_path)
+    items, times = as_lists(histories)
+    targets = np.arange(9) * 5
+    with torch.no_grad():
+        logits = model(
+            torch.from_numpy(histories.items), torch.from_numpy(histories.offsets),
+            torch.from_numpy(targets), torch.from_numpy(histories.times),
+        )  # fmt: skip
+    found = recommender.predict(items, IDS[targets], times=times)
+    np.testing.assert_allclose(found, torch.sigmoid(logits).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_empty_and_unknown(tmp_path) -> None:
+    model = made(task="click-through")
+    recommender = served(model, tmp_path)
+    empty = recommender.recommend([[], [-5, 3]], 4)
+    assert (empty[1][0] == empty[1][1]).all()
+    store = recommender.users()
+    store.push(["a"], [-5])
+    assert "a" not in store
+    assert (store.recommend(["a"], 4)[1] == empty[1][0]).all()
+    with torch.no_grad():
+        logit = model(torch.zeros(0, dtype=torch.int64), torch.tensor([0, 0]), torch.tensor([3]))
+    np.testing.assert_allclose(recommender.predict([[]], [IDS[3]]), torch.sigmoid(logit), rtol=1e-5)
+    assert recommender.recommend([], 3)[0].shape == (0, 3)
+
+
+def test_forgotten_users_start_anew(tmp_path) -> None:
+    recommender = served(made(), tmp_path)
+    store = recommender.users()
+    store.push(["a", "b"], [7, 17])
+    before = store.recommend(["a"], 3)
+    store.forget(["a", "nobody"])
+    assert len(store) == 1
+    assert "a" not in store
+    store.push(["c", "a"], [27, 7])
+    assert (store.recommend(["a"], 3)[1] == before[1]).all()
+    with pytest.raises(KeyError, match="no user 'nobody'"):
+        store.explain("nobody")
+
+
+def test_threads_share_a_store(histories, tmp_path) -> None:
+    recommender = served(made(), tmp_path)
+    items, times = as_lists(histories)
+    store = recommender.users()
+
+    def run(user: int) -> None:
+        for item, time in zip(items[user], times[user], strict=True):
+            store.push([user], [item], [time])
+
+    threads = [threading.Thread(target=run, args=(user,)) for user in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = recommender.recommend(items, 6, times=times)
+    assert (store.recommend(range(9), 6)[1] == whole[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda r: r.recommend([[7]], 0), ValueError, "k is 0"),
+        (lambda r: r.recommend([[7]], times=[[1.0, 2.0]]), ValueError, "times has shape"),
+        (lambda r: r.recommend([[7]], times=[[np.nan]]), ValueError, "finite"),
+        (lambda r: r.recommend([7]), TypeError, "expected a list of item ids"),
+        (lambda r: r.predict([[7]], [7]), ValueError, "task is 'next-item'"),
+        (lambda r: r.users().push([1, 2], [7]), ValueError, "1 items; expected 2"),
+    ],
+)
+def test_bad_input(tmp_path, call, error, message) -> None:
+    with pytest.raises(error, match=message):
+        call(served(made(), tmp_path))
+
+
+def test_bad_files(tmp_path) -> None:
+    model = made()
+    with pytest.raises(ValueError, match="vocabulary has 3 items; expected 64"):
+        model.export(tmp_path / "m", ItemVocabulary([1, 2, 3]))
+    model.export(tmp_path / "m", ItemVocabulary(IDS))
+    file = load_model(tmp_path / "m")
+    for name, value in (("k", 9), ("n_themes", -1), ("session_gap", 0), ("task", "x")):
+        with pytest.raises(ValueError, match=name if name != "k" else "k=9"):
+            sf.io.save_model(
+                tmp_path / "x", file.model, {**file.config, name: value}, file.tensors, IDS
+            )
+    with pytest.raises(ValueError, match="precision is 'half'"):
+        sf.load(tmp_path / "m", precision="half")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_other_precisions_are_close(histories, tmp_path, precision) -> None:
+    model = made(hidden_size=32)
+    items, times = as_lists(histories)
+    exact = served(model, tmp_path).recommend(items, N_ITEMS, times=times)
+    near = served(model, tmp_path, precision=precision).recommend(items, N_ITEMS, times=times)
+    assert np.abs(np.sort(exact[1]) - np.sort(near[1])).max() < 0.02
+
+
+def test_serving_needs_no_torch(tmp_path) -> None:
+    made().export(tmp_path / "m.safetensors", ItemVocabulary(IDS))
+    code = (
+        "import sys; sys.modules['torch'] = None; import seqrec_fast as sf;"
+        f"r = sf.load({str(tmp_path / 'm.safetensors')!r}); s = r.users(); s.push([1], [7]);"
+        "print(s.recommend([1], 3)[0].shape)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "(1, 3)"
