@@ -158,6 +158,7 @@ SUITES = {
     "topk": topk,
     "training": training,
     "dispatch": dispatch,
+    "theme_mixture": theme_mixture,
 }
 
 if __name__ == "__main__":
