@@ -187,6 +187,7 @@ SUITES = {
     "training": training,
     "sampling": sampling,
     "dispatch": dispatch,
+    "theme_mixture": theme_mixture,
 }
 
 if __name__ == "__main__":

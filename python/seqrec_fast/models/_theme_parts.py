@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -46,14 +47,41 @@ def session_mean_so_far(values: Tensor, position: Tensor) -> Tensor:
     -------
     (N, D) Tensor
     """
-    total, longest = values, int(position.max()) if len(position) else 0
-    # sums over 1, 2, 4, ... events: few passes, and bits that depend on the session alone
+    means: Tensor = _SessionMean.apply(values, position)
+    return means
+
+
+class _SessionMean(torch.autograd.Function):
+    """Sums over 1, 2, 4, ... events: few passes, and bits that depend on the session alone."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, position: Tensor) -> Tensor:
+        count = (position + 1)[:, None].to(values.dtype)
+        ctx.save_for_backward(position, count)
+        total = values.clone()
+        for reach, inside in _reaches(position):
+            total[reach:] += torch.where(inside, total[:-reach], 0.0)
+        return total.div_(count)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        position, count = ctx.saved_tensors
+        total = grad / count
+        for reach, inside in _reaches(position):
+            total[:-reach] += torch.where(inside, total[reach:], 0.0)
+        return total, None
+
+
+def _reaches(position: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield 1, 2, 4, ... up to the longest session, and which later events have one so far before.
+
+    The second is (N - reach, 1) bool.
+    """
+    longest = int(position.max()) if len(position) else 0
     reach = 1
     while reach <= longest:
-        before = functional.pad(total[:-reach], (0, 0, reach, 0))
-        total = torch.where((position >= reach)[:, None], total + before, total)
+        yield reach, (position[reach:] >= reach)[:, None]
         reach *= 2
-    return total / (position + 1)[:, None].to(values.dtype)
 
 
 def session_position(offsets: Tensor, times: Tensor | None, gap: float, window: int) -> Tensor:
@@ -100,9 +128,10 @@ def theme_mutual_information(logits: Tensor, position: Tensor) -> Tensor:
     () Tensor
         0 to log(n_themes).
     """
-    later = (position > 0).nonzero()[:, 0]
     share = functional.softmax(logits, 1)
-    joint = share[later - 1].T @ share[later] / max(len(later), 1)
+    has_before = position[1:] > 0
+    before = torch.where(has_before[:, None], share[:-1], 0.0)
+    joint = before.T @ share[1:] / has_before.sum().clamp(min=1)
     joint = (joint + joint.T) / 2
     alone = joint.sum(0)
     tiny = torch.finfo(joint.dtype).tiny
