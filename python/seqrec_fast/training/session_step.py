@@ -77,17 +77,19 @@ class SessionStep:
         self._cell = rnn.cell
 
     @staticmethod
-    def serves(model: GRU4Rec) -> bool:
+    def serves(model: torch.nn.Module) -> bool:
         """Return whether the compiled step does what the model would do."""
+        if type(model) is not GRU4Rec or torch.is_autocast_enabled("cpu"):
+            return False
         rnn: Any = model.rnn
-        noise = (rnn.recurrent_dropout, rnn.zoneout, rnn.variational_dropout)
+        dtype = model.item_table.dtype
         return (
-            type(model) is GRU4Rec
-            and not any(noise)
-            and not torch.is_autocast_enabled("cpu")
-            and len({p.dtype for p in model.parameters()} & _KERNELS.keys()) == 1
-            and all(p.device.type == "cpu" and p.is_contiguous() for p in model.parameters())
-            and all(p.dtype == model.item_table.dtype for p in model.parameters())
+            not any((rnn.recurrent_dropout, rnn.zoneout, rnn.variational_dropout))
+            and dtype in _KERNELS
+            and all(
+                p.dtype == dtype and p.device.type == "cpu" and p.is_contiguous()
+                for p in model.parameters()
+            )
         )
 
     def _trained(self, parameter: Tensor | None) -> tuple[Any, ...] | None:
