@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ class SessionStep:
         self._cell = rnn.cell
 
     @staticmethod
-    def serves(model: torch.nn.Module) -> bool:
+    def serves(model: torch.nn.Module) -> TypeGuard[GRU4Rec]:
         """Return whether the compiled step does what the model would do."""
         if type(model) is not GRU4Rec or torch.is_autocast_enabled("cpu"):
             return False
