@@ -33,7 +33,9 @@ def read(log: Log, folder: Path) -> tuple[Sessions, Sessions, int]:
     return train, test, len(vocabulary)
 
 
-def one_seed(name: str, seed: int, epochs: int | None, folder: Path) -> tuple[float, ...]:
+def one_seed(
+    name: str, seed: int, epochs: int | None, bfloat16: bool, folder: Path
+) -> tuple[float, ...]:
     """Return the two measures and the seconds of training, by the clock and of the processor."""
     configuration = CONFIGURATIONS[name]
     log = LOGS[configuration.log]
@@ -43,7 +45,8 @@ def one_seed(name: str, seed: int, epochs: int | None, folder: Path) -> tuple[fl
     if epochs is not None:
         options["epochs"] = epochs
     begin = time.process_time()
-    history = Trainer(model, TrainingOptions(**options)).fit(train)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        history = Trainer(model, TrainingOptions(**options)).fit(train)
     processor = time.process_time() - begin
     last = log.test is None
     values = evaluate(
@@ -67,11 +70,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="in place of the configuration's")
+    parser.add_argument("--bfloat16", action="store_true", help="train under autocast")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     sf.set_num_threads(1)
     results = [
-        one_seed(arguments.configuration, seed, arguments.epochs, arguments.folder)
+        one_seed(
+            arguments.configuration, seed, arguments.epochs, arguments.bfloat16, arguments.folder
+        )
         for seed in range(arguments.seeds)
     ]
     log = LOGS[CONFIGURATIONS[arguments.configuration].log]
