@@ -56,8 +56,12 @@ template <class T>
 void fill_columns(const T* weight, std::int64_t out, std::int64_t in, PackedPanels<T>& panels) {
     for (std::int64_t v = 0; v < panels.n_vectors(); ++v) {
         const T* const first = weight + v * kPackedLanes<T> * in;
-        panels.fill_vector(v, std::min(kPackedLanes<T>, out - v * kPackedLanes<T>),
-                           [&](std::int64_t lane, std::int64_t k) { return first[lane * in + k]; });
+        const std::int64_t lanes = std::min(kPackedLanes<T>, out - v * kPackedLanes<T>);
+        const T* rows[kPackedLanes<T>];
+        for (std::int64_t lane = 0; lane < lanes; ++lane) {
+            rows[lane] = first + lane * in;
+        }
+        panels.fill_vector_from_rows(v, lanes, rows);
     }
 }
 
