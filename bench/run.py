@@ -17,6 +17,7 @@ import torch
 
 import seqrec_fast as sf
 from bench import (
+    bench_gate,
     bench_gru,
     bench_lstm,
     bench_rnn,
@@ -134,6 +135,13 @@ def training() -> None:
         report(f"{step}, an epoch", runs, 3)
 
 
+def gate() -> None:
+    for shape in bench_gate.SHAPES:
+        runs = bench_gate.runs_of(shape)
+        bench_gate.check(runs)
+        report(str(shape), runs, 15 if shape.rows > 1 else 300)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "lstm": lambda: inference(bench_lstm.CASES),
@@ -143,6 +151,7 @@ SUITES = {
     "rnn": rnn,
     "topk": topk,
     "training": training,
+    "gate": gate,
 }
 
 if __name__ == "__main__":

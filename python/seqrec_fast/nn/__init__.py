@@ -9,7 +9,19 @@ except ImportError as error:
 
 from . import functional
 from .cells import GRUCell, LSTMCell, RNNCell
+from .dselect_k import DSelectK
+from .expert_gate import ExpertGate
 from .rnn import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "functional"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "DSelectK",
+    "ExpertGate",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "functional",
+]
 del _torch

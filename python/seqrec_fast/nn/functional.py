@@ -10,7 +10,15 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
-from .expert_choice import expert_gate
+from .expert_choice import expert_choice, expert_gate
+from .gate_losses import (
+    expert_load,
+    gate_diagnostics,
+    importance_loss,
+    load_balancing_loss,
+    router_z_loss,
+    update_selection_bias,
+)
 from .linear_cross_entropy import linear_cross_entropy
 from .row_update import RowUpdate
 from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_max_loss
@@ -18,12 +26,19 @@ from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_
 __all__ = [
     "RowUpdate",
     "bpr_max_loss",
+    "expert_choice",
     "expert_gate",
+    "expert_load",
+    "gate_diagnostics",
     "gbce_loss",
+    "importance_loss",
     "linear_cross_entropy",
+    "load_balancing_loss",
+    "router_z_loss",
     "sampled_softmax_loss",
     "top1_max_loss",
     "topk",
+    "update_selection_bias",
 ]
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
