@@ -19,6 +19,7 @@ import seqrec_fast as sf
 from bench import (
     bench_augru,
     bench_dispatch,
+    bench_gate,
     bench_gru,
     bench_lstm,
     bench_rnn,
@@ -175,6 +176,13 @@ def augru() -> None:
         report(str(experts), runs, 11)
 
 
+def gate() -> None:
+    for shape in bench_gate.SHAPES:
+        runs = bench_gate.runs_of(shape)
+        bench_gate.check(runs)
+        report(str(shape), runs, 15 if shape.rows > 1 else 300)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "augru": augru,
@@ -188,6 +196,7 @@ SUITES = {
     "sampling": sampling,
     "dispatch": dispatch,
     "theme_mixture": theme_mixture,
+    "gate": gate,
 }
 
 if __name__ == "__main__":

@@ -98,6 +98,14 @@ def test_ties_are_by_id(target):
         np.testing.assert_array_equal(ids, np.tile(np.arange(k), (18, 1)))
 
 
+def test_many_ties(target, rng):
+    for experts, k in ((300, 8), (300, 30), (64, 3), (200, 5)):
+        assert_same(rng.integers(0, 3, (20, experts)).astype(np.float32), k)
+        few = np.zeros((20, experts), np.float32)
+        few[:, rng.permutation(experts)[: k - 1]] = 1 + np.arange(k - 1)
+        assert_same(few, k)
+
+
 def test_no_candidate_is_chosen_twice_or_by_the_mask(target, rng):
     logits = rng.standard_normal((40, 12)).astype(np.float32)
     mask = np.zeros(12, bool)

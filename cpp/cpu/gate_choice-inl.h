@@ -172,7 +172,10 @@ struct RowChoice {
         }
         const T bound =
             k <= 8 ? least_possible<16>(keys, experts, k) : least_possible<64>(keys, experts, k);
-        const std::int64_t n = collect(keys, experts, bound);
+        std::int64_t n = collect(keys, experts, bound);
+        if (n > kMaxRanked) {
+            n = drop_ties(n, k, bound);
+        }
         if (n > kMaxRanked) {
             sort(keys, experts, k, values, ids);
         } else {
@@ -241,6 +244,22 @@ struct RowChoice {
             place = hn::Add(place, step);
         }
         return n;
+    }
+
+    // Keeps those above `bound`, and of those equal to it the first that the answer has room for:
+    // the logits of a gate that begins with zeros are all equal.
+    std::int64_t drop_ties(std::int64_t n, std::int64_t k, T bound) {
+        std::int64_t room = k, kept = 0;
+        for (std::int64_t i = 0; i < n; ++i) {
+            room -= candidates[i] > bound ? 1 : 0;
+        }
+        for (std::int64_t i = 0; i < n; ++i) {
+            if (candidates[i] > bound || room-- > 0) {
+                candidates[kept] = candidates[i];
+                places[kept++] = places[i];
+            }
+        }
+        return kept;
     }
 
     // Of candidates in the order of their ids.

@@ -48,4 +48,17 @@ struct ExpertGateGradArgs {
 template <class T>
 void expert_gate_grad_cpu(const ExpertGateGradArgs<T>& args);
 
+enum class GateNoise { normal, gumbel };
+
+// Numbers of the standard distribution: that of row r and expert e depends on seed, step, r and e.
+struct GateNoiseArgs {
+    GateNoise noise;
+    std::uint64_t seed;
+    std::uint32_t step;
+    std::int64_t rows, experts;
+    float* values;  // (rows, experts)
+};
+
+void gate_noise_cpu(const GateNoiseArgs& args);
+
 }  // namespace seqrec_fast

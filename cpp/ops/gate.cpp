@@ -48,6 +48,18 @@ GateOrder parse_gate_order(const std::string& name) {
     return parse_enum("expert_gate: order", name, kNames);
 }
 
+GateNoise parse_gate_noise(const std::string& name) {
+    static constexpr EnumName<GateNoise> kNames[] = {{"normal", GateNoise::normal},
+                                                     {"gumbel", GateNoise::gumbel}};
+    return parse_enum("gate_noise: noise", name, kNames);
+}
+
+void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
+                const MatrixView<float>& values) {
+    check_required("gate_noise", "values", values, values.rows, values.columns);
+    gate_noise_cpu({noise, seed, step, values.rows, values.columns, values.data});
+}
+
 template <class T>
 void expert_gate(const GateCall<T>& call, const MatrixView<T>& weights,
                  const MatrixView<std::int64_t>& ids) {

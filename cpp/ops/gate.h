@@ -12,6 +12,7 @@ namespace seqrec_fast {
 // Names as Python has them; they throw std::invalid_argument for any other.
 GateScore parse_gate_score(const std::string& name);
 GateOrder parse_gate_order(const std::string& name);
+GateNoise parse_gate_noise(const std::string& name);
 
 // See GateInputs; mask (1, E) or (N, E), bytes that are 0 where an expert may not be chosen.
 template <class T>
@@ -39,5 +40,9 @@ template <class T>
 void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64_t>& ids,
                       const MatrixView<const T>& weights, const MatrixView<const T>& dweights,
                       const MatrixView<T>& dlogits);
+
+// values (N, E), see GateNoiseArgs.
+void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
+                const MatrixView<float>& values);
 
 }  // namespace seqrec_fast

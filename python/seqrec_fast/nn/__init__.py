@@ -26,6 +26,11 @@ __all__ = [
     "ExpertAUGRU",
     "ExpertGRU",
     "ExpertLSTM",
+from .dselect_k import DSelectK
+from .expert_gate import ExpertGate
+
+    "DSelectK",
+    "ExpertGate",
     "GRUCell",
     "LSTMCell",
     "RNNCell",

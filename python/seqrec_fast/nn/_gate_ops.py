@@ -99,6 +99,13 @@ def _backward(ctx: Any, dweights: Tensor | None, dids: Tensor | None) -> tuple[A
     return dlogits, *(None,) * 7
 
 
+def gate_noise(logits: Tensor, noise: str, seed: int, step: int) -> Tensor:
+    """Return a number for each logit, of the standard distribution, by seed, step and place."""
+    values = torch.empty(logits.shape, dtype=torch.float32)
+    _core.gate_noise(noise, seed, step, values.numpy())
+    return values.to(logits.dtype)
+
+
 _library.impl("expert_gate", _expert_gate_cpu, "CPU")
 _library.impl("expert_gate_grad", _expert_gate_grad_cpu, "CPU")
 torch.library.register_fake("seqrec_fast::expert_gate", _expert_gate_fake, lib=_library)

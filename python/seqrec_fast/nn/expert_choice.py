@@ -7,8 +7,9 @@ from torch import Tensor
 
 from . import _gate_ops as _gate_ops  # registers the operators
 from ._tensors import working
+from .gate_losses import sequence_of_row
 
-__all__ = ["expert_gate"]
+__all__ = ["expert_choice", "expert_gate"]
 
 
 def expert_gate(
@@ -81,3 +82,73 @@ def expert_gate(
         logits, k, score, order, renormalize, bias, mask, float(scale)
     )
     return result
+
+
+def expert_choice(
+    logits: Tensor,
+    *,
+    capacity_factor: float = 1.0,
+    offsets: Tensor | None = None,
+    valid: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """
+    Let each expert choose the events it likes best (Zhou et al., 2022, arXiv:2202.09368).
+
+    Of the L valid events of a sequence each expert takes ceil(capacity_factor * L / E), at most L,
+    by descending softmax probability, equal ones by ascending position. Later events can displace
+    earlier ones, so this is for whole sequences, not for streams.
+
+    Parameters
+    ----------
+    logits : (N, E) Tensor
+        NaN is never chosen.
+    capacity_factor : float
+        Experts per event in the mean.
+    offsets : (B + 1,) int64 Tensor, optional
+        Events of the sequences; by default all are one.
+    valid : (N,) bool Tensor, optional
+        Events that may be chosen; by default all.
+
+    Returns
+    -------
+    weights : (N, E) Tensor
+        The probability of expert e in column e, 0 where it did not choose the event; with
+        gradients with respect to `logits`.
+    expert_ids : (N, E) int64 Tensor
+        e in column e where expert e chose the event, else -1: as `expert_gate` gives them.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit or capacity_factor is not positive.
+    """
+    name = "expert_choice"
+    if logits.dim() != 2:
+        raise ValueError(f"{name}: logits has {logits.dim()} dimensions; expected (N, E)")
+    if not capacity_factor > 0:
+        raise ValueError(f"{name}: capacity_factor is {capacity_factor}; expected more than 0")
+    rows, experts = logits.shape
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != (rows,)):
+        raise ValueError(f"{name}: valid is {valid.dtype} {tuple(valid.shape)}; expected bool "
+                         f"({rows},)")  # fmt: skip
+    logits = working(logits)
+    sequence, batch = sequence_of_row(name, offsets, rows)
+    if sequence is None:
+        sequence = torch.zeros(rows, dtype=torch.int64)
+    least = torch.finfo(logits.dtype).min
+    probabilities = torch.softmax(torch.where(logits.isnan(), least, logits), 1)
+    counts = torch.ones(rows, dtype=torch.bool) if valid is None else valid
+    candidate = counts[:, None] & ~logits.isnan()
+    lengths = torch.bincount(sequence[counts], minlength=batch).to(torch.float64)
+    capacity = (capacity_factor * lengths / max(experts, 1)).ceil().clamp(max=lengths).long()
+    # By probability, then, stably, by sequence: the place in the sequence's order follows.
+    key = torch.where(candidate, probabilities.detach(), -1.0)
+    by_key = key.argsort(dim=0, descending=True, stable=True)
+    order = by_key.gather(0, sequence[by_key].argsort(dim=0, stable=True))
+    begin = torch.bincount(sequence, minlength=batch).cumsum(0).roll(1)
+    begin[0] = 0
+    place = torch.arange(rows)[:, None] - begin[sequence[order]]
+    rank = torch.empty_like(order).scatter_(0, order, place)
+    chosen = candidate & (rank < capacity[sequence][:, None])
+    ids = torch.where(chosen, torch.arange(experts), -1)
+    return torch.where(chosen, probabilities, 0.0), ids
