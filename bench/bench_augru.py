@@ -67,7 +67,7 @@ def step_loop(
     """
     Compute the states as the AUGRU cells of public PyTorch ports do, step after step.
 
-    With `assign` as their DynamicGRU does (FuxiCTR, DeepCTR-Torch): every step is written into its
+    With `assign` as the DynamicGRU of several does: every step is written into its
     rows of one tensor, whose backward pass copies all of it per step.
     """
     states = torch.zeros_like(x)
