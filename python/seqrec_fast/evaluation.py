@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import metrics
-from seqrec_fast.click_predictor import ClickPredictor
 from seqrec_fast.data.clicks import ClickSamples
 from seqrec_fast.data.sessions import Sessions
 from seqrec_fast.recommender import Recommender
+
+if TYPE_CHECKING:
+    from seqrec_fast.click_predictor import ClickPredictor
+    from seqrec_fast.theme_serving import ThemeRecommender
 
 # Events that run through the network together, and predictions whose histories exist at one time.
 _BLOCK_EVENTS = 1 << 14
@@ -96,7 +100,7 @@ def evaluate(
 
 
 def evaluate_click_through(
-    predictor: ClickPredictor,
+    predictor: ClickPredictor | ThemeRecommender,
     samples: ClickSamples,
     *,
     max_length: int | None = None,
@@ -106,7 +110,8 @@ def evaluate_click_through(
 
     Parameters
     ----------
-    predictor : ClickPredictor
+    predictor : ClickPredictor or ThemeRecommender
+        What :func:`seqrec_fast.load` returns for a click-through model.
     samples : ClickSamples
         Samples of the predictor's vocabulary.
     max_length : int, optional
@@ -126,8 +131,18 @@ def evaluate_click_through(
     """
     check_click_items("evaluate_click_through", samples, predictor.n_items)
     logits = []
-    for batch in samples.batches(_BLOCK_PREDICTIONS, max_length, share=True):
-        logits.append(predictor.logits(batch.items, batch.offsets, batch.targets, batch.history))
+    ids, has_logits = predictor.vocabulary.ids, hasattr(predictor, "logits")
+    for batch in samples.batches(_BLOCK_PREDICTIONS, max_length, share=has_logits):
+        found: NDArray[np.floating]
+        if hasattr(predictor, "logits"):
+            found = predictor.logits(batch.items, batch.offsets, batch.targets, batch.history)
+        else:
+            probabilities = predictor.predict(
+                ids[batch.items], ids[batch.targets], offsets=batch.offsets, times=batch.times
+            ).astype(np.float64)
+            with np.errstate(divide="ignore"):
+                found = np.log(probabilities) - np.log1p(-probabilities)
+        logits.append(found)
         if on_samples is not None:
             on_samples(len(batch.targets))
     return click_through_metrics(samples, np.concatenate(logits) if logits else [])
