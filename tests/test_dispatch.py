@@ -123,6 +123,21 @@ def test_rows_go_out_and_come_back(rng, target, dtype, dim):
     assert not sums[(ids < 0).all(1)].any()
 
 
+def test_many_rows_are_written_past_the_caches(rng, target):
+    """Above 4 MB, with weights and threads; also where rows do not fill vectors."""
+    sf.set_num_threads(2)
+    for dim in (64, 61):
+        offsets, ids = case(rng, [20000, 21000], 3, 1)
+        d = sf.dispatch_by_expert(offsets, ids, 3)
+        values = rng.standard_normal((len(ids), dim), dtype=np.float32)
+        weights = rng.random(ids.shape, dtype=np.float32)
+        rows = np.full((len(d.index), dim), np.nan, np.float32)
+        assert rows.nbytes > 4 << 20
+        _core.dispatch_rows_f32(values, d.position, weights, None, rows, None)
+        expected = values[d.index] * weights[d.index]
+        np.testing.assert_array_equal(rows, expected)
+
+
 IDS = np.array([[0, 1], [2, -1]])
 GOOD = ([0, 2], IDS, 3)
 

@@ -6,6 +6,7 @@
 #include "ops/dispatch.h"
 #include "ops/grouped_linear.h"
 #include "ops/multi_gate.h"
+#include "ops/route_segments.h"
 #include "ops/segment.h"
 
 namespace py = pybind11;
@@ -115,6 +116,33 @@ void run_expand_segments(const Object& per_segment, const Object& segment_offset
 }
 
 template <class T>
+void run_route_segments(const Object& values, const Object& segment_offsets,
+                        const Object& prototypes, std::int64_t k, const std::string& score,
+                        const std::string& order, bool renormalize, const Object& bias,
+                        const Object& mask, double scale, const Object& means, const Object& logits,
+                        const Object& weights, const Object& ids) {
+    const char* const kName = "route_segments";
+    RouteSegments<T> call{};
+    call.values = matrix_view<const T>(kName, "values", values);
+    call.offsets = matrix_view<const std::int64_t>(kName, "segment_offsets", segment_offsets);
+    call.prototypes = matrix_view<const T>(kName, "prototypes", prototypes);
+    call.gate = {{},
+                 matrix_view<const T>(kName, "bias", bias),
+                 matrix_view<const std::uint8_t>(kName, "mask", mask),
+                 k,
+                 parse_gate_score(score),
+                 parse_gate_order(order),
+                 renormalize,
+                 scale};
+    call.means = matrix_view<T>(kName, "means", means);
+    call.logits = matrix_view<T>(kName, "logits", logits);
+    call.weights = matrix_view<T>(kName, "weights", weights);
+    call.ids = matrix_view<std::int64_t>(kName, "ids", ids);
+    const py::gil_scoped_release release;
+    route_segments(kName, call);
+}
+
+template <class T>
 void run_grouped_linear(const Object& x, const Object& weight, const Object& bias,
                         const Object& group_offsets, const Object& y) {
     const char* const kName = "grouped_linear";
@@ -190,6 +218,11 @@ void register_for(py::module_& m, const std::string& suffix) {
           py::arg("segment_offsets"), py::arg("mean"), py::arg("out"));
     m.def(name("expand_segments").c_str(), &run_expand_segments<T>, py::arg("per_segment"),
           py::arg("segment_offsets"), py::arg("mean"), py::arg("out"));
+    m.def(name("route_segments").c_str(), &run_route_segments<T>, py::arg("values"),
+          py::arg("segment_offsets"), py::arg("prototypes"), py::arg("k"), py::arg("score"),
+          py::arg("order"), py::arg("renormalize"), py::arg("bias"), py::arg("mask"),
+          py::arg("scale"), py::arg("means"), py::arg("logits"), py::arg("weights"),
+          py::arg("ids"));
     m.def(name("grouped_linear").c_str(), &run_grouped_linear<T>, py::arg("x"), py::arg("weight"),
           py::arg("bias"), py::arg("group_offsets"), py::arg("y"));
     m.def(name("grouped_linear_grad").c_str(), &run_grouped_linear_grad<T>, py::arg("x"),

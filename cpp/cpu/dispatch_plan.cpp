@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <utility>
 #include <vector>
 
 #include "base/parallel.h"
@@ -37,11 +38,10 @@ std::int64_t dispatch_offsets_cpu(const DispatchPlanArgs& args, std::int64_t* of
                     if (expert < 0) {
                         continue;
                     }
-                    if (chosen_by[size(expert)] == n) {
+                    ++counts[size(expert)];
+                    if (args.k > 1 && std::exchange(chosen_by[size(expert)], n) == n) {
                         repeated = slot;
                     }
-                    chosen_by[size(expert)] = n;
-                    ++counts[size(expert)];
                 }
             }
             for (std::int64_t m = 0; m < args.experts; ++m) {

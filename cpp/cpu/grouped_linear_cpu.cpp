@@ -27,27 +27,22 @@ constexpr std::int64_t kRowsPerTile = 96;
 // Rows of a task, so many that packing the weights is a small part of it.
 constexpr std::int64_t kRowsPerTask = 10 * kRowsPerTile;
 
-// to[row] = the product's row plus bias; `width` columns, from `column` on.
+// to[row] = the product's row plus bias; `width` columns, from `column` on. Sums start from zero:
+// with a bias of any width there the compiler leaves the register tile in memory.
 template <class T>
-struct StoreRowsOp {
+struct StoreRowsOp : SumsFromZero<T> {
     HWY_INLINE StoreRowsOp part(std::int64_t block) const {
-        return {bias, to, width, block * kPackedLanes<T>};
-    }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t, std::int64_t lane,
-                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        const Lanes<T> d;
-        for (int v = 0; v < kVectors; ++v) {
-            const std::int64_t first = column + v * kPackedLanes<T> + lane;
-            acc[v] = bias == nullptr ? hn::Zero(d) : load_part(d, bias + first, width - first);
-        }
+        return {{}, bias, to, width, block * kPackedLanes<T>};
     }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                            const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        const Lanes<T> d;
         for (int v = 0; v < kVectors; ++v) {
-            const std::int64_t first = column + v * kPackedLanes<T> + lane;
-            store_part(acc[v], Lanes<T>(), to + row * width + first, width - first);
+            const std::int64_t first = column + v * kPackedLanes<T> + lane, n = width - first;
+            const auto sum =
+                bias == nullptr ? acc[v] : hn::Add(acc[v], load_part(d, bias + first, n));
+            store_part(sum, d, to + row * width + first, n);
         }
     }
 
@@ -105,7 +100,8 @@ void multiply_groups(const GroupedLinearArgs<T>& args, const T* from, std::int64
                 rows[r] = from + (row + r) * depth;
             }
             const T* const group_bias = bias == nullptr ? nullptr : bias + task.group * width;
-            multiply_plain(StoreRowsOp<T>{group_bias, to + row * width, width, 0}, rows, n, panels);
+            multiply_plain(StoreRowsOp<T>{{}, group_bias, to + row * width, width, 0}, rows, n,
+                           panels);
         }
     });
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/huge_pages.h"
 #include "base/tensor_view.h"
 
 namespace seqrec_fast {
@@ -39,6 +40,15 @@ inline void check_offsets(const char* function, const char* argument,
     }
     SEQREC_CHECK(offsets.data[last] == n, function, ": ", argument, " ends at ", offsets.data[last],
                  "; expected ", n, ", the number of ", what);
+}
+
+// What an op writes from end to end: see prefer_huge_pages.
+template <class T>
+void expect_fresh(const MatrixView<T>& view) {
+    if (view.present()) {
+        prefer_huge_pages(view.data,
+                          static_cast<std::size_t>(view.rows * view.columns) * sizeof(T));
+    }
 }
 
 }  // namespace seqrec_fast

@@ -52,6 +52,7 @@ void dispatch_rows(const char* function, const DispatchRows<T>& call) {
         check_required(function, "dots", call.dots, events, k);
     }
     check_ids(function, "position", call.position, -1, nnz);
+    expect_fresh(call.rows);
     dispatch_rows_cpu<T>({call.values.data, call.position.data, call.weights.data, call.other.data,
                           events, k, dim, nnz, call.rows.data, call.dots.data});
 }
@@ -69,6 +70,7 @@ void combine_rows(const char* function, const CombineRows<T>& call) {
         check_required(function, "dots", call.dots, events, k);
     }
     check_ids(function, "position", call.position, -1, nnz);
+    expect_fresh(call.sums);
     combine_rows_cpu<T>({call.rows.data, call.position.data, call.weights.data, call.other.data,
                          events, k, dim, nnz, call.sums.data, call.dots.data});
 }

@@ -11,8 +11,10 @@ namespace {
 
 constexpr const char* kName = "expert_gate";
 
+}  // namespace
+
 template <class T>
-GateInputs<T> checked(const GateCall<T>& call) {
+GateInputs<T> gate_inputs(const GateCall<T>& call) {
     const std::int64_t rows = call.logits.rows, experts = call.logits.columns;
     check_required(kName, "logits", call.logits, rows, experts);
     SEQREC_CHECK(experts >= 1 && experts <= std::numeric_limits<std::int32_t>::max(), kName,
@@ -32,8 +34,6 @@ GateInputs<T> checked(const GateCall<T>& call) {
             call.scale};
 }
 
-}  // namespace
-
 GateScore parse_gate_score(const std::string& name) {
     static constexpr EnumName<GateScore> kNames[] = {{"softmax", GateScore::softmax},
                                                      {"sigmoid", GateScore::sigmoid},
@@ -51,7 +51,7 @@ GateOrder parse_gate_order(const std::string& name) {
 template <class T>
 void expert_gate(const GateCall<T>& call, const MatrixView<T>& weights,
                  const MatrixView<std::int64_t>& ids) {
-    const GateInputs<T> inputs = checked(call);
+    const GateInputs<T> inputs = gate_inputs(call);
     check_required(kName, "weights", weights, inputs.rows, inputs.k);
     check_required(kName, "ids", ids, inputs.rows, inputs.k);
     expert_gate_cpu<T>({inputs, weights.data, ids.data});
@@ -60,7 +60,7 @@ void expert_gate(const GateCall<T>& call, const MatrixView<T>& weights,
 template <class T>
 void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64_t>& ids,
                       const MatrixView<const T>& dweights, const MatrixView<T>& dlogits) {
-    const GateInputs<T> inputs = checked(call);
+    const GateInputs<T> inputs = gate_inputs(call);
     check_required(kName, "ids", ids, inputs.rows, inputs.k);
     check_required(kName, "dweights", dweights, inputs.rows, inputs.k);
     check_required(kName, "dlogits", dlogits, inputs.rows, inputs.experts);
@@ -75,6 +75,7 @@ void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64
 }
 
 #define SEQREC_INSTANTIATE(T)                                                                 \
+    template GateInputs<T> gate_inputs(const GateCall<T>&);                                   \
     template void expert_gate(const GateCall<T>&, const MatrixView<T>&,                       \
                               const MatrixView<std::int64_t>&);                               \
     template void expert_gate_grad(const GateCall<T>&, const MatrixView<const std::int64_t>&, \

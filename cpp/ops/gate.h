@@ -25,6 +25,10 @@ struct GateCall {
     double scale;
 };
 
+// The same for kernels; throws std::invalid_argument if something does not fit.
+template <class T>
+GateInputs<T> gate_inputs(const GateCall<T>& call);
+
 // weights and ids (N, k).
 template <class T>
 void expert_gate(const GateCall<T>& call, const MatrixView<T>& weights,

@@ -35,6 +35,7 @@ void grouped_linear(const char* function, const GroupedLinear<T>& call) {
     check_required(function, "y", call.y, call.x.rows, args.out);
     args.bias = call.bias.data;
     args.y = call.y.data;
+    expect_fresh(call.y);
     grouped_linear_cpu(args);
 }
 
@@ -50,6 +51,7 @@ void grouped_linear_grad(const char* function, const GroupedLinearGrad<T>& call)
     args.dx = call.dx.data;
     args.dweight = call.dweight.data;
     args.dbias = call.dbias.data;
+    expect_fresh(call.dx);
     grouped_linear_grad_cpu(args);
 }
 

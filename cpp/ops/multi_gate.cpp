@@ -33,6 +33,7 @@ void multi_gate(const char* function, const MultiGate<T>& call) {
     MultiGateArgs<T> args = checked(function, call);
     check_required(function, "mixture", call.mixture, args.gates * args.rows, args.dim);
     args.mixture = call.mixture.data;
+    expect_fresh(call.mixture);
     multi_gate_cpu(args);
 }
 
@@ -45,6 +46,7 @@ void multi_gate_grad(const char* function, const MultiGate<T>& call) {
     args.dmixture = call.dmixture.data;
     args.dexpert = call.dexpert.data;
     args.dlogits = call.dlogits.data;
+    expect_fresh(call.dexpert);
     multi_gate_grad_cpu(args);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/enum_names.h"
 #include "ops/argument_checks.h"
 
 namespace seqrec_fast {
@@ -27,11 +28,10 @@ void check_times(const char* function, const SessionSegments<Time>& call) {
 }  // namespace
 
 SegmentRule parse_segment_rule(const std::string& name) {
-    SEQREC_CHECK(name == "window" || name == "gap" || name == "top_gaps",
-                 "session_segments: rule is ", name, "; expected one of window, gap, top_gaps");
-    return name == "window" ? SegmentRule::window
-           : name == "gap"  ? SegmentRule::gap
-                            : SegmentRule::top_gaps;
+    static constexpr EnumName<SegmentRule> kNames[] = {{"window", SegmentRule::window},
+                                                       {"gap", SegmentRule::gap},
+                                                       {"top_gaps", SegmentRule::top_gaps}};
+    return parse_enum("session_segments: rule", name, kNames);
 }
 
 template <class Time>
@@ -62,6 +62,7 @@ void segment_sum(const char* function, const SegmentSum<T>& call) {
     check_required(function, "values", call.values, call.values.rows, dim);
     check_offsets(function, "segment_offsets", call.offsets, call.values.rows, "values");
     check_required(function, "output", call.out, segments, dim);
+    expect_fresh(call.out);
     segment_sum_cpu<T>(
         {call.values.data, call.offsets.data, segments, dim, call.mean, call.out.data});
 }
@@ -72,6 +73,7 @@ void expand_segments(const char* function, const ExpandSegments<T>& call) {
     check_required(function, "per_segment", call.rows, segments, dim);
     check_offsets(function, "segment_offsets", call.offsets, call.out.rows, "events");
     check_required(function, "output", call.out, call.out.rows, dim);
+    expect_fresh(call.out);
     expand_segments_cpu<T>(
         {call.rows.data, call.offsets.data, segments, dim, call.mean, call.out.data});
 }

@@ -341,6 +341,38 @@ def combine_rows_f32(
     sums: NDArray[float32],
     dots: NDArray[float32] | None,
 ) -> None: ...
+def route_segments_f32(
+    values: NDArray[float32],
+    segment_offsets: NDArray[int64],
+    prototypes: NDArray[float32],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float32] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    means: NDArray[float32],
+    logits: NDArray[float32],
+    weights: NDArray[float32],
+    ids: NDArray[int64],
+) -> None: ...
+def route_segments_f64(
+    values: NDArray[float64],
+    segment_offsets: NDArray[int64],
+    prototypes: NDArray[float64],
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: NDArray[float64] | None,
+    mask: NDArray[uint8] | None,
+    scale: float,
+    means: NDArray[float64],
+    logits: NDArray[float64],
+    weights: NDArray[float64],
+    ids: NDArray[int64],
+) -> None: ...
 def grouped_linear_f32(
     x: NDArray[float32],
     weight: NDArray[float32],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from ._item_queries import checked
 
-__all__ = ["Segments", "StreamingSegments", "session_segments"]
+__all__ = ["SegmentRoute", "Segments", "StreamingSegments", "route_segments", "session_segments"]
 
 _RULES = ("window", "gap", "top_gaps")
 
@@ -94,6 +94,91 @@ def session_segments(
         return Segments(*_core.session_segments_i64(rule, limits, stamps, *options))
     stamps = checked(name, "times", times, np.float64)
     return Segments(*_core.session_segments_f64(rule, limits, stamps, *options))
+
+
+class SegmentRoute(NamedTuple):
+    """Where each segment goes."""
+
+    #: (S, k): 0 where no candidate is left.
+    weights: NDArray[Any]
+    #: (S, k) int64: -1 there.
+    expert_ids: NDArray[np.int64]
+    #: (S, D): means of the segments.
+    means: NDArray[Any]
+    #: (S, M): what experts were chosen by.
+    logits: NDArray[Any]
+
+
+def route_segments(
+    values: ArrayLike,
+    segment_offsets: ArrayLike,
+    prototypes: ArrayLike,
+    k: int,
+    *,
+    score: str = "softmax",
+    order: str = "score_then_topk",
+    renormalize: bool = True,
+    bias: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    scale: float = 1.0,
+) -> SegmentRoute:
+    """
+    Choose k experts for each segment by the mean of its events, in one pass.
+
+    The logit of an expert is the dot product of its prototype and the mean; choice and weights are
+    those of :func:`seqrec_fast.expert_gate`. A segment's route depends on its own events alone, to
+    the last bit: its mean as one event (``StreamingSegments.ended_mean``) gives the same.
+
+    Parameters
+    ----------
+    values : (N, D) float32 or float64 array
+    segment_offsets : (S + 1,) int64 array
+        Segment s holds the events from ``segment_offsets[s]`` to ``segment_offsets[s + 1]``.
+    prototypes : (M, D) array of the dtype of `values`
+    k : int
+        1 to M.
+    score, order, renormalize, bias, mask, scale
+        As :func:`seqrec_fast.expert_gate` has them; a mask of (M,) or (S, M).
+
+    Returns
+    -------
+    SegmentRoute
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype.
+    ValueError
+        If a shape does not fit, the offsets are no partition of the events, or an option is out of
+        range.
+    """
+    name = "route_segments"
+    rows = np.ascontiguousarray(values)
+    if rows.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: values is {rows.dtype}; expected float32 or float64")
+    dtype = np.float32 if rows.dtype == np.float32 else np.float64
+    cuts = checked(name, "segment_offsets", segment_offsets, np.int64)
+    weight = checked(name, "prototypes", prototypes, dtype)
+    for argument, array in (("values", rows), ("prototypes", weight)):
+        if array.ndim != 2:
+            raise ValueError(f"{name}: {argument} has {array.ndim} dimensions; expected 2")
+    if not 1 <= k <= len(weight):
+        raise ValueError(f"{name}: k is {k}; expected 1 to {len(weight)}")
+    segments = max(cuts.size - 1, 0)
+    route = SegmentRoute(
+        np.empty((segments, k), dtype),
+        np.empty((segments, k), np.int64),
+        np.empty((segments, rows.shape[1]), dtype),
+        np.empty((segments, len(weight)), dtype),
+    )
+    kernel: Any = _core.route_segments_f32 if dtype == np.float32 else _core.route_segments_f64
+    kernel(
+        rows, cuts, weight, k, score, order, renormalize,
+        None if bias is None else checked(name, "bias", bias, dtype),
+        None if mask is None else checked(name, "mask", mask, np.bool_).view(np.uint8), scale,
+        route.means, route.logits, route.weights, route.expert_ids,
+    )  # fmt: skip
+    return route
 
 
 class StreamingSegments:

@@ -16,6 +16,7 @@ from .expert_choice import expert_gate
 from .grouped_linear import grouped_linear
 from .linear_cross_entropy import linear_cross_entropy
 from .multi_gate import multi_gate_mixture
+from .route_segments import route_segments
 from .row_update import RowUpdate
 from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_max_loss
 
@@ -30,6 +31,7 @@ __all__ = [
     "grouped_linear",
     "linear_cross_entropy",
     "multi_gate_mixture",
+    "route_segments",
     "sampled_softmax_loss",
     "segment_mean",
     "segment_softmax",

@@ -1,0 +1,26 @@
+// Sessions to experts in one pass: mean of a segment's rows, scores, choice.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/gate_kernels.h"
+
+namespace seqrec_fast {
+
+template <class T>
+struct RouteSegmentsArgs {
+    const T* values;              // (N, dim)
+    const std::int64_t* offsets;  // (segments + 1)
+    const T* prototypes;          // (experts, dim): logits are mean . prototype
+    std::int64_t dim;
+    GateInputs<T> gate;  // of all segments; its logits are `logits`
+    T* means;            // (segments, dim)
+    T* logits;           // (segments, experts)
+    T* weights;          // (segments, k)
+    std::int64_t* ids;   // (segments, k)
+};
+
+template <class T>
+void route_segments_cpu(const RouteSegmentsArgs<T>& args);
+
+}  // namespace seqrec_fast

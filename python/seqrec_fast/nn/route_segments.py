@@ -1,0 +1,192 @@
+"""Sessions to experts in one pass over their events."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _gate_ops as _gate_ops  # registers the operator of the gradient
+from ._dispatch_ops import kernel
+from ._loss_checks import as_working
+from ._tensors import array, working
+
+__all__ = ["SegmentRoute", "route_segments"]
+
+_library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(
+    "route_segments(Tensor values, Tensor segment_offsets, Tensor prototypes, SymInt k, str score,"
+    " str order, bool renormalize, Tensor? bias, Tensor? mask, float scale)"
+    " -> (Tensor weights, Tensor expert_ids, Tensor means, Tensor logits)"
+)
+
+
+class SegmentRoute(NamedTuple):
+    """Where each segment goes."""
+
+    #: (S, k): 0 where no candidate is left.
+    weights: Tensor
+    #: (S, k) int64: -1 there.
+    expert_ids: Tensor
+    #: (S, D): means of the segments.
+    means: Tensor
+    #: (S, M): what experts were chosen by; for losses that balance them.
+    logits: Tensor
+
+
+def _room(values: Tensor, segment_offsets: Tensor, prototypes: Tensor, k: int) -> SegmentRoute:
+    segments = segment_offsets.shape[0] - 1
+    return SegmentRoute(
+        values.new_empty(segments, k),
+        segment_offsets.new_empty(segments, k),
+        values.new_empty(segments, values.shape[1]),
+        values.new_empty(segments, prototypes.shape[0]),
+    )
+
+
+def _route_segments_cpu(
+    values: Tensor,
+    segment_offsets: Tensor,
+    prototypes: Tensor,
+    k: int,
+    score: str,
+    order: str,
+    renormalize: bool,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, ...]:
+    route = _room(values, segment_offsets, prototypes, k)
+    kernel("route_segments", values.dtype)(
+        array(values), array(segment_offsets), array(prototypes), k, score, order, renormalize,
+        array(bias), None if mask is None else array(mask.view(torch.uint8)), scale,
+        route.means.numpy(), route.logits.numpy(), route.weights.numpy(), route.expert_ids.numpy(),
+    )  # fmt: skip
+    return tuple(route)
+
+
+def _route_segments_fake(
+    values: Tensor, segment_offsets: Tensor, prototypes: Tensor, k: int, *rest: Any
+) -> tuple[Tensor, ...]:
+    return tuple(_room(values, segment_offsets, prototypes, k))
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    values, segment_offsets, prototypes, *ctx.options, bias, mask, ctx.scale = inputs
+    _, expert_ids, means, logits = output
+    ctx.n_events = values.shape[0]
+    ctx.save_for_backward(segment_offsets, prototypes, bias, mask, expert_ids, means, logits)
+    ctx.mark_non_differentiable(expert_ids)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(
+    ctx: Any,
+    dweights: Tensor | None,
+    dids: Tensor | None,
+    dmeans: Tensor | None,
+    dlogits: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    segment_offsets, prototypes, bias, mask, expert_ids, means, logits = ctx.saved_tensors
+    ops = torch.ops.seqrec_fast
+    if dweights is not None:
+        chosen = ops.expert_gate_grad(
+            logits, *ctx.options, bias, mask, ctx.scale, expert_ids, dweights
+        )
+        dlogits = chosen if dlogits is None else chosen + dlogits
+    dprototypes = dvalues = None
+    if dlogits is not None:
+        dprototypes = dlogits.t() @ means if ctx.needs_input_grad[2] else None
+        through = dlogits @ prototypes
+        dmeans = through if dmeans is None else through + dmeans
+    if dmeans is not None and ctx.needs_input_grad[0]:
+        dvalues = ops.expand_segments(dmeans, segment_offsets, ctx.n_events, True)
+    return dvalues, None, dprototypes, *(None,) * 7
+
+
+_library.impl("route_segments", _route_segments_cpu, "CPU")
+torch.library.register_fake("seqrec_fast::route_segments", _route_segments_fake, lib=_library)
+torch.library.register_autograd(
+    "seqrec_fast::route_segments", _backward, setup_context=_setup, lib=_library
+)
+
+
+def route_segments(
+    values: Tensor,
+    segment_offsets: Tensor,
+    prototypes: Tensor,
+    k: int,
+    *,
+    score: str = "softmax",
+    order: str = "score_then_topk",
+    renormalize: bool = True,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    scale: float = 1.0,
+) -> SegmentRoute:
+    """
+    Choose k experts for each segment by the mean of its events, in one pass.
+
+    The logit of an expert is the dot product of its prototype and the mean; choice and weights are
+    those of :func:`expert_gate`. A segment's route depends on its own events alone, to the last
+    bit. :func:`dispatch_by_expert` takes the result with ``segment_offsets=``.
+
+    Parameters
+    ----------
+    values : (N, D) Tensor
+        float32 or float64; bfloat16 and float16 are computed as float32.
+    segment_offsets : (S + 1,) int64 Tensor
+        Segment s holds the events from ``segment_offsets[s]`` to ``segment_offsets[s + 1]``.
+    prototypes : (M, D) Tensor
+    k : int
+        1 to M.
+    score, order, renormalize, bias, mask, scale
+        As :func:`expert_gate` has them; a mask of (M,) or (S, M).
+
+    Returns
+    -------
+    SegmentRoute
+        ``(weights, expert_ids, means, logits)``; gradients reach `values` and `prototypes`.
+
+    Raises
+    ------
+    TypeError
+        If the offsets are not int64 or the mask is not bool.
+    ValueError
+        If a shape does not fit, the offsets are no partition of the events, or an option is out of
+        range.
+    """
+    name = "route_segments"
+    if values.dim() != 2:
+        raise ValueError(f"{name}: values has shape {tuple(values.shape)}; expected (N, D)")
+    if prototypes.dim() != 2 or prototypes.shape[1] != values.shape[1]:
+        raise ValueError(
+            f"{name}: prototypes has shape {tuple(prototypes.shape)}; expected "
+            f"(M, {values.shape[1]})"
+        )
+    experts = prototypes.shape[0]
+    if not 1 <= k <= experts:
+        raise ValueError(f"{name}: k is {k}; expected 1 to {experts}")
+    if segment_offsets.dtype != torch.int64:
+        raise TypeError(f"{name}: segment_offsets is {segment_offsets.dtype}; expected int64")
+    if segment_offsets.dim() != 1 or segment_offsets.shape[0] < 1:
+        raise ValueError(
+            f"{name}: segment_offsets has shape {tuple(segment_offsets.shape)}; expected (S + 1,)"
+        )
+    if bias is not None and bias.shape != (experts,):
+        raise ValueError(f"{name}: bias has shape {tuple(bias.shape)}; expected ({experts},)")
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"{name}: mask is {mask.dtype}; expected bool")
+    segments = segment_offsets.shape[0] - 1
+    if mask is not None and mask.shape not in ((experts,), (segments, experts)):
+        raise ValueError(
+            f"{name}: mask has shape {tuple(mask.shape)}; expected ({experts},) or "
+            f"({segments}, {experts})"
+        )
+    rows = working(values)
+    found = torch.ops.seqrec_fast.route_segments(
+        rows, segment_offsets, as_working(prototypes, rows), k, score, order, renormalize,
+        None if bias is None else as_working(bias.detach(), rows), mask, float(scale),
+    )  # fmt: skip
+    return SegmentRoute(*found)
