@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import torch
 
-from seqrec_fast import nn as sf_nn
 from seqrec_fast.models import DIEN, DIN, RecurrentCTR
 
 N_ITEMS = 11
@@ -25,9 +24,7 @@ MODELS = {
     "augru": (RecurrentCTR, {"cell": "augru", "hidden_size": 5}),
 }
 
-
-has_augru = hasattr(sf_nn, "AUGRU")
-NAMES = [n for n in MODELS if has_augru or ("dien" not in n and n != "augru")]
+NAMES = list(MODELS)
 
 
 def small(name: str, **options):

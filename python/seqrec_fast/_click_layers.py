@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrec_fast import _core
 from seqrec_fast._ragged_arrays import segment_softmax, segment_sums
+from seqrec_fast.augru import AUGRU
 from seqrec_fast.data.sessions import gather
 from seqrec_fast.layers import GRU, LSTM
 
@@ -79,13 +81,11 @@ class DIN:
     ) -> Floats:
         rows, offsets = _rows_of_targets(offsets, history)
         keys = events[rows]
-        owner = np.repeat(np.arange(len(query)), np.diff(offsets))
         weight, bias = self._mlp.first
         of_query, of_key, of_difference, of_product = np.split(weight, 4, axis=1)
+        of_target = of_key - of_difference + of_product * query[:, None]
         once = _linear(query, of_query + of_difference, bias)
-        both = np.concatenate([keys, query[owner] * keys], axis=1)
-        hidden = _linear(both, np.concatenate([of_key - of_difference, of_product], axis=1))
-        scores = self._mlp.after_first(once[owner] + hidden)
+        scores = self._mlp.after_first(_grouped_linear(keys, of_target, once, offsets))
         weights = segment_softmax(scores, offsets) if self._softmax else scores
         return segment_sums(weights[:, None] * keys, offsets)
 
@@ -145,15 +145,13 @@ class Recurrent:
 
 def _augru(
     config: dict[str, Any], tensors: Mapping[str, Floats], prefix: str, precision: str
-) -> Any:
-    from seqrec_fast.augru import AUGRU
-
+) -> AUGRU:
     mode = config["attention_mode"]
     return AUGRU.from_state_dict(tensors, mode=mode, prefix=prefix, precision=precision)
 
 
 def _evolved(
-    layer: Any, weight: Floats, query: Floats, states: Floats, offsets: Ints, history: Ints
+    layer: AUGRU, weight: Floats, query: Floats, states: Floats, offsets: Ints, history: Ints
 ) -> Floats:
     """Return the last state of an AUGRU whose attention is that of each target."""
     rows, offsets = _rows_of_targets(offsets, history)
@@ -161,8 +159,7 @@ def _evolved(
     owner = np.repeat(np.arange(len(query)), np.diff(offsets))
     scores = (_linear(query, weight)[owner] * keys).sum(axis=1)
     attention = segment_softmax(scores, offsets)
-    last: Floats = layer(keys, attention, None, offsets, outputs="last")[0]
-    return last
+    return layer(keys, attention, None, offsets, outputs="last")[0]
 
 
 def _rows_of_targets(offsets: Ints, history: Ints) -> tuple[Ints, Ints]:
@@ -171,8 +168,17 @@ def _rows_of_targets(offsets: Ints, history: Ints) -> tuple[Ints, Ints]:
 
 
 def _linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
-    y = x @ weight.T
-    return np.asarray(y if bias is None else y + bias)
+    bias = None if bias is None else bias[None]
+    return _grouped_linear(x, weight[None], bias, np.array([0, len(x)]))
+
+
+def _grouped_linear(x: Floats, weight: Floats, bias: Floats | None, group_offsets: Ints) -> Floats:
+    """Apply the linear layer of its group to each row, with bits that no other row changes."""
+    groups, outputs, inputs = weight.shape
+    y = np.empty((len(x), outputs), np.float32)
+    flat = np.ascontiguousarray(weight).reshape(groups * outputs, inputs)
+    _core.grouped_linear_f32(np.ascontiguousarray(x), flat, bias, group_offsets, y)
+    return y
 
 
 def interest_of(

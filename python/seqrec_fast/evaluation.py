@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import metrics
+from seqrec_fast.data.clicks import ClickSamples
 from seqrec_fast.data.sessions import Sessions
 from seqrec_fast.recommender import Recommender
+
+if TYPE_CHECKING:
+    from seqrec_fast.click_predictor import ClickPredictor
+    from seqrec_fast.theme_serving import ThemeRecommender
 
 # Events that run through the network together, and predictions whose histories exist at one time.
 _BLOCK_EVENTS = 1 << 14
@@ -91,6 +97,90 @@ def evaluate(
     result = metrics.summarize(all_ranks, ks)
     result |= {f"coverage@{k}": float(covered[:k].any(axis=0).mean()) for k in ks}
     return {**result, "predictions": len(all_ranks)}
+
+
+def evaluate_click_through(
+    predictor: ClickPredictor | ThemeRecommender,
+    samples: ClickSamples,
+    *,
+    max_length: int | None = None,
+    on_samples: Callable[[int], object] | None = None,
+) -> dict[str, float]:
+    """Return AUC, GAUC and log-loss of a predictor of clicks.
+
+    Parameters
+    ----------
+    predictor : ClickPredictor or ThemeRecommender
+        What :func:`seqrec_fast.load` returns for a click-through model.
+    samples : ClickSamples
+        Samples of the predictor's vocabulary.
+    max_length : int, optional
+        Longest history, as in training; of longer ones the newest events are kept.
+    on_samples : callable, optional
+        Called with the number of samples done since the last call.
+
+    Returns
+    -------
+    dict
+        As of :func:`click_through_metrics`.
+
+    Raises
+    ------
+    ValueError
+        If an item is out of range, or all labels are the same.
+    """
+    check_click_items("evaluate_click_through", samples, predictor.n_items)
+    logits = []
+    ids, has_logits = predictor.vocabulary.ids, hasattr(predictor, "logits")
+    for batch in samples.batches(_BLOCK_PREDICTIONS, max_length, share=has_logits):
+        found: NDArray[np.floating]
+        if hasattr(predictor, "logits"):
+            found = predictor.logits(batch.items, batch.offsets, batch.targets, batch.history)
+        else:
+            probabilities = predictor.predict(
+                ids[batch.items], ids[batch.targets], offsets=batch.offsets, times=batch.times
+            ).astype(np.float64)
+            with np.errstate(divide="ignore"):
+                found = np.log(probabilities) - np.log1p(-probabilities)
+        logits.append(found)
+        if on_samples is not None:
+            on_samples(len(batch.targets))
+    return click_through_metrics(samples, np.concatenate(logits) if logits else [])
+
+
+def click_through_metrics(samples: ClickSamples, logits: ArrayLike) -> dict[str, float]:
+    """Return AUC, GAUC and log-loss of samples, given the (n,) logits of a click.
+
+    Returns
+    -------
+    dict
+        ``{"auc": ..., "gauc": ..., "log_loss": ...}``; GAUC is over users, see
+        :func:`seqrec_fast.metrics.gauc`, and NaN where no user has both labels.
+
+    Raises
+    ------
+    ValueError
+        If a logit is NaN, or all labels are the same.
+    """
+    scores = np.asarray(logits, np.float64)
+    auc = metrics.auc(samples.labels, scores)
+    positives, total = (np.bincount(samples.users, weights) for weights in (samples.labels, None))
+    has_both = ((positives > 0) & (positives < total)).any()
+    gauc = metrics.gauc(samples.labels, scores, samples.users) if has_both else float("nan")
+    small = np.exp(-np.abs(scores))
+    probabilities = np.where(scores >= 0, 1, small) / (1 + small)
+    log_loss = metrics.log_loss(samples.labels, probabilities)
+    return {"auc": auc, "gauc": gauc, "log_loss": log_loss}
+
+
+def check_click_items(caller: str, samples: ClickSamples, n_items: int) -> None:
+    """Raise ValueError if an item of a history or a target is not in the catalogue."""
+    for name, items in (("histories", samples.histories.items), ("targets", samples.targets)):
+        if items.size and not (items.min() >= 0 and items.max() < n_items):
+            raise ValueError(
+                f"{caller}: items of {name} from {items.min()} to {items.max()}; expected 0 to "
+                f"{n_items - 1} from n_items={n_items}"
+            )
 
 
 def _parts(sessions: Sessions) -> Iterator[Sessions]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seqrec_fast.cli._click_through import evaluate_click_through, sample_options
 from seqrec_fast.cli._options import (
     integer_list,
     log_options,
@@ -47,6 +48,20 @@ if TYPE_CHECKING:
     help="As --last-only, for a model trained with --leave-one-out on the same log: sessions of "
     "fewer than three events have no part.",
 )
+@sample_options
+@click.option(
+    "--history",
+    type=click.Path(),
+    help="Click-through models: log of the clicks before LOG, such as that of the training, with "
+    "the same columns.",
+)
+@click.option(
+    "--max-length",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Click-through models: longest history, as in training.",
+)
 @precision_option
 @threads_option
 @log_options
@@ -61,22 +76,32 @@ def evaluate(
     precision: str,
     threads: int | None,
     columns: dict[str, Any],
+    **samples: Any,
 ) -> None:
-    """Measure how well MODEL predicts the next events in the file LOG.
+    """Measure how well MODEL predicts the next events, or the clicks, in the file LOG.
 
     Each event after the first of a session is predicted from those before it, and its item is
     ranked among all items of the model. Events of items that the model does not know are left
     out and counted. Recall@k is the share of events whose item is among the first k.
 
+    Click-through models are measured by AUC, GAUC (the mean of the users' AUC, weighted by their
+    samples) and log-loss: on the rows of LOG, or, without labels, on its events and negatives that
+    are drawn.
+
     \b
     Examples:
       seqrec-fast evaluate model.safetensors test.tsv
       seqrec-fast evaluate model.safetensors ratings.tsv.gz --leave-one-out --filter-seen --k 10
+      seqrec-fast evaluate din.safetensors test.tsv --label-column click --history train.tsv
     """  # noqa: D301 - a mark for click
     from seqrec_fast.evaluation import evaluate as evaluate_model
     from seqrec_fast.recommender import load
 
     recommender = load(model, precision=precision)
+    if hasattr(recommender, "predict"):
+        samples |= {"columns": columns, "last_only": last_only, "leave_one_out": leave_one_out}
+        evaluate_click_through(recommender, log, samples)
+        return
     sessions, report = _read(recommender, log, leave_one_out, columns)
     with progress(total=len(sessions), unit=" sessions", unit_scale=True) as bar:
         values = evaluate_model(

@@ -77,6 +77,11 @@ def recommend(
         )
     check_output(out, model, sessions)
     recommender = load(model, precision=precision)
+    if not hasattr(recommender, "recommend"):
+        raise ValueError(
+            f"recommend: {model} is a click-through model ({recommender.model}), which scores "
+            "given items; expected a recommender of the next item"
+        )
     batches = iter_sessions(sessions, batch_size=batch_size, **columns)
     n_sessions = 0
     with progress(unit=" sessions", unit_scale=True) as bar, _writer(out, ending) as write:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from seqrec_fast.cli._click_through import (
+    CLICK_MODELS,
+    CLICK_OPTIONS,
+    given_options,
+    sample_options,
+    train_click_through,
+)
 from seqrec_fast.cli._options import check_output, log_options, threads_option
+from seqrec_fast.cli._training import resumes, train_and_export
 
 if TYPE_CHECKING:
     from seqrec_fast.data import ItemVocabulary, Sessions
-    from seqrec_fast.models import GRU4Rec
-    from seqrec_fast.training import EpochResult, TrainingOptions
+    from seqrec_fast.training import TrainingOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,7 +105,22 @@ def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
 @click.command(short_help="Train a recommender on a log.")
 @click.argument("log", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Model file to write.")
+@click.option(
+    "--model",
+    type=click.Choice(["gru4rec", *CLICK_MODELS]),
+    default="gru4rec",
+    show_default=True,
+    help="A recommender of the next item, or a click-through model, which tells how likely an item "
+    "is clicked.",
+)
 @_options(_MODEL)
+@click.option(
+    "--auxiliary-weight",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Of the auxiliary loss, with --model dien.",
+)
 @_options(_TRAINING)
 @click.option(
     "--lr-decay/--no-lr-decay", default=True, show_default=True, help="Lower --lr to 0 by the end."
@@ -131,6 +151,7 @@ def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
 @click.option("--filter-seen", is_flag=True, help="Validate without the items of the history.")
 @click.option("--min-item-support", default=1, show_default=True, help="Drop rarer items.")
 @click.option("--min-session-length", default=2, show_default=True, help="Drop shorter sessions.")
+@sample_options
 @click.option("--checkpoint", type=click.Path(), help="File to write after each epoch.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint, where it exists.")
 @threads_option
@@ -140,7 +161,10 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
 
     LOG is CSV, TSV or Parquet with columns such as SessionId, ItemId, Time, or text with a
     `user item` pair or a session in each line. After Ctrl-C, or a crash, the same command with
-    --resume goes on after the last epoch in --checkpoint. `torchrun --nproc-per-node N -m
+    --resume goes on after the last epoch in --checkpoint. Click-through models (all but gru4rec)
+    learn from the rows of LOG with their labels, or, without --label-column, from its events and
+    items drawn at random; where an option below is not given, the defaults of seqrec_fast.models
+    and of ClickThroughOptions hold for them. `torchrun --nproc-per-node N -m
     seqrec_fast train ...` divides each mini-batch among N processes.
 
     \b
@@ -149,19 +173,23 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
       seqrec-fast train clicks.parquet --out model.safetensors --session-column visitor \\
           --cell lstm --hidden-size 128 --patience 2 --checkpoint run.ckpt --resume
       seqrec-fast train ratings.tsv.gz --out model.safetensors --leave-one-out --loss sampled
+      seqrec-fast train impressions.tsv --model din --label-column click --out din.safetensors
+      seqrec-fast train ratings.tsv.gz --model dien --leave-one-out --negatives 4 --patience 1 \\
+          --out dien.safetensors
     """  # noqa: D301 - a mark for click
     _check(log, out, options)
     _require_torch(threads)
     from seqrec_fast.training.distributed import launched
 
     with launched() as first, nullcontext() if first else redirect_stdout(None):
-        _train(log, out if first else None, options)
+        train_model = _train if options["model"] == "gru4rec" else train_click_through
+        train_model(log, out if first else None, options)
 
 
 def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
     """Train, and write the model; None: another process does."""
     from seqrec_fast.models import GRU4Rec
-    from seqrec_fast.training import TrainingInterrupted, TrainingOptions
+    from seqrec_fast.training import Trainer, TrainingOptions
 
     sizes = {name: options[name] for name, *_ in _MODEL}
     sizes["embedding_dim"] = sizes["embedding_dim"] or sizes["hidden_size"]
@@ -169,24 +197,28 @@ def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
     training = TrainingOptions(**{name: options[name] for name in names})
     train, valid, vocabulary = _sessions(log, training, options)
     model = GRU4Rec(len(vocabulary), seed=training.seed, **sizes)
-    begin = time.perf_counter()
-    try:
-        _fit(model, training, train, valid, options)
-    except TrainingInterrupted as error:
-        if out is not None:
-            click.echo(f"\n{error}", err=True)
-        raise click.exceptions.Exit(130) from None
-    if out is None:
-        return
-    model.export(out, vocabulary)
-    click.echo(
-        f"{out}: {len(vocabulary):,} items, {os.path.getsize(out):,} bytes, trained in "
-        f"{time.perf_counter() - begin:.1f} s"
+    train_and_export(
+        model,
+        vocabulary,
+        out,
+        training.epochs,
+        lambda report: Trainer(model, training).fit(
+            train,
+            valid,
+            valid_targets="last" if options["leave_one_out"] else "all",
+            exclude_seen=options["filter_seen"],
+            checkpoint=options["checkpoint"],
+            resume=resumes(options),
+            progress=None,
+            on_epoch=report,
+        ),
     )
 
 
 def _check(log: str, out: str, options: dict[str, Any]) -> None:
     """Raise for what can be known to fail before the log is read."""
+    if options["model"] == "gru4rec":
+        given_options("gru4rec", lambda option: option not in CLICK_OPTIONS)
     check_output(out, log)
     if options["checkpoint"] is not None:
         check_output(options["checkpoint"], log, option="--checkpoint")
@@ -227,36 +259,3 @@ def _sessions(
         train, valid, _ = split_leave_one_out(sessions)
         return train, valid if training.patience else None, vocabulary
     return sessions, None, vocabulary
-
-
-def _fit(
-    model: GRU4Rec,
-    training: TrainingOptions,
-    train: Sessions,
-    valid: Sessions | None,
-    options: dict[str, Any],
-) -> None:
-    from seqrec_fast.training import Trainer
-
-    def report(result: EpochResult) -> None:
-        results = "".join(f"  {name} {value:.4f}" for name, value in result.metrics.items())
-        click.echo(
-            f"epoch {result.epoch}/{training.epochs}  loss {result.loss:.4f}{results}  "
-            f"{result.seconds:.1f} s"
-        )
-
-    checkpoint = options["checkpoint"]
-    history = Trainer(model, training).fit(
-        train,
-        valid,
-        valid_targets="last" if options["leave_one_out"] else "all",
-        exclude_seen=options["filter_seen"],
-        checkpoint=checkpoint,
-        resume=options["resume"] and os.path.exists(checkpoint),
-        progress=None,
-        on_epoch=report,
-    )
-    if history.stopped_early:
-        click.echo(f"stopped early: epoch {history.best_epoch} was the best")
-    elif history.best_epoch is not None:
-        click.echo(f"kept epoch {history.best_epoch}, the best")

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClickBatch:
-    """Some samples, each with its history: sample b has ``items[offsets[b]:offsets[b + 1]]``.
+    """Some samples and their histories: history b is ``items[offsets[b]:offsets[b + 1]]``.
 
     Attributes
     ----------
@@ -27,6 +27,8 @@ class ClickBatch:
         Seconds.
     targets : (B,) int64 array
     labels : (B,) int8 array
+    history : (B,) int64 array or None
+        The history of each sample; None: sample b has history b.
     """
 
     items: Ints
@@ -34,6 +36,7 @@ class ClickBatch:
     times: Floats | None
     targets: Ints
     labels: NDArray[np.int8]
+    history: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,8 @@ class ClickSamples:
         batch_size: int,
         max_length: int | None = None,
         rng: np.random.Generator | None = None,
+        *,
+        share: bool = False,
     ) -> Iterator[ClickBatch]:
         """Yield all samples, some at a time; the last batch may be smaller.
 
@@ -188,6 +193,8 @@ class ClickSamples:
             Longest history; of longer ones the newest events are kept.
         rng : Generator, optional
             Draws the order; by default it is that of the samples.
+        share : bool
+            Neighbours with the same history, such as a positive and its negatives, have it once.
 
         Raises
         ------
@@ -199,12 +206,17 @@ class ClickSamples:
                 raise ValueError(f"ClickSamples.batches: {name} is {size}; expected at least 1")
         order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
         for start in range(0, len(order), batch_size):
-            yield self._batch(order[start : start + batch_size], max_length)
+            yield self._batch(order[start : start + batch_size], max_length, share)
 
-    def _batch(self, chosen: Ints, max_length: int | None) -> ClickBatch:
-        histories, seen = self.histories, self.seen[chosen]
+    def _batch(self, chosen: Ints, max_length: int | None, share: bool) -> ClickBatch:
+        histories, users, seen = self.histories, self.users[chosen], self.seen[chosen]
+        history = None
+        if share:
+            is_new = np.ones(len(chosen), np.bool_)
+            is_new[1:] = (np.diff(users) != 0) | (np.diff(seen) != 0)
+            users, seen, history = users[is_new], seen[is_new], np.cumsum(is_new) - 1
         length = seen if max_length is None else np.minimum(seen, max_length)
-        begin = histories.offsets[:-1][self.users[chosen]] + seen - length
+        begin = histories.offsets[:-1][users] + seen - length
         events, offsets = gather(begin, length)
         return ClickBatch(
             histories.items[events],
@@ -212,4 +224,5 @@ class ClickSamples:
             None if histories.times is None else histories.times[events],
             self.targets[chosen],
             self.labels[chosen],
+            history,
         )

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from seqrec_fast._click_model_format import check_click_config
 from seqrec_fast.nn._mlp import MLP
-from seqrec_fast.nn.attention_pooling import segment_sum
+from seqrec_fast.nn.functional import segment_mean
 
 if TYPE_CHECKING:
     import os
@@ -118,8 +118,7 @@ class ClickThroughModel(torch.nn.Module):
         query = functional.dropout(self.embedding(target), share, self.training)
         events = functional.dropout(self.embedding(items), share, self.training)
         interest = self.interest(query, events, offsets, items)
-        counts = offsets.diff().clamp(min=1)[:, None].to(events.dtype)
-        mean = segment_sum(events, offsets) / counts
+        mean = segment_mean(events, offsets)
         return self.head(torch.cat([query, mean, query * mean, interest], 1))  # type: ignore[no-any-return]
 
     def auxiliary_loss(self) -> Tensor | None:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seqrec_fast import nn
-from seqrec_fast.nn import GRU, BilinearAttention
+from seqrec_fast.nn import AUGRU, GRU, BilinearAttention
 
 from ._click_through import ClickThroughModel
 
@@ -96,7 +95,7 @@ class DIEN(ClickThroughModel):
         width, hidden_size = config["embedding_dim"], config["hidden_size"]
         self.extractor = GRU(width, hidden_size)
         self.attention = BilinearAttention(hidden_size, width)
-        self.evolution = nn.AUGRU(hidden_size, hidden_size, mode=config["attention_mode"])
+        self.evolution = AUGRU(hidden_size, hidden_size, mode=config["attention_mode"])
 
     @property
     def interest_size(self) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from seqrec_fast import nn
-from seqrec_fast.nn import GRU, LSTM, BilinearAttention
+from seqrec_fast.nn import AUGRU, GRU, LSTM, BilinearAttention
 
 from ._click_through import ClickThroughModel
 
@@ -80,7 +80,7 @@ class RecurrentCTR(ClickThroughModel):
         width, hidden_size = config["embedding_dim"], config["hidden_size"]
         if config["cell"] == "augru":
             self.attention = BilinearAttention(width, width)
-            self.rnn = nn.AUGRU(width, hidden_size, mode=config["attention_mode"])
+            self.rnn: torch.nn.RNNBase = AUGRU(width, hidden_size, mode=config["attention_mode"])
         else:
             cell = LSTM if config["cell"] == "lstm" else GRU
             self.rnn = cell(width, hidden_size)

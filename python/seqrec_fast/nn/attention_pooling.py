@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from ._mlp import ACTIVATIONS, MLP
+from ._tensors import working
+from .dispatch import expand_segments
+from .grouped_linear import grouped_linear
 
 __all__ = ["AttentionPooling", "BilinearAttention", "segment_softmax", "segment_sum"]
 
@@ -18,8 +21,8 @@ class AttentionPooling(torch.nn.Module):
     DIN's weighted sum of a history (Zhou et al., 2018, arXiv:1706.06978, eq. 3).
 
     The weight of an event with embedding e for the target embedding q is ``MLP([q, e, q - e,
-    q * e])``. The four-fold rows of the events never exist: the first layer acts on q once for each
-    history, and on e and q * e for each event.
+    q * e])``. The four-fold rows of the events never exist: for one history, the first layer is one
+    linear layer of e, whose weight and bias hold q.
 
     Parameters
     ----------
@@ -89,23 +92,25 @@ class AttentionPooling(torch.nn.Module):
 
         Raises
         ------
+        TypeError
+            If offsets are not int64.
         ValueError
             If a shape does not fit, or offsets are no partition of the events.
         """
         weights = self.weights(query, keys, offsets)
-        return segment_sum(weights[:, None] * keys, offsets)
+        return _segment_sum(weights[:, None] * keys, offsets)
 
     def weights(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
         """Return the (N,) weights of the events; parameters are those of :meth:`forward`."""
         width = self.input_size
-        owner = _owners("AttentionPooling", query, width, keys, width, offsets)
+        _check("AttentionPooling", query, width, keys, width, offsets)
         first = self.mlp.first
         of_query, of_key, of_difference, of_product = torch.split(first.weight, width, 1)
-        once = torch.addmm(first.bias, query, (of_query + of_difference).t())
-        product = query.index_select(0, owner) * keys
-        hidden = torch.addmm(once.index_select(0, owner), keys, (of_key - of_difference).t())
-        scores = self.mlp.after_first(torch.addmm(hidden, product, of_product.t()))
-        return segment_softmax(scores, offsets) if self.softmax else scores
+        bias = torch.addmm(first.bias, query, (of_query + of_difference).t())
+        # one (hidden, D) matrix for each history, which is smaller than its events mostly are
+        weight = torch.addcmul((of_key - of_difference)[None], of_product[None], query[:, None])
+        scores = self.mlp.after_first(grouped_linear(keys, weight, bias, offsets))
+        return _segment_softmax(scores, offsets) if self.softmax else scores
 
 
 class BilinearAttention(torch.nn.Module):
@@ -141,9 +146,9 @@ class BilinearAttention(torch.nn.Module):
         (N,) Tensor
         """
         key_size, query_size = self.weight.shape
-        owner = _owners("BilinearAttention", query, query_size, keys, key_size, offsets)
-        wanted = (query @ self.weight.t()).index_select(0, owner)
-        return segment_softmax((wanted * keys).sum(1), offsets)
+        _check("BilinearAttention", query, query_size, keys, key_size, offsets)
+        wanted = expand_segments(query @ self.weight.t(), offsets, keys.shape[0])
+        return _segment_softmax((wanted * keys).sum(1), offsets)
 
 
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
@@ -163,12 +168,13 @@ def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If offsets are not int64.
     ValueError
-        If offsets are no partition of the rows.
+        If they are no partition of the rows.
     """
-    owner = segment_owners("segment_sum", offsets, len(values))
-    sums = values.new_zeros(len(offsets) - 1, *values.shape[1:])
-    return sums.index_add(0, owner, values)
+    _check_offsets("segment_sum", offsets, values.shape[0])
+    return _segment_sum(values, offsets)
 
 
 def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
@@ -187,47 +193,61 @@ def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If offsets are not int64.
     ValueError
         If `scores` is not one-dimensional, or offsets are no partition of it.
     """
     if scores.dim() != 1:
         raise ValueError(f"segment_softmax: scores has shape {tuple(scores.shape)}; expected (N,)")
-    owner = segment_owners("segment_softmax", offsets, len(scores))
-    if len(scores) == 0:
+    _check_offsets("segment_softmax", offsets, scores.shape[0])
+    return _segment_softmax(scores, offsets)
+
+
+def _segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
+    rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
+    sums: Tensor = torch.ops.seqrec_fast.segment_sum(rows, offsets, False)
+    return sums.reshape(sums.shape[0], *values.shape[1:])
+
+
+def _segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
+    rows = scores.shape[0]
+    if rows == 0:
         return scores
     largest = torch.segment_reduce(scores.detach(), "max", offsets=offsets, axis=0)
-    powers = (scores - largest.index_select(0, owner)).exp()
-    return powers / segment_sum(powers, offsets).index_select(0, owner)
+    powers = (scores - expand_segments(largest, offsets, rows)).exp()
+    return powers / expand_segments(_segment_sum(powers, offsets), offsets, rows)
 
 
-def segment_owners(caller: str, offsets: Tensor, rows: int) -> Tensor:
-    """Return the (rows,) segment of each row, or raise for offsets that are no partition."""
-    if offsets.dim() != 1 or len(offsets) < 1 or offsets.dtype != torch.int64:
+def _check_offsets(caller: str, offsets: Tensor, rows: int) -> None:
+    if offsets.dtype != torch.int64:
+        raise TypeError(f"{caller}: offsets is {offsets.dtype}; expected int64")
+    if offsets.dim() != 1 or offsets.shape[0] < 1:
         raise ValueError(
-            f"{caller}: offsets is {offsets.dtype} of shape {tuple(offsets.shape)}; expected int64 "
-            "of one dimension, one entry more than there are segments"
+            f"{caller}: offsets has shape {tuple(offsets.shape)}; expected one entry more than "
+            "there are segments"
+        )
+    if torch.compiler.is_compiling():
+        return
+    if int(offsets[0]) != 0 or int(offsets[-1]) != rows:
+        raise ValueError(
+            f"{caller}: offsets go from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to the "
+            f"number of rows, {rows}"
         )
     lengths = offsets.diff()
-    if not torch.compiler.is_compiling():
-        if int(offsets[0]) != 0 or int(offsets[-1]) != rows:
-            raise ValueError(
-                f"{caller}: offsets go from {int(offsets[0])} to {int(offsets[-1])}; expected 0 "
-                f"to the number of rows, {rows}"
-            )
-        if len(lengths) and int(lengths.min()) < 0:
-            raise ValueError(f"{caller}: offsets decrease at position {int(lengths.argmin()) + 1}")
-    segments = torch.arange(len(lengths), device=offsets.device)
-    return torch.repeat_interleave(segments, lengths, output_size=rows)
+    if len(lengths) and int(lengths.min()) < 0:
+        raise ValueError(f"{caller}: offsets decrease at position {int(lengths.argmin()) + 1}")
 
 
-def _owners(
+def _check(
     caller: str, query: Tensor, query_size: int, keys: Tensor, key_size: int, offsets: Tensor
-) -> Tensor:
-    if query.shape != (len(offsets) - 1, query_size):
+) -> None:
+    _check_offsets(caller, offsets, keys.shape[0])
+    histories = offsets.shape[0] - 1
+    if query.shape != (histories, query_size):
         raise ValueError(
-            f"{caller}: query has shape {tuple(query.shape)}; expected ({len(offsets) - 1}, "
-            f"{query_size}), a row for each history"
+            f"{caller}: query has shape {tuple(query.shape)}; expected ({histories}, {query_size}),"
+            " a row for each history"
         )
     if keys.dim() != 2 or keys.shape[1] != key_size:
         raise ValueError(f"{caller}: keys has shape {tuple(keys.shape)}; expected (N, {key_size})")
-    return segment_owners(caller, offsets, len(keys))

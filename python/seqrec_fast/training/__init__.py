@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .batches import Batch, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
+from .click_through import ClickThroughTrainer, evaluate_click_through
+from .click_through_options import ClickThroughOptions
 from .evaluation import evaluate
 from .losses import bpr_max_loss, cross_entropy, sampled_softmax_loss
 from .negatives import Candidates, NegativeSampler
@@ -16,6 +18,8 @@ from .trainer import Trainer, TrainingInterrupted, hold_out_last
 __all__ = [
     "Batch",
     "Candidates",
+    "ClickThroughOptions",
+    "ClickThroughTrainer",
     "EpochResult",
     "History",
     "NegativeSampler",
@@ -29,6 +33,7 @@ __all__ = [
     "bpr_max_loss",
     "cross_entropy",
     "evaluate",
+    "evaluate_click_through",
     "hold_out_last",
     "load_checkpoint",
     "make_optimizers",

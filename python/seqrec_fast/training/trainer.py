@@ -112,7 +112,6 @@ class Trainer:
         for sessions in (train,) if valid is None else (train, valid):
             check_items("Trainer.fit", sessions, self.model.n_items)
         run = Run(self.model, self.options, train)
-        on_first = run.processes.on_first
 
         def validated(epoch: int, loss: float, seconds: float) -> EpochResult:
             metrics = {}
@@ -123,33 +122,51 @@ class Trainer:
                 )  # fmt: skip
             return EpochResult(epoch, loss, seconds, metrics)
 
-        def save() -> None:
-            if checkpoint is not None:
-                run.save(checkpoint)
-            if on_epoch is not None:
-                on_epoch(run.history.epochs[-1])
+        return complete(
+            run, validated, checkpoint=checkpoint, resume=resume, progress=progress,
+            on_epoch=on_epoch,
+        )  # fmt: skip
 
-        rng_state, threads = torch.get_rng_state(), torch.get_num_threads()
-        # PyTorch's sums depend on its number of threads; the kernels of this library have their own
-        torch.set_num_threads(1)
-        try:
-            if on_first(bool, resume):
-                if checkpoint is None:
-                    raise ValueError("Trainer.fit: resume is True and checkpoint is None")
-                run.restore(checkpoint)
-            while not run.is_over():
-                epoch = len(run.history.epochs) + 1
-                loss, seconds = run.train_epoch(epoch, None if progress is None else not progress)
-                run.add(on_first(validated, epoch, loss, seconds))
-                on_first(save)
-        except KeyboardInterrupt:
-            raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
-        finally:
-            torch.set_rng_state(rng_state)
-            torch.set_num_threads(threads)
-            self.model.eval()
-            run.processes.close()
-        return run.finish()
+
+def complete(
+    run: Run,
+    validated: Callable[[int, float, float], EpochResult],
+    *,
+    checkpoint: Path | None,
+    resume: bool,
+    progress: bool | None,
+    on_epoch: Callable[[EpochResult], None] | None,
+) -> History:
+    """Train all epochs of a run; `validated` makes the result of epoch, loss and seconds."""
+    on_first = run.processes.on_first
+
+    def save() -> None:
+        if checkpoint is not None:
+            run.save(checkpoint)
+        if on_epoch is not None:
+            on_epoch(run.history.epochs[-1])
+
+    rng_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    # PyTorch's sums depend on its number of threads; the kernels of this library have their own
+    torch.set_num_threads(1)
+    try:
+        if on_first(bool, resume):
+            if checkpoint is None:
+                raise ValueError("Trainer.fit: resume is True and checkpoint is None")
+            run.restore(checkpoint)
+        while not run.is_over():
+            epoch = len(run.history.epochs) + 1
+            loss, seconds = run.train_epoch(epoch, None if progress is None else not progress)
+            run.add(on_first(validated, epoch, loss, seconds))
+            on_first(save)
+    except KeyboardInterrupt:
+        raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
+    finally:
+        torch.set_rng_state(rng_state)
+        torch.set_num_threads(threads)
+        run.model.eval()
+        run.processes.close()
+    return run.finish()
 
 
 def hold_out_last(sessions: Sessions, share: float) -> tuple[Sessions, Sessions]:

@@ -1,0 +1,75 @@
+"""What the training of a click-through model is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MONITORS = ("auc", "gauc")
+
+
+@dataclass(frozen=True)
+class ClickThroughOptions:
+    """
+    Options of :class:`ClickThroughTrainer`.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training samples, at most.
+    batch_size : int
+        Samples in a mini-batch.
+    max_length : int
+        Longest history; of longer ones the newest events are kept.
+    lr : float
+        Learning rate of Adam at the start. Rows of the item embeddings that a mini-batch does not
+        look up stay as they are, and so do their moments.
+    weight_decay : float
+        Share of the parameters, times the learning rate, that each update takes away.
+    lr_decay : bool
+        Lower the learning rate in equal steps to 0 at the end of the last epoch.
+    patience : int, optional
+        Stop after this many epochs without a better validation result, and take the best epoch.
+        None: train all epochs.
+    monitor : {"auc", "gauc"}
+        The validation result that counts.
+    validation : float
+        Share of the training samples, the latest ones, to validate with if there is a
+        ``patience`` and no validation data.
+    seed : int
+        Fixes order and dropout.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    """
+
+    epochs: int = 3
+    batch_size: int = 256
+    max_length: int = 100
+    lr: float = 0.003
+    weight_decay: float = 0.0
+    lr_decay: bool = True
+    patience: int | None = None
+    monitor: str = "auc"
+    validation: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        name = type(self).__name__
+        if self.monitor not in MONITORS:
+            raise ValueError(
+                f"{name}: monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}"
+            )
+        for option in ("epochs", "batch_size", "max_length", "patience"):
+            if (size := getattr(self, option)) is not None and size < 1:
+                raise ValueError(f"{name}: {option} is {size}; expected at least 1")
+        if not self.lr > 0:
+            raise ValueError(f"{name}: lr is {self.lr}; expected more than 0")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"{name}: weight_decay is {self.weight_decay}; expected 0 or more")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"{name}: validation is {self.validation}; expected between 0 and 1")
+        if self.seed < 0:
+            raise ValueError(f"{name}: seed is {self.seed}; expected 0 or more")
