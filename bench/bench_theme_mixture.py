@@ -4,7 +4,8 @@ The theme experts of a ThemeMixture against one recurrent network over the same 
     OMP_NUM_THREADS=1 pytest -o python_files='bench_*.py' bench/bench_theme_mixture.py
 
 `python -m bench.run theme_mixture` prints the ratios. Gate, dispatch, experts and combination,
-forward and backward; first it is counted that the experts take each event k times. One thread.
+forward and backward, and the same with the mutual information that the gate learns from; first it
+is counted that the experts take each event k times. One thread.
 """
 
 from __future__ import annotations
@@ -51,17 +52,26 @@ def runs_of(shape: Shape) -> Runs:
     gradient = torch.randn(x.shape)
     assert steps(model, x, offsets, position) == shape.k * len(x)
 
-    def run(forward: Callable[[], torch.Tensor]) -> Callable[[], object]:
+    def run(forward: Callable[[], torch.Tensor], training: bool = False) -> Callable[[], object]:
         def forward_backward() -> None:
+            model.train(training)
             x.grad = None
             model.zero_grad()
-            forward().backward(gradient)
+            outputs, gradients = [forward()], [gradient]
+            if (loss := model.auxiliary_loss()) is not None:
+                outputs.append(loss)
+                gradients.append(torch.ones(()))
+            torch.autograd.backward(outputs, gradients)
 
         return forward_backward
 
+    def themes() -> torch.Tensor:
+        return model.run_themes(x, offsets, position)[0]
+
     return {
         "one GRU": run(lambda: model.global_rnn(x, offsets=offsets)[0]),
-        "theme experts": run(lambda: model.run_themes(x, offsets, position)[0]),
+        "theme experts": run(themes),
+        "and loss of the gate": run(themes, training=True),
     }
 
 

@@ -137,6 +137,10 @@ def test_click_probabilities_equal_the_module(histories, tmp_path) -> None:
         )  # fmt: skip
     found = recommender.predict(items, IDS[targets], times=times)
     np.testing.assert_allclose(found, torch.sigmoid(logits).numpy(), rtol=1e-5, atol=1e-6)
+    candidates = np.stack([IDS[targets], np.full(9, -3)], axis=1)
+    several = recommender.predict(items, candidates, times=times)
+    np.testing.assert_allclose(several[:, 0], found, rtol=1e-5)
+    assert np.isnan(several[:, 1]).all()
 
 
 def test_empty_and_unknown(tmp_path) -> None:
@@ -200,6 +204,12 @@ def test_threads_share_a_store(histories, tmp_path) -> None:
 def test_bad_input(tmp_path, call, error, message) -> None:
     with pytest.raises(error, match=message):
         call(served(made(), tmp_path))
+
+
+def test_targets_of_another_shape(tmp_path) -> None:
+    recommender = served(made(task="click-through"), tmp_path)
+    with pytest.raises(ValueError, match=r"targets has shape \(1,\); expected \(2,\) or \(2, C\)"):
+        recommender.predict([[7], [17]], [7])
 
 
 def test_bad_files(tmp_path) -> None:

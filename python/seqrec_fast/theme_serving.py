@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import seqrec_fast as sf
 from seqrec_fast._theme_states import ThemeNetwork, ThemeStates
-from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
+from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
 from seqrec_fast.index import ItemIndex
 from seqrec_fast.io import ModelFile
 from seqrec_fast.layers import GATE_TABLE_BYTES
@@ -178,23 +178,25 @@ class ThemeRecommender:
         offsets: ArrayLike | None = None,
         times: Sequence[ArrayLike] | ArrayLike | None = None,
     ) -> Floats:
-        """Return the probability of a click on one target after each history.
+        """Return the probability of a click on each target after each history.
 
         Parameters
         ----------
         histories, offsets, times
             As in :meth:`recommend`.
-        targets : (B,) array of item ids
+        targets : (B,) or (B, C) array of item ids
+            One target of each user, or C candidates.
 
         Returns
         -------
-        (B,) float32 array
+        (B,) or (B, C) float32 array
+            NaN for a target that the model does not know.
 
         Raises
         ------
         TypeError, ValueError
-            As :meth:`recommend`; ValueError also if the model is not for click-through, targets
-            are not one per history, or one is not known.
+            As :meth:`recommend`; ValueError also if the model is not for click-through, or there
+            is not one row of targets per history.
         """
         if not self._head:
             raise ValueError(
@@ -202,24 +204,30 @@ class ThemeRecommender:
                 "'click-through'"
             )
         states, _, bounds, _ = self._run(histories, offsets, times)
-        asked = self.vocabulary.index_of(targets)
-        if asked.shape != (len(bounds) - 1,):
+        wanted = np.asarray(targets)
+        if wanted.ndim not in (1, 2) or len(wanted) != len(bounds) - 1:
             raise ValueError(
-                f"ThemeRecommender.predict: {len(asked)} targets; expected {len(bounds) - 1}, one "
-                "per history"
+                f"ThemeRecommender.predict: targets has shape {wanted.shape}; expected "
+                f"({len(bounds) - 1},) or ({len(bounds) - 1}, C), a row for each history"
             )
-        if (unknown := np.flatnonzero(asked < 0)).size:
-            raise ValueError(
-                f"ThemeRecommender.predict: targets[{unknown[0]}] is not an item of the model"
-            )
-        hidden = self.network.hidden(states, self.network.item_logits[asked])
-        target = self.network.embedding[asked]
+        index = self.vocabulary.index_of(
+            as_ids(wanted.ravel(), "ThemeRecommender.predict: targets")
+        )
+        user = np.repeat(np.arange(len(wanted)), wanted.size // max(len(wanted), 1))
+        probability = self._click_probability(states.rows(user), np.maximum(index, 0))
+        return np.where(index < 0, np.float32(np.nan), probability).reshape(wanted.shape)
+
+    def _click_probability(self, states: ThemeStates, items: Ints) -> Floats:
+        """Return (n,) probabilities of a click on one item for each state."""
+        hidden = self.network.hidden(states, self.network.item_logits[items])
+        target = self.network.embedding[items]
         fit = target * hidden
         x = np.concatenate([target, hidden, fit], axis=1)
         x = np.maximum(x @ self._head["head.0.weight"].T + self._head["head.0.bias"], 0)
         x = x @ self._head["head.2.weight"].T + self._head["head.2.bias"]
-        logit = x[:, 0] + fit.sum(1) + self._bias[asked]
-        return np.asarray(1 / (1 + np.exp(-logit)), np.float32)
+        logit = x[:, 0] + fit.sum(1) + self._bias[items]
+        with np.errstate(over="ignore"):
+            return np.asarray(1 / (1 + np.exp(-logit)), np.float32)
 
     def best(
         self, states: ThemeStates, k: int, exclude: tuple[Ints, Ints] | None

@@ -47,7 +47,7 @@ def session_mean_so_far(values: Tensor, position: Tensor) -> Tensor:
     -------
     (N, D) Tensor
     """
-    means: Tensor = _SessionMean.apply(values, position)
+    means: Tensor = _SessionMean.apply(values, position)  # type: ignore[no-untyped-call]
     return means
 
 
@@ -59,28 +59,26 @@ class _SessionMean(torch.autograd.Function):
         count = (position + 1)[:, None].to(values.dtype)
         ctx.save_for_backward(position, count)
         total = values.clone()
-        for reach, inside in _reaches(position):
-            total[reach:] += torch.where(inside, total[:-reach], 0.0)
+        for later, earlier in _pairs(position):
+            total.index_add_(0, later, total.index_select(0, earlier))
         return total.div_(count)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         position, count = ctx.saved_tensors
         total = grad / count
-        for reach, inside in _reaches(position):
-            total[:-reach] += torch.where(inside, total[reach:], 0.0)
+        for later, earlier in _pairs(position):
+            total.index_add_(0, earlier, total.index_select(0, later))
         return total, None
 
 
-def _reaches(position: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield 1, 2, 4, ... up to the longest session, and which later events have one so far before.
-
-    The second is (N - reach, 1) bool.
-    """
+def _pairs(position: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield pairs of events of one session that are 1, 2, 4, ... events apart, as positions."""
     longest = int(position.max()) if len(position) else 0
-    reach = 1
+    later, reach = torch.arange(len(position)), 1
     while reach <= longest:
-        yield reach, (position[reach:] >= reach)[:, None]
+        later = later[position[later] >= reach]
+        yield later, later - reach
         reach *= 2
 
 
