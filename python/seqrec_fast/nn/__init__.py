@@ -12,6 +12,8 @@ from ._mlp import Dice
 from .attention_pooling import AttentionPooling, BilinearAttention
 from .augru import AUGRU
 from .cells import GRUCell, LSTMCell, RNNCell
+from .dselect_k import DSelectK
+from .expert_gate import ExpertGate
 from .expert_rnn import ExpertAUGRU, ExpertGRU, ExpertLSTM
 from .rnn import GRU, LSTM, RNN
 
@@ -22,15 +24,12 @@ __all__ = [
     "RNN",
     "AttentionPooling",
     "BilinearAttention",
+    "DSelectK",
     "Dice",
     "ExpertAUGRU",
     "ExpertGRU",
-    "ExpertLSTM",
-from .dselect_k import DSelectK
-from .expert_gate import ExpertGate
-
-    "DSelectK",
     "ExpertGate",
+    "ExpertLSTM",
     "GRUCell",
     "LSTMCell",
     "RNNCell",
