@@ -3,7 +3,7 @@
 set -euo pipefail
 
 kind=$1
-tests="tests/test_rnn.py tests/test_rnn_backward.py tests/test_rnn_ids.py tests/test_topk.py tests/test_item_changes.py tests/test_loss_kernels.py"
+tests="tests/test_rnn.py tests/test_rnn_backward.py tests/test_rnn_ids.py tests/test_topk.py tests/test_item_changes.py tests/test_loss_kernels.py tests/test_session_step_kernel.py tests/test_alias_table.py tests/test_gate.py tests/test_dispatch.py tests/test_dispatch_segments.py"
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
 build=$here/build/sanitize-${kind%%,*}
