@@ -47,7 +47,7 @@ TRAINING = {
     "simulated": {
         "epochs": 20, "batch_size": 16, "max_length": 2000, "lr": 0.01, "weight_decay": 0.01,
     },
-    "ml1m": {"epochs": 2, "batch_size": 32, "max_length": 2300, "lr": 0.01, "weight_decay": 0.1},
+    "ml1m": {"epochs": 2, "batch_size": 8, "max_length": 2300, "lr": 0.01, "weight_decay": 0.1},
 }  # fmt: skip
 SIZE = {"simulated": 48, "ml1m": 64}
 MODELS = ("gru", "no-themes", "theme-mixture")  # and gru-wide, twice as wide
