@@ -17,6 +17,7 @@ import torch
 
 import seqrec_fast as sf
 from bench import (
+    bench_click_through,
     bench_dispatch,
     bench_gru,
     bench_lstm,
@@ -148,6 +149,13 @@ def dispatch() -> None:
         report(str(shape), runs, 15)
 
 
+def click_through() -> None:
+    for make, shape in bench_click_through.CASES:
+        runs = make(shape)
+        bench_click_through.check(runs)
+        report(f"{make.__name__} {shape}", runs, 7)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "lstm": lambda: inference(bench_lstm.CASES),
@@ -158,6 +166,7 @@ SUITES = {
     "topk": topk,
     "training": training,
     "dispatch": dispatch,
+    "click_through": click_through,
 }
 
 if __name__ == "__main__":
