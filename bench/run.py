@@ -18,6 +18,7 @@ import torch
 import seqrec_fast as sf
 from bench import (
     bench_augru,
+    bench_click_through,
     bench_dispatch,
     bench_gate,
     bench_gru,
@@ -183,6 +184,13 @@ def gate() -> None:
         report(str(shape), runs, 15 if shape.rows > 1 else 300)
 
 
+def click_through() -> None:
+    for make, shape in bench_click_through.CASES:
+        runs = make(shape)
+        bench_click_through.check(runs)
+        report(f"{make.__name__} {shape}", runs, 7)
+
+
 SUITES = {
     "gru": lambda: inference(bench_gru.CASES),
     "augru": augru,
@@ -197,6 +205,7 @@ SUITES = {
     "dispatch": dispatch,
     "theme_mixture": theme_mixture,
     "gate": gate,
+    "click_through": click_through,
 }
 
 if __name__ == "__main__":

@@ -120,10 +120,14 @@ def test_options_of_the_models(logs, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--model", "din", "--loss", "full"], 2, "--loss has no effect on --model din"),
-        (["--model", "din", "--hidden-size", "8"], 2, "--hidden-size has no effect on --model din"),
-        (["--label-column", "Label"], 2, "--label-column has no effect on --model gru4rec"),
-        (["--negatives", "3"], 2, "--negatives has no effect on --model gru4rec"),
+        (["--model", "din", "--loss", "full"], 2, "--loss has no effect on the model din"),
+        (
+            ["--model", "din", "--hidden-size", "8"],
+            2,
+            "--hidden-size has no effect on the model din",
+        ),
+        (["--label-column", "Label"], 2, "--label-column has no effect on the model gru4rec"),
+        (["--negatives", "3"], 2, "--negatives has no effect on the model gru4rec"),
         (["--model", "dnn"], 2, "'dnn' is not one of 'gru4rec', 'din'"),
         (["--model", "din", "--label-column", "Click"], 1, "has no column 'Click'"),
         (["--model", "din", "--label-column", "ItemId"], 1, "row 1: column 'ItemId' holds"),
@@ -148,6 +152,12 @@ def test_wrong_arguments_of_other_commands(logs, model, tmp_path) -> None:
     assert "is a click-through model (din), which scores given items" in text
     text = run("evaluate", model, logs / "log.tsv", "--history", logs / "log.tsv", code=2)
     assert "--history needs --label-column" in text
+    text = run("evaluate", model, logs / "log.tsv", "--k", "5", code=2)
+    assert "--k has no effect on the model" in text
+    out = tmp_path / "gru4rec.safetensors"
+    run("train", logs / "log.tsv", "--out", out, "--hidden-size", "8", "--epochs", "1")
+    text = run("evaluate", out, logs / "log.tsv", "--negatives", "5", code=2)
+    assert "--negatives has no effect on the model" in text
     (tmp_path / "s.txt").write_text("777 888\n888 777 999\n")
     text = run("evaluate", model, tmp_path / "s.txt", code=1)
     assert "leaves no session to predict in: 0 of 5 events" in text

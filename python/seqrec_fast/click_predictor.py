@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast._click_layers import MLP, interest_of, sigmoid
 from seqrec_fast._ragged_arrays import segment_means
+from seqrec_fast.data.sessions import gather
 from seqrec_fast.data.vocabulary import ItemVocabulary, as_ids
 from seqrec_fast.io import ModelFile
 from seqrec_fast.layers import GATE_TABLE_BYTES
@@ -20,6 +21,8 @@ __all__ = ["ClickPredictor"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+_BLOCK_TARGETS = 1024
 
 
 class ClickPredictor:
@@ -156,6 +159,17 @@ class ClickPredictor:
         """
         if history is None:
             history = np.arange(len(targets))
+        lengths = np.diff(offsets)
+        logits = np.empty(len(targets), np.float32)
+        # some at a time: a target has a copy of its history, or of a matrix, while it is scored
+        for begin in range(0, len(targets), _BLOCK_TARGETS):
+            part = slice(begin, begin + _BLOCK_TARGETS)
+            used, own = np.unique(history[part], return_inverse=True)
+            events, bounds = gather(offsets[:-1][used], lengths[used])
+            logits[part] = self._logits(items[events], bounds, targets[part], own)
+        return logits
+
+    def _logits(self, items: Ints, offsets: Ints, targets: Ints, history: Ints) -> Floats:
         query, events = self._table[targets], self._table[items]
         mean = segment_means(events, offsets)[history]
         interest = self._interest(query, events, items, offsets, history)

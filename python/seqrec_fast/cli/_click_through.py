@@ -123,7 +123,7 @@ def given_options(model: str, has_effect: Callable[[str], bool]) -> set[str]:
     }
     for name, option in given.items():
         if not has_effect(name):
-            raise click.UsageError(f"{option} has no effect on --model {model}")
+            raise click.UsageError(f"{option} has no effect on the model {model}")
     return set(given)
 
 

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seqrec_fast.cli._click_through import evaluate_click_through, sample_options
+from seqrec_fast.cli._click_through import (
+    evaluate_click_through,
+    given_options,
+    sample_options,
+)
 from seqrec_fast.cli._options import (
     integer_list,
     log_options,
@@ -99,9 +103,11 @@ def evaluate(
 
     recommender = load(model, precision=precision)
     if hasattr(recommender, "predict"):
+        given_options(model, lambda option: option not in ("ks", "ties", "filter_seen"))
         samples |= {"columns": columns, "last_only": last_only, "leave_one_out": leave_one_out}
         evaluate_click_through(recommender, log, samples)
         return
+    given_options(model, lambda option: option not in samples)
     sessions, report = _read(recommender, log, leave_one_out, columns)
     with progress(total=len(sessions), unit=" sessions", unit_scale=True) as bar:
         values = evaluate_model(

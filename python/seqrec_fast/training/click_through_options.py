@@ -47,7 +47,7 @@ class ClickThroughOptions:
     epochs: int = 3
     batch_size: int = 256
     max_length: int = 100
-    lr: float = 0.003
+    lr: float = 0.01
     weight_decay: float = 0.0
     lr_decay: bool = True
     patience: int | None = None
