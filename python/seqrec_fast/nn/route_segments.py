@@ -74,9 +74,11 @@ def _route_segments_fake(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     values, segment_offsets, prototypes, *ctx.options, bias, mask, ctx.scale = inputs
-    _, expert_ids, means, logits = output
+    weights, expert_ids, means, logits = output
     ctx.n_events = values.shape[0]
-    ctx.save_for_backward(segment_offsets, prototypes, bias, mask, expert_ids, means, logits)
+    ctx.save_for_backward(
+        segment_offsets, prototypes, bias, mask, weights, expert_ids, means, logits
+    )
     ctx.mark_non_differentiable(expert_ids)
     ctx.set_materialize_grads(False)
 
@@ -88,11 +90,11 @@ def _backward(
     dmeans: Tensor | None,
     dlogits: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    segment_offsets, prototypes, bias, mask, expert_ids, means, logits = ctx.saved_tensors
+    segment_offsets, prototypes, bias, mask, weights, expert_ids, means, logits = ctx.saved_tensors
     ops = torch.ops.seqrec_fast
     if dweights is not None:
         chosen = ops.expert_gate_grad(
-            logits, *ctx.options, bias, mask, ctx.scale, expert_ids, dweights
+            logits, *ctx.options, bias, mask, ctx.scale, weights, expert_ids, dweights
         )
         dlogits = chosen if dlogits is None else chosen + dlogits
     dprototypes = dvalues = None
