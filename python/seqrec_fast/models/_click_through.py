@@ -12,6 +12,8 @@ from seqrec_fast._click_model_format import check_click_config
 from seqrec_fast.nn._mlp import MLP
 from seqrec_fast.nn.functional import segment_mean
 
+from ._export import export_model
+
 if TYPE_CHECKING:
     import os
 
@@ -142,15 +144,4 @@ class ClickThroughModel(torch.nn.Module):
         OSError
             If the file cannot be written; nothing is left under its name then.
         """
-        from seqrec_fast.io import save_model
-
-        if len(vocabulary) != self.n_items:
-            raise ValueError(
-                f"{type(self).__name__}.export: vocabulary has {len(vocabulary)} items; expected "
-                f"{self.n_items}"
-            )
-        tensors = {
-            name: tensor.detach().to(torch.float32).contiguous().numpy()
-            for name, tensor in self.state_dict().items()
-        }
-        save_model(path, self.model_name, self.config, tensors, vocabulary.ids)
+        export_model(self, self.model_name, path, vocabulary)

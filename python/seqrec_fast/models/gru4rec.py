@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from seqrec_fast.nn import GRU, LSTM, RNN
 
+from ._export import export_model
+
 if TYPE_CHECKING:
     import os
 
@@ -259,17 +261,7 @@ class GRU4Rec(torch.nn.Module):
         OSError
             If the file cannot be written; nothing is left under its name then.
         """
-        from seqrec_fast.io import save_model
-
-        if len(vocabulary) != self.n_items:
-            raise ValueError(
-                f"GRU4Rec.export: vocabulary has {len(vocabulary)} items; expected {self.n_items}"
-            )
-        tensors = {
-            name: tensor.detach().to(torch.float32).contiguous().numpy()
-            for name, tensor in self.state_dict().items()
-        }
-        save_model(path, "gru4rec", self.config, tensors, vocabulary.ids)
+        export_model(self, "gru4rec", path, vocabulary)
 
 
 class _Output(torch.nn.Module):

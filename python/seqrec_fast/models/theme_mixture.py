@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from seqrec_fast.nn.functional import linear_cross_entropy
 
+from ._export import export_model
 from ._theme_encoder import EncodedHistories, ThemeEncoder
 from ._theme_parts import Output, check_config, events_with_next, last_rows, theme_logits
 
@@ -269,15 +270,4 @@ class ThemeMixture(ThemeEncoder):
         OSError
             If the file cannot be written; nothing is left under its name then.
         """
-        from seqrec_fast.io import save_model
-
-        if len(vocabulary) != self.n_items:
-            raise ValueError(
-                f"ThemeMixture.export: vocabulary has {len(vocabulary)} items; expected "
-                f"{self.n_items}"
-            )
-        tensors = {
-            name: tensor.detach().to(torch.float32).contiguous().numpy()
-            for name, tensor in self.state_dict().items()
-        }
-        save_model(path, "theme_mixture", self.config, tensors, vocabulary.ids)
+        export_model(self, "theme_mixture", path, vocabulary)
