@@ -18,20 +18,11 @@ namespace HWY_NAMESPACE {
 
 template <class T>
 void drop_row(const DropoutArgs<T>& args, std::int64_t i, const T* from, T* to) {
-    const auto threshold = static_cast<std::uint32_t>(std::min(args.p * 0x1p32, 0x1p32 - 1));
     const T kept = static_cast<T>(1 / (1 - args.p));
     const auto row = static_cast<std::uint64_t>(i);
-    std::uint32_t words[kPhiloxWords];
-    std::uint32_t first = 0;
-    for (std::int64_t k = 0; k < args.dim; k += kPhiloxWords) {
-        philox_words(args.seed, first, static_cast<std::uint32_t>(row),
-                     static_cast<std::uint32_t>(row >> 32), args.stream, words);
-        first += kPhiloxCounters;
-        const std::int64_t n = std::min<std::int64_t>(kPhiloxWords, args.dim - k);
-        for (std::int64_t j = 0; j < n; ++j) {
-            to[k + j] = words[j] < threshold ? T(0) : kept * from[k + j];
-        }
-    }
+    philox_chances(args.seed, static_cast<std::uint32_t>(row),
+                   static_cast<std::uint32_t>(row >> 32), args.stream, args.p, args.dim,
+                   [&](std::int64_t k, bool drops) { to[k] = drops ? T(0) : kept * from[k]; });
 }
 
 template <class T>

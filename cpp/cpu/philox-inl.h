@@ -10,6 +10,7 @@
 #define SEQREC_CPU_PHILOX_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 
 #include "hwy/highway.h"
@@ -45,6 +46,23 @@ inline void philox_words(std::uint64_t key, std::uint32_t first, std::uint32_t a
         }
         key0 += 0x9E3779B9;
         key1 += 0xBB67AE85;
+    }
+}
+
+// choose(i, hit) for i < n, where `hit` has the probability p: element i of the row (a, b, c).
+template <class Choose>
+HWY_INLINE void philox_chances(std::uint64_t key, std::uint32_t a, std::uint32_t b, std::uint32_t c,
+                               double p, std::int64_t n, const Choose& choose) {
+    const auto threshold = static_cast<std::uint32_t>(std::min(p * 0x1p32, 0x1p32 - 1));
+    std::uint32_t words[kPhiloxWords];
+    std::uint32_t counter = 0;
+    for (std::int64_t first = 0; first < n; first += kPhiloxWords) {
+        philox_words(key, counter, a, b, c, words);
+        counter += kPhiloxCounters;
+        const std::int64_t count = std::min<std::int64_t>(kPhiloxWords, n - first);
+        for (std::int64_t i = 0; i < count; ++i) {
+            choose(first + i, words[i] < threshold);
+        }
     }
 }
 

@@ -124,19 +124,9 @@ class NoiseTile {
     // A row of `hit` with the probability p, else of `miss`. Kinds of noise have their own bits.
     void fill(std::uint32_t step, std::uint32_t session, std::uint32_t kind, double p, double hit,
               double miss, T* out) const {
-        const auto threshold = static_cast<std::uint32_t>(std::min(p * 0x1p32, 0x1p32 - 1));
         const T on = static_cast<T>(hit), off = static_cast<T>(miss);
-        const std::uint32_t stream = noise_->stream * 4 + kind;
-        std::uint32_t words[kPhiloxWords];
-        std::uint32_t first = 0;
-        for (std::int64_t unit = 0; unit < stride_; unit += kPhiloxWords) {
-            philox_words(noise_->seed, first, step, session, stream, words);
-            first += kPhiloxCounters;
-            const std::int64_t n = std::min<std::int64_t>(kPhiloxWords, stride_ - unit);
-            for (std::int64_t i = 0; i < n; ++i) {
-                out[unit + i] = words[i] < threshold ? on : off;
-            }
-        }
+        philox_chances(noise_->seed, step, session, noise_->stream * 4 + kind, p, stride_,
+                       [&](std::int64_t i, bool hits) { out[i] = hits ? on : off; });
     }
 
     void mix(const T* keep, const T* before, T* after, std::int64_t active) const {
