@@ -25,9 +25,12 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// Accumulators that fit beside the operands: 32 registers on AVX-512 and NEON, else 16.
+// Accumulators that fit beside the operands: 32 registers on AVX-512 and NEON, else 16. Plain C++
+// is there to run anywhere, so its code is small.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
 constexpr int kAccumulators = 24;
+#elif HWY_TARGET == HWY_SCALAR
+constexpr int kAccumulators = 4;
 #else
 constexpr int kAccumulators = 12;
 #endif
@@ -192,8 +195,10 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
                 row += 4;
             }
         }
-        for (; row + 2 <= n_rows; row += 2) {
-            register_tile<2, 1, kVectors>(op, rows, row, panel, depth, lane);
+        if constexpr (kRows > 2) {
+            for (; row + 2 <= n_rows; row += 2) {
+                register_tile<2, 1, kVectors>(op, rows, row, panel, depth, lane);
+            }
         }
         if (row < n_rows) {
             register_tile<1, 1, kVectors>(op, rows, row, panel, depth, lane);

@@ -50,6 +50,14 @@ struct AccumulateOp {
     }
 };
 
+// A step's product of gradients with weights. A function of its own, since its code, most of what a
+// backward pass has, is the same for every cell.
+template <class T, class Op>
+HWY_NOINLINE void multiply_gradients(const Op& op, const T* const* from, std::int64_t rows,
+                                     std::int64_t depth, const PackedMatrix<T>& matrix) {
+    multiply_plain(op, from, rows, depth, matrix, RowRange::dynamic);
+}
+
 // What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros. The counts
 // of the cell are constants here, because they sit in the innermost addresses.
 template <class Cell, class Value>
@@ -81,7 +89,7 @@ struct GradView {
     template <class Op>
     HWY_INLINE void multiply(const Op& op, const T* const* from, std::int64_t gates,
                              const PackedMatrix<T>& matrix) const {
-        multiply_plain(op, from, rows, gates * padded_hidden, matrix, RowRange::dynamic);
+        multiply_gradients(op, from, rows, gates * padded_hidden, matrix);
     }
     // dh += what comes through the first `gates` recurrent gates.
     HWY_INLINE void add_recurrent_gradient(std::int64_t gates) const {
