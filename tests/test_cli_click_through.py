@@ -128,6 +128,17 @@ def test_options_of_the_models(logs, tmp_path) -> None:
         ),
         (["--label-column", "Label"], 2, "--label-column has no effect on the model gru4rec"),
         (["--negatives", "3"], 2, "--negatives has no effect on the model gru4rec"),
+        (
+            ["--model", "din", "--task", "next-item"],
+            2,
+            "--task has no effect on the model din",
+        ),
+        (["--task", "next-item"], 2, "--task has no effect on the model gru4rec"),
+        (
+            ["--model", "theme-mixture", "--task", "next-item", "--bptt", "2"],
+            2,
+            "--bptt has no effect on the model theme-mixture for the next item",
+        ),
         (["--model", "dnn"], 2, "'dnn' is not one of 'gru4rec', 'din'"),
         (["--model", "din", "--label-column", "Click"], 1, "has no column 'Click'"),
         (["--model", "din", "--label-column", "ItemId"], 1, "row 1: column 'ItemId' holds"),

@@ -60,6 +60,21 @@ def test_scores_equal_the_module(histories, tmp_path, options, with_times) -> No
 
 
 @pytest.mark.parametrize("with_times", [True, False])
+@pytest.mark.parametrize("options", [{}, {"k": 3}, {"n_themes": 0}])
+def test_outputs_are_those_after_each_event(histories, tmp_path, options, with_times) -> None:
+    model = made(session_window=4, **options)
+    times = histories.times if with_times else None
+    with torch.no_grad():
+        expected, _ = model.run(
+            model.input_table[torch.from_numpy(histories.items)],
+            torch.from_numpy(histories.offsets),
+            times=torch.from_numpy(times) if with_times else None,
+        )
+    found = served(model, tmp_path).outputs(histories.items, histories.offsets, times)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("with_times", [True, False])
 @pytest.mark.parametrize("k", [1, 3])
 def test_step_by_step_equals_the_whole(histories, tmp_path, k, with_times, target) -> None:
     recommender = served(made(k=k, session_window=3), tmp_path)

@@ -134,6 +134,30 @@ class ThemeNetwork:
             weights, themes = self.route(logits)
             rows = np.arange(len(themes))[:, None]
             told.append((weights[:, :, None] * states.themes[rows, themes]).sum(1))
+        return self._fused(told)
+
+    def outputs(self, items: Ints, offsets: Ints, times: NDArray[np.float64] | None) -> Floats:
+        """Return the (events, H) vectors that items are scored with after each event.
+
+        The histories are whole: they begin with the first of `items`.
+        """
+        states = self.initial(len(offsets) - 1)
+        first, count = self._cut(states, offsets, times)
+        told = [self.recent_rnn(items, None, offsets)[0]]
+        for values, carried in (
+            (self.embedding[items], states.embedding_sum),
+            (self.item_logits[items], states.logit_sum),
+        ):
+            told.append(_means(_running(values, carried, offsets, first), count))
+        logits = told.pop()
+        if self.n_themes:
+            weights, themes = self.route(logits)
+            dispatch = sf.dispatch_by_expert(offsets, themes, self.n_themes)
+            of_theme = self.theme_rnn(items[dispatch.index], None, dispatch.offsets)[0]
+            told.append((weights[:, :, None] * of_theme[dispatch.position]).sum(1))
+        return self._fused(told)
+
+    def _fused(self, told: list[Floats]) -> Floats:
         weight, bias = self._fusion
         # unlike a BLAS product, a row's bits do not depend on how many rows there are
         fused = np.einsum("nh,oh->no", np.concatenate(told, axis=1), weight) + bias

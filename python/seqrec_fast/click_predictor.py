@@ -50,6 +50,9 @@ class ClickPredictor:
         If the precision is unknown, or another one than float32 is wanted of DIN.
     """
 
+    #: See :attr:`Recommender.task`.
+    task = "click-through"
+
     def __init__(
         self,
         file: ModelFile,

@@ -24,7 +24,7 @@ _BLOCK_PREDICTIONS = 1 << 10
 
 
 def evaluate(
-    recommender: Recommender,
+    recommender: Recommender | ThemeRecommender,
     test: Sessions,
     ks: Sequence[int] = (1, 5, 10, 20),
     *,
@@ -37,7 +37,7 @@ def evaluate(
 
     Parameters
     ----------
-    recommender : Recommender
+    recommender : Recommender or ThemeRecommender
     test : Sessions
         Sessions of the recommender's vocabulary.
     ks : sequence of int
@@ -83,7 +83,7 @@ def evaluate(
     covered = np.zeros((longest, n_items), dtype=np.bool_)
     ranks = []
     for part in _parts(test):
-        outputs = recommender.advance(part.items, part.offsets)[0]
+        outputs = recommender.outputs(part.items, part.offsets, part.times)
         for events, histories in _predictions(part, targets):
             exclude = (histories.items, histories.offsets) if exclude_seen else None
             found = recommender.best_indices(outputs[events], longest, exclude)[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast._click_model_format import CLICK_MODELS
+from seqrec_fast._item_scorer import ItemScorer
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
-from seqrec_fast.index import ItemIndex
 from seqrec_fast.io import ModelFile, load_model
 from seqrec_fast.layers import GATE_TABLE_BYTES, GRU, LSTM, RNN
 
@@ -69,7 +68,7 @@ def load(
     return Recommender(file, gate_table_bytes, precision)
 
 
-class Recommender:
+class Recommender(ItemScorer):
     """Recommends the items that come next in a session; any number of threads may share it.
 
     Items that the model does not know are skipped and counted in :attr:`unknown_items`. A
@@ -91,6 +90,9 @@ class Recommender:
         The items; ``vocabulary.ids`` are the user's ids.
     """
 
+    #: What :func:`load` returns is for: the next item, or ``"click-through"``.
+    task = "next-item"
+
     def __init__(
         self,
         file: ModelFile,
@@ -99,7 +101,6 @@ class Recommender:
     ) -> None:
         check_precision(precision)
         self.config: dict[str, Any] = dict(file.config)
-        self.vocabulary = ItemVocabulary(file.item_ids)
         embedding = self.config["embedding"]
         inputs = "input_gates.weight" if embedding == "none" else "embedding.weight"
         outputs = "embedding.weight" if embedding == "tied" else "output.weight"
@@ -112,20 +113,8 @@ class Recommender:
         )
         self._output_weight = file.tensors[outputs]
         self._output_bias = file.tensors["output.bias"]
-        self._index = ItemIndex(self._output_weight, bias=self._output_bias)
+        super().__init__(ItemVocabulary(file.item_ids), self._output_weight, self._output_bias)
         self._fingerprint: str | None = None
-        self._unknown_items = 0
-        self._lock = threading.Lock()
-
-    @property
-    def n_items(self) -> int:
-        """Size of the catalogue."""
-        return len(self.vocabulary)
-
-    @property
-    def unknown_items(self) -> int:
-        """How many events have been skipped so far because their item is unknown."""
-        return self._unknown_items
 
     def __repr__(self) -> str:
         config = self.config
@@ -180,7 +169,7 @@ class Recommender:
         ... )
         """
         ids, bounds = ragged(sessions, offsets)
-        items, bounds = self.known(ids, bounds)
+        items, bounds, _ = self.known_items(ids, bounds)
         state = self.advance(items, bounds, outputs="last")[1]
         return self.best(state, k, (items, bounds) if exclude_seen else None)
 
@@ -195,27 +184,6 @@ class Recommender:
         from seqrec_fast.sessions import SessionStore
 
         return SessionStore(self, capacity)
-
-    def known(self, item_ids: Ids, offsets: Ints) -> tuple[Ints, Ints]:
-        """Turn the user's ids into item indices, without the items that are unknown.
-
-        Parameters
-        ----------
-        item_ids : (events,) int64 or str array
-        offsets : (B + 1,) int64 array
-
-        Returns
-        -------
-        items : (known events,) int64 array
-        offsets : (B + 1,) int64 array
-        """
-        items = self.vocabulary.index_of(item_ids)
-        if items.size == 0 or items.min() >= 0:
-            return items, offsets
-        is_known = items >= 0
-        n_known = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known)])
-        self.count_unknown(len(items) - int(n_known[-1]))
-        return items[is_known], n_known[offsets]
 
     @property
     def stack(self) -> Any:
@@ -236,10 +204,14 @@ class Recommender:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def count_unknown(self, events: int) -> None:
-        """Add events whose item is unknown to :attr:`unknown_items`."""
-        with self._lock:
-            self._unknown_items += events
+    def outputs(
+        self, items: Ints, offsets: Ints, times: NDArray[np.float64] | None = None
+    ) -> Floats:
+        """Return the (events, hidden_size) hidden states after each event, from the initial state.
+
+        ``items`` are indices; ``times`` have no effect on this model.
+        """
+        return self.advance(items, offsets)[0]
 
     def advance(
         self, items: Ints, offsets: Ints, state: Floats | None = None, *, outputs: str = "all"
@@ -296,44 +268,6 @@ class Recommender:
         """
         scores, found = self.best_indices(state[self._layer.num_layers - 1], k, exclude)
         return self.named(found), scores
-
-    def named(self, found: Ints) -> Ids:
-        """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
-        ids = self.vocabulary.ids
-        filler: int | str = -1 if ids.dtype.kind == "i" else ""
-        return np.where(found >= 0, ids[found], filler)
-
-    def best_indices(
-        self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None
-    ) -> tuple[Floats, Ints]:
-        """Return (B, k) scores and item indices for (B, hidden_size) top-layer states."""
-        return self._index.topk(outputs, k, exclude=exclude)
-
-    def ranks(
-        self,
-        outputs: Floats,
-        targets: Ints,
-        exclude: tuple[Ints, Ints] | None = None,
-        *,
-        ties: str = "conservative",
-    ) -> NDArray[np.float64]:
-        """Return the rank of one item index for each top-layer state.
-
-        Parameters
-        ----------
-        outputs : (n, hidden_size) float32 array
-        targets : (n,) int64 array
-        exclude : pair of (m,) and (n + 1,) int64 arrays, optional
-            Item indices to leave out, ragged; a target among them has rank infinity.
-        ties : {"conservative", "standard", "median"}
-            See :func:`seqrec_fast.metrics.rank_from_counts`.
-
-        Returns
-        -------
-        (n,) float64 array
-        """
-        ranks = self._index.rank_of(outputs, targets, exclude=exclude, ties=ties)
-        return np.asarray(ranks, dtype=np.float64)
 
 
 def check_precision(precision: str) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import seqrec_fast as sf
+from seqrec_fast._item_scorer import ItemScorer
 from seqrec_fast._theme_states import ThemeNetwork, ThemeStates
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
-from seqrec_fast.index import ItemIndex
 from seqrec_fast.io import ModelFile
 from seqrec_fast.layers import GATE_TABLE_BYTES
-from seqrec_fast.recommender import ragged
+from seqrec_fast.recommender import check_precision, ragged
 
 if TYPE_CHECKING:
     from seqrec_fast.theme_store import ThemeStore
@@ -49,11 +49,11 @@ class Theme:
     items: Ids
 
 
-class ThemeRecommender:
+class ThemeRecommender(ItemScorer):
     """Serves a :class:`seqrec_fast.models.ThemeMixture`; any number of threads may share it.
 
-    Made by :func:`seqrec_fast.load`. Items that the model does not know are skipped. The answers
-    are those of the PyTorch module but for rounding.
+    Made by :func:`seqrec_fast.load`. Items that the model does not know are skipped and counted in
+    :attr:`unknown_items`. The answers are those of the PyTorch module but for rounding.
 
     Parameters
     ----------
@@ -75,29 +75,27 @@ class ThemeRecommender:
         For an unknown precision.
     """
 
+    uses_times = True
+
     def __init__(
         self,
         file: ModelFile,
         gate_table_bytes: int = GATE_TABLE_BYTES,
         precision: str = "float32",
     ) -> None:
-        if precision not in ("float32", "bfloat16", "int8"):
-            raise ValueError(
-                f"load: precision is {precision!r}; expected 'float32', 'bfloat16' or 'int8'"
-            )
+        check_precision(precision)
         self.config: dict[str, Any] = dict(file.config)
-        self.vocabulary = ItemVocabulary(file.item_ids)
         self.network = ThemeNetwork(
             self.config, file.tensors, gate_table_bytes=gate_table_bytes, precision=precision
         )
         self._bias = file.tensors["output.bias"]
         self._head = {name: t for name, t in file.tensors.items() if name.startswith("head.")}
-        self._index = ItemIndex(self.network.embedding, bias=self._bias)
+        super().__init__(ItemVocabulary(file.item_ids), self.network.embedding, self._bias)
 
     @property
-    def n_items(self) -> int:
-        """Size of the catalogue."""
-        return len(self.vocabulary)
+    def task(self) -> str:
+        """What the model was trained for, ``"next-item"`` or ``"click-through"``."""
+        return str(self.config["task"])
 
     def __repr__(self) -> str:
         config = self.config
@@ -234,10 +232,17 @@ class ThemeRecommender:
     ) -> tuple[Ids, Floats]:
         """Return the (B, k) best items of states, in the user's ids, and their scores."""
         hidden = self.network.hidden(states, self.network.session_logits(states))
-        scores, found = self._index.topk(hidden, k, exclude=exclude)
-        ids = self.vocabulary.ids
-        filler: int | str = -1 if ids.dtype.kind == "i" else ""
-        return np.where(found >= 0, ids[found], filler), scores
+        scores, found = self.best_indices(hidden, k, exclude)
+        return self.named(found), scores
+
+    def outputs(
+        self, items: Ints, offsets: Ints, times: NDArray[np.float64] | None = None
+    ) -> Floats:
+        """Return the (events, H) vectors that items are scored with after each event.
+
+        ``items`` are indices; without ``times`` sessions are ``session_window`` events long.
+        """
+        return self.network.outputs(items, offsets, times)
 
     def explained(self, logits: Floats, items: Ints, themes: Ints) -> list[Theme]:
         """Return the themes of a user with these session logits, items and themes of items."""
@@ -256,17 +261,15 @@ class ThemeRecommender:
         self, item_ids: Ids, offsets: Ints, times: Any
     ) -> tuple[Ints, Ints, NDArray[np.float64] | None]:
         """Return indices, offsets and times of the events whose items are known."""
-        items = self.vocabulary.index_of(item_ids)
         if times is not None:
             times = np.asarray(times, np.float64)
-            if times.shape != items.shape or not np.isfinite(times).all():
+            if times.shape != item_ids.shape or not np.isfinite(times).all():
                 raise ValueError(
-                    f"ThemeRecommender: times has shape {times.shape}; expected {items.shape}, "
+                    f"ThemeRecommender: times has shape {times.shape}; expected {item_ids.shape}, "
                     "one finite number of seconds per event"
                 )
-        is_known = items >= 0
-        counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known)])
-        return items[is_known], counts[offsets], None if times is None else times[is_known]
+        items, offsets, events = self.known_items(item_ids, offsets)
+        return items, offsets, times if times is None or events is None else times[events]
 
     def _run(
         self, histories: Any, offsets: ArrayLike | None, times: Any

@@ -73,7 +73,7 @@ def train_click_through(log: str, out: str | None, options: dict[str, Any]) -> N
     from seqrec_fast.training import ClickThroughOptions, ClickThroughTrainer
 
     name, own, fixed = _MODELS[options["model"]]
-    known = (*own, *_ANY_MODEL, *_TRAINING, *_DATA)
+    known = (*own, *fixed, *_ANY_MODEL, *_TRAINING, *_DATA)
     given = given_options(options["model"], lambda option: option in known)
     training = ClickThroughOptions(**{n: options[n] for n in _TRAINING if n in given})
     train, valid, vocabulary = _training_samples(log, training.patience, training.seed, options)

@@ -102,7 +102,7 @@ def evaluate(
     from seqrec_fast.recommender import load
 
     recommender = load(model, precision=precision)
-    if hasattr(recommender, "predict"):
+    if recommender.task == "click-through":
         given_options(model, lambda option: option not in ("ks", "ties", "filter_seen"))
         samples |= {"columns": columns, "last_only": last_only, "leave_one_out": leave_one_out}
         evaluate_click_through(recommender, log, samples)

@@ -21,7 +21,6 @@ from seqrec_fast.cli._options import (
 
 if TYPE_CHECKING:
     from seqrec_fast.data import RaggedLog
-    from seqrec_fast.recommender import Recommender
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -94,9 +93,12 @@ def recommend(
         click.echo(f"skipped {recommender.unknown_items:,} events of unknown items", err=True)
 
 
-def _rows(recommender: Recommender, batch: RaggedLog, k: int, exclude_seen: bool) -> dict[str, Any]:
+def _rows(recommender: Any, batch: RaggedLog, k: int, exclude_seen: bool) -> dict[str, Any]:
     """Return the columns of the output for a batch of sessions."""
-    items, scores = recommender.recommend(batch.item_ids, k, exclude_seen, offsets=batch.offsets)
+    times = {"times": batch.times} if recommender.uses_times else {}
+    items, scores = recommender.recommend(
+        batch.item_ids, k, exclude_seen, offsets=batch.offsets, **times
+    )
     session, rank = np.nonzero(scores > -np.inf)
     return {
         "SessionId": batch.session_ids[session],

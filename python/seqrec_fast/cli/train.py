@@ -86,6 +86,11 @@ _TRAINING = (
     ("seed", int, 0, "Fixes the result."),
 )
 
+# Theme mixture for the next item: options of the model, and other defaults of the training, since a
+# history has to be whole.
+_MIXTURE = ("hidden_size", "dropout_embedding", "dropout_hidden")
+_LONG_HISTORIES = {"batch_size": 16, "max_length": 2000, "lr": 0.01, "weight_decay": 0.1}
+
 
 def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
     """Add the options of a table; the command gets them under their names."""
@@ -110,8 +115,17 @@ def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
     type=click.Choice(["gru4rec", *CLICK_MODELS]),
     default="gru4rec",
     show_default=True,
-    help="A recommender of the next item, or a click-through model, which tells how likely an item "
-    "is clicked.",
+    help="A recommender of the next item (gru4rec), or a click-through model, which tells how "
+    "likely an item is clicked; theme-mixture is one or the other, see --task.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["click-through", "next-item"]),
+    default="click-through",
+    show_default=True,
+    help="What --model theme-mixture is for. With next-item some defaults are others, since whole "
+    "histories are learnt from: --batch-size 16, --max-length 2000, --lr 0.01, --weight-decay 0.1, "
+    "--hidden-size 64.",
 )
 @_options(_MODEL)
 @click.option(
@@ -161,11 +175,11 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
 
     LOG is CSV, TSV or Parquet with columns such as SessionId, ItemId, Time, or text with a
     `user item` pair or a session in each line. After Ctrl-C, or a crash, the same command with
-    --resume goes on after the last epoch in --checkpoint. Click-through models (all but gru4rec)
-    learn from the rows of LOG with their labels, or, without --label-column, from its events and
-    items drawn at random; where an option below is not given, the defaults of seqrec_fast.models
-    and of ClickThroughOptions hold for them. `torchrun --nproc-per-node N -m
-    seqrec_fast train ...` divides each mini-batch among N processes.
+    --resume goes on after the last epoch in --checkpoint. Click-through models learn from the rows
+    of LOG with their labels, or, without --label-column, from its events and items drawn at random;
+    where an option below is not given, the defaults of seqrec_fast.models and of
+    ClickThroughOptions hold for them. `torchrun --nproc-per-node N -m seqrec_fast train ...`
+    divides each mini-batch among N processes.
 
     \b
     Examples:
@@ -176,27 +190,42 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
       seqrec-fast train impressions.tsv --model din --label-column click --out din.safetensors
       seqrec-fast train ratings.tsv.gz --model dien --leave-one-out --negatives 4 --patience 1 \\
           --out dien.safetensors
+      seqrec-fast train histories.tsv.gz --model theme-mixture --task next-item --epochs 4 \\
+          --leave-one-out --out themes.safetensors
     """  # noqa: D301 - a mark for click
     _check(log, out, options)
     _require_torch(threads)
     from seqrec_fast.training.distributed import launched
 
     with launched() as first, nullcontext() if first else redirect_stdout(None):
-        train_model = _train if options["model"] == "gru4rec" else train_click_through
+        train_model = _train if _is_next_item(options) else train_click_through
         train_model(log, out if first else None, options)
+
+
+def _is_next_item(options: dict[str, Any]) -> bool:
+    model, task = options["model"], options["task"]
+    return bool(model == "gru4rec" or (model == "theme-mixture" and task == "next-item"))
 
 
 def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
     """Train, and write the model; None: another process does."""
-    from seqrec_fast.models import GRU4Rec
+    from seqrec_fast.models import GRU4Rec, ThemeMixture
     from seqrec_fast.training import Trainer, TrainingOptions
 
-    sizes = {name: options[name] for name, *_ in _MODEL}
-    sizes["embedding_dim"] = sizes["embedding_dim"] or sizes["hidden_size"]
+    given = _given(options)
     names = [*(name for name, *_ in _TRAINING), "lr_decay", "carry_dropout", "validation"]
-    training = TrainingOptions(**{name: options[name] for name in names})
+    values = {name: options[name] for name in names}
+    if options["model"] == "gru4rec":
+        make: Any = GRU4Rec
+        sizes = {name: options[name] for name, *_ in _MODEL}
+        sizes["embedding_dim"] = sizes["embedding_dim"] or sizes["hidden_size"]
+    else:
+        make = ThemeMixture
+        sizes = {name: options[name] for name in _MIXTURE if name in given}
+        values |= {name: value for name, value in _LONG_HISTORIES.items() if name not in given}
+    training = TrainingOptions(**values)
     train, valid, vocabulary = _sessions(log, training, options)
-    model = GRU4Rec(len(vocabulary), seed=training.seed, **sizes)
+    model = make(len(vocabulary), seed=training.seed, **sizes)
     train_and_export(
         model,
         vocabulary,
@@ -217,8 +246,8 @@ def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
 
 def _check(log: str, out: str, options: dict[str, Any]) -> None:
     """Raise for what can be known to fail before the log is read."""
-    if options["model"] == "gru4rec":
-        given_options("gru4rec", lambda option: option not in CLICK_OPTIONS)
+    if _is_next_item(options):
+        _given(options)
     check_output(out, log)
     if options["checkpoint"] is not None:
         check_output(options["checkpoint"], log, option="--checkpoint")
@@ -226,6 +255,15 @@ def _check(log: str, out: str, options: dict[str, Any]) -> None:
         raise click.UsageError("--resume needs --checkpoint, the file to go on from")
     if options["valid"] and options["leave_one_out"]:
         raise click.UsageError("--valid and --leave-one-out exclude each other")
+
+
+def _given(options: dict[str, Any]) -> set[str]:
+    """Return the options on the command line; raise for one without effect on a next-item model."""
+    if options["model"] == "gru4rec":
+        return given_options("gru4rec", lambda option: option not in (*CLICK_OPTIONS, "task"))
+    without = {name for name, *_ in _MODEL} - set(_MIXTURE) | {"batching", "bptt", "carry_dropout"}
+    name = f"{options['model']} for the next item"
+    return given_options(name, lambda option: option not in (*CLICK_OPTIONS, *without))
 
 
 def _require_torch(threads: int | None) -> None:

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrec_fast.data.log import InteractionLog
 from seqrec_fast.data.sessions import Sessions
+from seqrec_fast.data.vocabulary import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -176,3 +179,9 @@ def make_model(
 def hours_of(times: Floats) -> Ints:
     """Return the hour of the day (UTC), 0 to 23, of times in seconds since 1970."""
     return (np.floor(times / 3600).astype(np.int64)) % 24
+
+
+def log_of(sessions: Sessions) -> InteractionLog:
+    """Return sessions as a log, one after another; item ids are the indices."""
+    ids = np.repeat(sessions.session_ids, sessions.lengths)
+    return InteractionLog(cast("Ids", ids), sessions.items, sessions.times)

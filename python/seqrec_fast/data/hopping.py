@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqrec_fast.data._theme_model import Floats, Ints
+from seqrec_fast.data._theme_model import Floats, Ints, log_of
+from seqrec_fast.data.log import InteractionLog
 from seqrec_fast.data.sessions import Sessions, offsets_of
 
 _FIRST_DAY = 1_704_067_200.0  # 1 January 2024, midnight UTC
@@ -47,6 +48,10 @@ class HoppingSimulation:
     item_themes: Ints
     item_categories: Ints
     following: Ints
+
+    def to_log(self) -> InteractionLog:
+        """Return the events as a log, users one after another; item ids are the indices."""
+        return log_of(self.sessions)
 
 
 class _Visits(NamedTuple):

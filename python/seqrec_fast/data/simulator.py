@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqrec_fast.data._theme_model import Floats, Ints, ThemeModel, hours_of, make_model
+from seqrec_fast.data._theme_model import (
+    Floats,
+    Ints,
+    ThemeModel,
+    hours_of,
+    log_of,
+    make_model,
+)
 from seqrec_fast.data.log import InteractionLog, write_log
 from seqrec_fast.data.sessions import Sessions, offsets_of
-from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
+from seqrec_fast.data.vocabulary import ItemVocabulary
 
 _FIRST_DAY = 1_704_067_200.0  # 1 January 2024, midnight UTC
 _DAY = 86_400.0
@@ -117,8 +123,7 @@ class Simulation:
 
     def to_log(self) -> InteractionLog:
         """Return the events as a log, sessions one after another; item ids are the indices."""
-        ids = np.repeat(self.sessions.session_ids, self.sessions.lengths)
-        return InteractionLog(cast("Ids", ids), self.sessions.items, self.sessions.times)
+        return log_of(self.sessions)
 
     def write_tsv(self, path: str | os.PathLike[str]) -> None:
         """Write the events as a tab-separated table, see :func:`write_log`."""

@@ -28,11 +28,14 @@ class RaggedLog:
         Session after session, oldest event first.
     offsets : (n_sessions + 1,) int64 array
         Session ``i`` is ``item_ids[offsets[i]:offsets[i + 1]]``.
+    times : (n_events,) float64 array or None
+        Seconds; None if the file has none.
     """
 
     session_ids: Ids
     item_ids: Ids
     offsets: NDArray[np.int64]
+    times: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Return the number of sessions."""
@@ -177,11 +180,13 @@ def _starts(sessions: Ids) -> NDArray[np.int64]:
 def _cut(rows: _Rows, bounds: NDArray[np.int64]) -> RaggedLog:
     begin, end = int(bounds[0]), int(bounds[-1])
     offsets = bounds - begin
-    items = rows.items[begin:end]
+    items, times = rows.items[begin:end], None
     if rows.times is not None:
         session = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        items = items[np.lexsort((rows.times[begin:end], session))]
-    return RaggedLog(rows.sessions[bounds[:-1]], items, offsets)
+        times = rows.times[begin:end]
+        order = np.lexsort((times, session))
+        items, times = items[order], times[order]
+    return RaggedLog(rows.sessions[bounds[:-1]], items, offsets, times)
 
 
 class _FinishedSessions:

@@ -1,0 +1,114 @@
+"""What all recommenders of the next item share: the items, and their scores for hidden states."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
+from seqrec_fast.index import ItemIndex
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+class ItemScorer:
+    """Items with the user's ids, ranked for hidden states; any number of threads may share it.
+
+    Parameters
+    ----------
+    vocabulary : ItemVocabulary
+    weight : (n_items, H) float32 array
+        Item i is scored ``h @ weight[i] + bias[i]``.
+    bias : (n_items,) float32 array
+    """
+
+    #: Whether the model looks at the times of events.
+    uses_times = False
+
+    def __init__(self, vocabulary: ItemVocabulary, weight: Floats, bias: Floats) -> None:
+        self.vocabulary = vocabulary
+        self._index = ItemIndex(weight, bias=bias)
+        self._unknown_items = 0
+        self._lock = threading.Lock()
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.vocabulary)
+
+    @property
+    def unknown_items(self) -> int:
+        """How many events have been skipped so far because their item is unknown."""
+        return self._unknown_items
+
+    def count_unknown(self, events: int) -> None:
+        """Add events whose item is unknown to :attr:`unknown_items`."""
+        with self._lock:
+            self._unknown_items += events
+
+    def known_items(self, item_ids: Ids, offsets: Ints) -> tuple[Ints, Ints, Ints | None]:
+        """Turn the user's ids into item indices, without the items that are unknown.
+
+        Parameters
+        ----------
+        item_ids : (events,) int64 or str array
+        offsets : (B + 1,) int64 array
+
+        Returns
+        -------
+        items : (known events,) int64 array
+        offsets : (B + 1,) int64 array
+        events : (known events,) int64 array or None
+            Which events these are; None: all.
+        """
+        items = self.vocabulary.index_of(item_ids)
+        if items.size == 0 or items.min() >= 0:
+            return items, offsets, None
+        is_known = items >= 0
+        n_known = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known)])
+        self.count_unknown(len(items) - int(n_known[-1]))
+        return items[is_known], n_known[offsets], np.flatnonzero(is_known)
+
+    def named(self, found: Ints) -> Ids:
+        """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
+        ids = self.vocabulary.ids
+        filler: int | str = -1 if ids.dtype.kind == "i" else ""
+        return np.where(found >= 0, ids[found], filler)
+
+    def best_indices(
+        self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None
+    ) -> tuple[Floats, Ints]:
+        """Return (B, k) scores and item indices for (B, H) hidden states.
+
+        ``exclude`` is a pair of (n,) and (B + 1,) int64 arrays: item indices to leave out, ragged.
+        """
+        return self._index.topk(outputs, k, exclude=exclude)
+
+    def ranks(
+        self,
+        outputs: Floats,
+        targets: Ints,
+        exclude: tuple[Ints, Ints] | None = None,
+        *,
+        ties: str = "conservative",
+    ) -> NDArray[np.float64]:
+        """Return the rank of one item index for each hidden state.
+
+        Parameters
+        ----------
+        outputs : (n, H) float32 array
+        targets : (n,) int64 array
+        exclude : pair of (m,) and (n + 1,) int64 arrays, optional
+            Item indices to leave out, ragged; a target among them has rank infinity.
+        ties : {"conservative", "standard", "median"}
+            See :func:`seqrec_fast.metrics.rank_from_counts`.
+
+        Returns
+        -------
+        (n,) float64 array
+        """
+        ranks = self._index.rank_of(outputs, targets, exclude=exclude, ties=ties)
+        return np.asarray(ranks, dtype=np.float64)
