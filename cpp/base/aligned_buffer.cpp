@@ -4,6 +4,8 @@
 #include <array>
 #include <new>
 
+#include "base/huge_pages.h"
+
 namespace seqrec_fast {
 namespace {
 
@@ -96,7 +98,9 @@ void* take_block(std::size_t bytes) {
             return kept;
         }
     }
-    return ::operator new(size, kAlignment);
+    void* const fresh = ::operator new(size, kAlignment);
+    prefer_huge_pages(fresh, size);
+    return fresh;
 }
 
 void give_block(void* block, std::size_t bytes) noexcept {

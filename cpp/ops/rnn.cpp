@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/rnn_kernels.h"
+#include "ops/argument_checks.h"
 
 namespace seqrec_fast {
 namespace {
@@ -154,6 +155,8 @@ void rnn_forward(const char* function, const RnnForward<T>& call) {
                 saved_width<T>(weights.kind, weights.hidden_size));
     check_required(function, "c_n", call.c_n, lstm, batch * weights.hidden_size);
     SEQREC_CHECK(lstm || !call.c_0.present(), function, ": c_0 belongs to an LSTM only");
+    expect_fresh(call.y);
+    expect_fresh(call.saved);
     const RnnForwardArgs<T> args{
         call.weights,         call.layout,     call.x.data,       call.ids.data,
         call.gate_table.data, call.h_0.data,   call.c_0.data,     call.reset.data,
@@ -314,6 +317,7 @@ void check_backward(const char* function, const RnnBackward<T>& call) {
 template <class T>
 void rnn_backward(const char* function, const RnnBackward<T>& call) {
     check_backward(function, call);
+    expect_fresh(call.dx);
     const PackedRnnGrad<T>& weights = *call.weights;
     AlignedBuffer<T> zeros(static_cast<std::size_t>(weights.state_size));
     zeros.fill_zero();

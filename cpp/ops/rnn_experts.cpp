@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "ops/argument_checks.h"
 
 namespace seqrec_fast {
 namespace {
@@ -140,6 +141,8 @@ void rnn_experts_forward(const char* function, const RnnExperts<T>& experts,
     const std::int64_t sessions = experts.offsets.columns - 1;
     check_rows(function, "h_n", call.h_n, sessions);
     check_rows(function, "c_n", call.c_n, sessions);
+    expect_fresh(call.y);
+    expect_fresh(call.saved);
     for_each_expert(experts.count, [&](std::int64_t expert) {
         const ExpertSlice slice(experts.offsets, experts.count, expert, function);
         PackedRnn<T> packed(slice.weights(function, experts.parameters), experts.precision);
@@ -165,6 +168,7 @@ void rnn_experts_backward(const char* function, const RnnExperts<T>& experts,
                           const RnnBackward<T>& call) {
     check_experts(function, experts, call, call.y.rows);
     check_gradients(function, experts, call, call.y.rows);
+    expect_fresh(call.dx);
     for_each_expert(experts.count, [&](std::int64_t expert) {
         const ExpertSlice slice(experts.offsets, experts.count, expert, function);
         const PackedRnnGrad<T> packed(slice.weights(function, experts.parameters),
