@@ -7,10 +7,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-BUILD_OPTIONS := -Ccmake.define.SEQREC_WERROR=ON
+# CUDA kernels for this machine's GPU, if it has one; for emulated threads anyway, see tests/test_cuda_*.
+BUILD_OPTIONS := -Ccmake.define.SEQREC_WERROR=ON -Ccmake.define.SEQREC_CUDA_EMULATION=ON \
+	$(if $(shell nvidia-smi -L 2>/dev/null),-Ccmake.define.SEQREC_CUDA_ARCHITECTURES=native,-Ccmake.define.SEQREC_CUDA=OFF)
 SOURCES := CMakeLists.txt pyproject.toml $(shell find cpp cmake -type f)
 
-.PHONY: demo test bench lint sanitize wheel-check clean
+.PHONY: demo test bench lint sanitize cuda-compile wheel-check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/seqrec-fast demo
@@ -26,12 +28,16 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check python tests bench
 	$(BIN)/ruff format --check python tests bench
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(find cpp -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(find cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 # The C++ under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
 sanitize: $(VENV)/.installed
 	tools/sanitize.sh address,undefined
 	tools/sanitize.sh thread
+
+# All CUDA kernels through nvcc, which needs no GPU: warnings, spills, tensor-core instructions.
+cuda-compile:
+	$(PYTHON) tools/check_cuda.py
 
 # A built wheel works where there is neither Highway nor torch.
 wheel-check: $(VENV)/.installed

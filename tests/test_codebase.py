@@ -13,13 +13,13 @@ import seqrec_fast as sf
 
 ROOT = Path(__file__).parent.parent
 # A layer may include what stands before it.
-CPP_LAYERS = ("base", "cells", "cpu", "ops", "bindings")
+CPP_LAYERS = ("base", "cells", "cpu", "cuda", "ops", "bindings")
 TORCH_FREE = ("nn", "models", "training")
 
 
 def test_cpp_layers_point_one_way():
     for position, layer in enumerate(CPP_LAYERS):
-        for source in (ROOT / "cpp" / layer).iterdir():
+        for source in filter(Path.is_file, (ROOT / "cpp" / layer).rglob("*")):
             text = source.read_text()
             included = set(re.findall(r'#include "(\w+)/', text)) & set(CPP_LAYERS)
             assert included <= set(CPP_LAYERS[: position + 1]), source.name
@@ -74,7 +74,7 @@ def test_public_names_exist():
 
 
 def test_sources_carry_no_machine_paths():
-    suffixes = {".py", ".pyi", ".h", ".cpp", ".md", ".toml", ".sh", ".txt", ".in", ".cmake"}
+    suffixes = {".py", ".pyi", ".h", ".cpp", ".cu", ".md", ".toml", ".sh", ".txt", ".in", ".cmake"}
     for path in ROOT.rglob("*"):
         parts = path.relative_to(ROOT).parts
         if path.suffix in suffixes and parts[0] not in (".venv", "build", "dist", ".git"):

@@ -175,6 +175,18 @@ def of_candidates(sampler, scores_of, targets, **options) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("logq", [0.0, 0.5, 1.0])
+def test_merged_candidates_are_the_same_by_a_shorter_way(logq) -> None:
+    counts = np.arange(N)  # item 0 cannot be drawn
+    sampler = NegativeSampler(counts, 60, alpha=0.5, logq=logq)
+    for targets in ([3, 39, 3, 20, 7], [1], [2, 2, 2]):
+        tensor = torch.tensor(targets)
+        expected = sampler.candidates(tensor, rng()).merged()
+        items, log_q = sampler.merged(tensor, rng())
+        np.testing.assert_array_equal(items, expected.items.numpy())
+        np.testing.assert_array_equal(log_q, expected.log_q.numpy())
+
+
+@pytest.mark.parametrize("logq", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("collisions", ["mask", "own"])
 def test_candidates_stand_for_the_drawn_items(logq, collisions) -> None:
     counts = np.arange(1, N + 1)

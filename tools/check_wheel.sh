@@ -8,7 +8,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python=${PYTHON:-$here/.venv/bin/python}
 
-"$python" -m pip wheel --quiet --no-deps --no-build-isolation -w "$work" "$here"
+"$python" -m pip wheel --quiet --no-deps --no-build-isolation -w "$work" \
+    -Ccmake.define.SEQREC_CUDA=OFF -Ccmake.define.SEQREC_CUDA_EMULATION=OFF "$here"
 wheel=$(echo "$work"/*.whl)
 size=$(stat -c %s "$wheel")
 echo "wheel: $((size / 1024)) KiB"

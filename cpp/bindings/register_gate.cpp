@@ -1,8 +1,8 @@
 #include <string>
 
 #include "bindings/array_caster.h"
+#include "bindings/gate_call.h"
 #include "bindings/register.h"
-#include "ops/gate.h"
 
 namespace py = pybind11;
 
@@ -13,25 +13,19 @@ using Object = py::object;
 
 constexpr const char* kName = "expert_gate";
 
-template <class T>
-GateCall<T> read_call(const Object& logits, std::int64_t k, const std::string& score,
-                      const std::string& order, bool renormalize, const Object& bias,
-                      const Object& mask, double scale) {
-    return {matrix_view<const T>(kName, "logits", logits),
-            matrix_view<const T>(kName, "bias", bias),
-            matrix_view<const std::uint8_t>(kName, "mask", mask),
-            k,
-            parse_gate_score(score),
-            parse_gate_order(order),
-            renormalize,
-            scale};
-}
+struct ArrayReader {
+    template <class T>
+    MatrixView<T> view(const char* argument, const Object& object) const {
+        return matrix_view<T>(kName, argument, object);
+    }
+};
 
 template <class T>
 void run_gate(const Object& logits, std::int64_t k, const std::string& score,
               const std::string& order, bool renormalize, const Object& bias, const Object& mask,
               double scale, const Object& weights, const Object& ids) {
-    const auto call = read_call<T>(logits, k, score, order, renormalize, bias, mask, scale);
+    const auto call =
+        read_gate_call<T>(ArrayReader(), logits, k, score, order, renormalize, bias, mask, scale);
     const auto weights_view = matrix_view<T>(kName, "weights", weights);
     const auto ids_view = matrix_view<std::int64_t>(kName, "ids", ids);
     const py::gil_scoped_release release;
@@ -43,7 +37,8 @@ void run_gate_grad(const Object& logits, std::int64_t k, const std::string& scor
                    const std::string& order, bool renormalize, const Object& bias,
                    const Object& mask, double scale, const Object& ids, const Object& weights,
                    const Object& dweights, const Object& dlogits) {
-    const auto call = read_call<T>(logits, k, score, order, renormalize, bias, mask, scale);
+    const auto call =
+        read_gate_call<T>(ArrayReader(), logits, k, score, order, renormalize, bias, mask, scale);
     const auto ids_view = matrix_view<const std::int64_t>(kName, "ids", ids);
     const auto weights_view = matrix_view<const T>(kName, "weights", weights);
     const auto dweights_view = matrix_view<const T>(kName, "dweights", dweights);

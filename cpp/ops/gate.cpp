@@ -1,10 +1,6 @@
 #include "ops/gate.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
-
-#include "base/enum_names.h"
 
 namespace seqrec_fast {
 namespace {
@@ -12,47 +8,6 @@ namespace {
 constexpr const char* kName = "expert_gate";
 
 }  // namespace
-
-template <class T>
-GateInputs<T> gate_inputs(const GateCall<T>& call) {
-    const std::int64_t rows = call.logits.rows, experts = call.logits.columns;
-    check_required(kName, "logits", call.logits, rows, experts);
-    SEQREC_CHECK(experts >= 1 && experts <= std::numeric_limits<std::int32_t>::max(), kName,
-                 ": logits has ", experts, " columns; expected at least one expert");
-    SEQREC_CHECK(call.k >= 1 && call.k <= experts, kName, ": k is ", call.k, "; expected 1 to ",
-                 experts);
-    SEQREC_CHECK(std::isfinite(call.scale), kName, ": scale is ", call.scale,
-                 "; expected a finite number");
-    check_shape(kName, "bias", call.bias, 1, experts);
-    const bool one_for_all = call.mask.rows == 1;
-    check_shape(kName, "mask", call.mask, one_for_all ? 1 : rows, experts);
-    return {call.logits.data, rows,
-            experts,          call.k,
-            call.score,       call.order,
-            call.renormalize, call.bias.data,
-            call.mask.data,   one_for_all ? 0 : experts,
-            call.scale};
-}
-
-GateScore parse_gate_score(const std::string& name) {
-    static constexpr EnumName<GateScore> kNames[] = {{"softmax", GateScore::softmax},
-                                                     {"sigmoid", GateScore::sigmoid},
-                                                     {"sqrt_softplus", GateScore::sqrt_softplus}};
-    return parse_enum("expert_gate: score", name, kNames);
-}
-
-GateOrder parse_gate_order(const std::string& name) {
-    static constexpr EnumName<GateOrder> kNames[] = {
-        {"score_then_topk", GateOrder::score_then_topk},
-        {"topk_then_score", GateOrder::topk_then_score}};
-    return parse_enum("expert_gate: order", name, kNames);
-}
-
-GateNoise parse_gate_noise(const std::string& name) {
-    static constexpr EnumName<GateNoise> kNames[] = {{"normal", GateNoise::normal},
-                                                     {"gumbel", GateNoise::gumbel}};
-    return parse_enum("gate_noise: noise", name, kNames);
-}
 
 void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
                 const MatrixView<float>& values) {
@@ -63,21 +18,15 @@ void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
 template <class T>
 void expert_gate(const GateCall<T>& call, const MatrixView<T>& weights,
                  const MatrixView<std::int64_t>& ids) {
-    const GateInputs<T> inputs = gate_inputs(call);
-    check_required(kName, "weights", weights, inputs.rows, inputs.k);
-    check_required(kName, "ids", ids, inputs.rows, inputs.k);
-    expert_gate_cpu<T>({inputs, weights.data, ids.data});
+    expert_gate_cpu<T>(checked_gate(call, weights, ids));
 }
 
 template <class T>
 void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64_t>& ids,
                       const MatrixView<const T>& weights, const MatrixView<const T>& dweights,
                       const MatrixView<T>& dlogits) {
-    const GateInputs<T> inputs = gate_inputs(call);
-    check_required(kName, "ids", ids, inputs.rows, inputs.k);
-    check_required(kName, "weights", weights, inputs.rows, inputs.k);
-    check_required(kName, "dweights", dweights, inputs.rows, inputs.k);
-    check_required(kName, "dlogits", dlogits, inputs.rows, inputs.experts);
+    const auto args = checked_gate_grad(call, ids, weights, dweights, dlogits);
+    const GateInputs<T>& inputs = args.inputs;
     const auto is_wrong = [&](std::int64_t id) { return id < -1 || id >= inputs.experts; };
     const std::int64_t* const end = ids.data + inputs.rows * inputs.k;
     // Counted, which is many times as fast as stopping at the first.
@@ -85,11 +34,10 @@ void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64
         SEQREC_CHECK(false, kName, ": ids holds ", *std::find_if(ids.data, end, is_wrong),
                      "; expected -1 to ", inputs.experts - 1);
     }
-    expert_gate_grad_cpu<T>({inputs, ids.data, weights.data, dweights.data, dlogits.data});
+    expert_gate_grad_cpu<T>(args);
 }
 
 #define SEQREC_INSTANTIATE(T)                                                                 \
-    template GateInputs<T> gate_inputs(const GateCall<T>&);                                   \
     template void expert_gate(const GateCall<T>&, const MatrixView<T>&,                       \
                               const MatrixView<std::int64_t>&);                               \
     template void expert_gate_grad(const GateCall<T>&, const MatrixView<const std::int64_t>&, \

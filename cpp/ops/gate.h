@@ -29,6 +29,16 @@ struct GateCall {
 // The same for kernels; throws std::invalid_argument if something does not fit.
 template <class T>
 GateInputs<T> gate_inputs(const GateCall<T>& call);
+template <class T>
+ExpertGateArgs<T> checked_gate(const GateCall<T>& call, const MatrixView<T>& weights,
+                               const MatrixView<std::int64_t>& ids);
+// Ids are not looked at.
+template <class T>
+ExpertGateGradArgs<T> checked_gate_grad(const GateCall<T>& call,
+                                        const MatrixView<const std::int64_t>& ids,
+                                        const MatrixView<const T>& weights,
+                                        const MatrixView<const T>& dweights,
+                                        const MatrixView<T>& dlogits);
 
 // weights and ids (N, k).
 template <class T>

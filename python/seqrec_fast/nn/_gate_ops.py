@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-from ._tensors import array
+from ._devices import DEVICES, run
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _OPTIONS = (
@@ -21,12 +21,9 @@ _library.define(
     " Tensor dweights) -> Tensor"
 )
 
-_FORWARD = {torch.float32: _core.expert_gate_f32, torch.float64: _core.expert_gate_f64}
-_GRAD = {torch.float32: _core.expert_gate_grad_f32, torch.float64: _core.expert_gate_grad_f64}
 
-
-def _bytes(mask: Tensor | None) -> Any:
-    return None if mask is None else array(mask.view(torch.uint8))
+def _bytes(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.view(torch.uint8)
 
 
 def _room(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -34,7 +31,7 @@ def _room(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return logits.new_empty(shape), logits.new_empty(shape, dtype=torch.int64)
 
 
-def _expert_gate_cpu(
+def _expert_gate(
     logits: Tensor,
     k: int,
     score: str,
@@ -45,9 +42,9 @@ def _expert_gate_cpu(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     weights, expert_ids = _room(logits, k)
-    _FORWARD[logits.dtype](
-        array(logits), k, score, order, renormalize, array(bias), _bytes(mask), scale,
-        weights.numpy(), expert_ids.numpy(),
+    run(
+        "expert_gate", logits.dtype, logits,
+        logits, k, score, order, renormalize, bias, _bytes(mask), scale, weights, expert_ids,
     )  # fmt: skip
     return weights, expert_ids
 
@@ -56,7 +53,7 @@ def _expert_gate_fake(logits: Tensor, k: int, *rest: Any) -> tuple[Tensor, Tenso
     return _room(logits, k)
 
 
-def _expert_gate_grad_cpu(
+def _expert_gate_grad(
     logits: Tensor,
     k: int,
     score: str,
@@ -70,9 +67,10 @@ def _expert_gate_grad_cpu(
     dweights: Tensor,
 ) -> Tensor:
     dlogits = logits.new_empty(logits.shape)
-    _GRAD[logits.dtype](
-        array(logits), k, score, order, renormalize, array(bias), _bytes(mask), scale,
-        array(expert_ids), array(weights), array(dweights), dlogits.numpy(),
+    run(
+        "expert_gate_grad", logits.dtype, logits,
+        logits, k, score, order, renormalize, bias, _bytes(mask), scale, expert_ids, weights,
+        dweights, dlogits,
     )  # fmt: skip
     return dlogits
 
@@ -106,8 +104,9 @@ def gate_noise(logits: Tensor, noise: str, seed: int, step: int) -> Tensor:
     return values.to(logits.dtype)
 
 
-_library.impl("expert_gate", _expert_gate_cpu, "CPU")
-_library.impl("expert_gate_grad", _expert_gate_grad_cpu, "CPU")
+for _device in DEVICES:
+    _library.impl("expert_gate", _expert_gate, _device)
+    _library.impl("expert_gate_grad", _expert_gate_grad, _device)
 torch.library.register_fake("seqrec_fast::expert_gate", _expert_gate_fake, lib=_library)
 torch.library.register_fake("seqrec_fast::expert_gate_grad", _expert_gate_grad_fake, lib=_library)
 torch.library.register_autograd(

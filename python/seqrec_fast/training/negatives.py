@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from seqrec_fast.data import AliasTable
@@ -109,6 +109,7 @@ class NegativeSampler:
         self._table = AliasTable(weight)
         self.probability = self._table.probabilities
         self._target_probability = popularity / popularity.sum()
+        self._corrections = (-1, np.zeros(0, np.float32))
         self._log_count = torch.from_numpy(np.log(np.maximum(popularity, 1)).astype(np.float32))
 
     def draw(self, rng: np.random.Generator) -> Tensor:
@@ -132,7 +133,30 @@ class NegativeSampler:
             log_q[len(targets) :] *= self.alpha
             return Candidates(drawn, places[: len(targets)], places, log_q)
         items, places = torch.unique(drawn, return_inverse=True)
-        expected = len(targets) * self._target_probability[items]
-        expected += self.n_sample * self.probability[items]
-        log_q = torch.from_numpy((self.logq * np.log(expected)).astype(np.float32))
+        log_q = torch.from_numpy(self._log_expected(len(targets))[items])
         return Candidates(items, places[: len(targets)], places, log_q)
+
+    def merged(
+        self, targets: Tensor, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """
+        Return the items and the corrections of ``candidates(targets, rng).merged()``.
+
+        In a tenth of the time; with ``collisions="mask"``.
+        """
+        drawn = np.concatenate([targets.numpy(), self.draw(rng).numpy()])
+        drawn.sort()
+        first = np.flatnonzero(np.diff(drawn, prepend=-1))
+        items = drawn[first]
+        counts = np.diff(first, append=len(drawn))
+        repeats = np.log(counts).astype(np.float32)
+        return items, self._log_expected(len(targets))[items] - repeats
+
+    def _log_expected(self, n_targets: int) -> NDArray[np.float32]:
+        """Return the corrections of all items for so many targets in a mini-batch."""
+        if self._corrections[0] != n_targets:
+            expected = n_targets * self._target_probability + self.n_sample * self.probability
+            with np.errstate(divide="ignore", invalid="ignore"):  # items that cannot occur
+                log_q = (self.logq * np.log(expected)).astype(np.float32)
+            self._corrections = (n_targets, log_q)
+        return self._corrections[1]

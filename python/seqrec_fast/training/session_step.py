@@ -121,14 +121,7 @@ class SessionStep:
         loss : float
             Mean over the events. If it is not finite, nothing was updated.
         """
-        among = self._sampler.candidates(batch.targets, rng)
-        if self._mask and not self._bpr_max:
-            among = among.merged()
-        log_q = target_log_q = None
-        if not self._bpr_max:
-            log_q = among.log_q[among.negatives].numpy().astype(self._dtype, copy=False)
-        if not self._bpr_max and not self._mask:
-            target_log_q = among.log_q[among.targets].numpy().astype(self._dtype, copy=False)
+        negatives, log_q, target_log_q = self._negatives(batch.targets, rng)
         lanes = len(batch.offsets) - 1
         before = (None, None) if state is None else state
         h_0, c_0 = (None if s is None else self._rows(s[:, :lanes]) for s in before)
@@ -139,10 +132,25 @@ class SessionStep:
             self._cell, rule, *self._before, seed,
             batch.items.numpy(), batch.targets.numpy(), batch.offsets.numpy(),
             None if batch.reset is None else batch.reset.numpy().view(np.uint8),
-            among.items[among.negatives].numpy(), log_q, target_log_q, h_0, c_0,
+            negatives, log_q, target_log_q, h_0, c_0,
             self._rows(h_n), None if c_n is None else self._rows(c_n),
         )  # fmt: skip
         return (h_n, c_n), loss
+
+    def _negatives(self, targets: Tensor, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+        """Return what the targets of a mini-batch stand against, and the corrections."""
+        if self._mask and not self._bpr_max:
+            items, log_q = self._sampler.merged(targets, rng)
+            return items, log_q.astype(self._dtype, copy=False), None
+        among = self._sampler.candidates(targets, rng)
+        items = among.items[among.negatives].numpy()
+        if self._bpr_max:
+            return items, None, None
+        of_negatives, of_targets = (
+            among.log_q[places].numpy().astype(self._dtype, copy=False)
+            for places in (among.negatives, among.targets)
+        )
+        return items, of_negatives, of_targets
 
     def _rows(self, state: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(state).reshape(-1, self._hidden)

@@ -1,0 +1,19 @@
+#include "bindings/cuda/register.h"
+
+#include <pybind11/stl.h>
+
+#include "bindings/cuda/device_array.h"
+
+// _cuda, or _cuda_emulated: the same kernels on emulated threads and the memory of the CPU.
+PYBIND11_MODULE(SEQREC_CUDA_MODULE, m, pybind11::mod_gil_not_used()) {
+    namespace py = pybind11;
+    using seqrec_fast::DeviceArray;
+    m.doc() = "CUDA kernels of seqrec_fast. Not public: use the seqrec_fast package.";
+    py::class_<DeviceArray>(m, "DeviceArray")
+        .def(py::init(
+                 [](std::uintptr_t address, std::string dtype, std::vector<std::int64_t> shape) {
+                     return DeviceArray{address, std::move(dtype), std::move(shape)};
+                 }),
+             py::arg("address"), py::arg("dtype"), py::arg("shape"));
+    seqrec_fast::register_cuda_gate(m);
+}

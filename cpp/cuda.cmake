@@ -1,0 +1,38 @@
+# The second extension, _cuda: CUDA kernels, without torch and cuDNN, cudart linked in. And
+# _cuda_emulated, for tests: the same sources, compiled for threads that cuda/emulation plays.
+set(SEQREC_CUDA_KERNELS
+  cuda/gate_backward_cuda.cu
+  cuda/gate_forward_cuda.cu)
+set(SEQREC_CUDA_HOST
+  bindings/cuda/module.cpp
+  bindings/cuda/register_gate.cpp
+  ops/cuda/gate.cpp)
+
+if(SEQREC_WITH_CUDA)
+  pybind11_add_module(_cuda ${SEQREC_CUDA_HOST} ${SEQREC_CUDA_KERNELS})
+  target_compile_definitions(_cuda PRIVATE SEQREC_CUDA_MODULE=_cuda)
+  target_compile_options(_cuda PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:${SEQREC_WARNINGS}>
+    $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xcudafe=--display_error_number>
+    $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${SEQREC_WERROR}>>:-Werror=all-warnings>)
+  set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_STANDARD 17)
+  target_link_libraries(_cuda PRIVATE seqrec_kernels CUDA::cudart_static)
+  install(TARGETS _cuda LIBRARY DESTINATION seqrec_fast)
+endif()
+
+if(SEQREC_CUDA_EMULATION)
+  pybind11_add_module(_cuda_emulated ${SEQREC_CUDA_HOST} cuda/emulation/simt_emulation.cpp)
+  # .cu files are C++ to this compiler
+  add_library(seqrec_cuda_emulated STATIC ${SEQREC_CUDA_KERNELS})
+  set_source_files_properties(${SEQREC_CUDA_KERNELS} TARGET_DIRECTORY seqrec_cuda_emulated
+    PROPERTIES LANGUAGE CXX)
+  target_compile_options(seqrec_cuda_emulated PRIVATE -x c++ -O1 ${SEQREC_WARNINGS})
+  foreach(target seqrec_cuda_emulated _cuda_emulated)
+    target_compile_definitions(${target} PRIVATE SEQREC_SIMT_EMULATION
+      SEQREC_CUDA_MODULE=_cuda_emulated)
+    target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  endforeach()
+  target_compile_options(_cuda_emulated PRIVATE ${SEQREC_WARNINGS})
+  target_link_libraries(_cuda_emulated PRIVATE seqrec_cuda_emulated seqrec_kernels)
+  install(TARGETS _cuda_emulated LIBRARY DESTINATION seqrec_fast)
+endif()

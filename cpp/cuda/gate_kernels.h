@@ -1,0 +1,15 @@
+// The expert gate on a GPU: as cpu/gate_kernels.h, with pointers to its memory.
+#pragma once
+
+#include "cpu/gate_kernels.h"
+#include "cuda/simt.h"
+
+namespace seqrec_fast {
+
+template <class T>
+void expert_gate_cuda(const ExpertGateArgs<T>& args, cudaStream_t stream);
+
+template <class T>
+void expert_gate_grad_cuda(const ExpertGateGradArgs<T>& args, cudaStream_t stream);
+
+}  // namespace seqrec_fast
