@@ -37,6 +37,10 @@ KINDS = {
         "batching": "session-parallel", "loss": "bpr-max", "n_sample": 10, "collisions": "own",
         "optimizer": "adagrad", "momentum": 0.3, "carry_dropout": True,
     },
+    "parallel, sampled, averaged": {
+        "batching": "session-parallel", "loss": "sampled", "n_sample": 10, "optimizer": "adagrad",
+        "lr_decay": False, "average_epochs": 3,
+    },
     "whole, bpr-max, sgd": {
         "loss": "bpr-max", "n_sample": 10, "bpreg": 0.5, "elu": 0, "optimizer": "sgd",
         "momentum": 0.5,
@@ -118,6 +122,22 @@ def test_carried_dropout_acts_on_every_layer(cell, num_layers) -> None:
     torch.testing.assert_close(h[h != 0], 2 * before[h != 0])
     if cell == "lstm":
         assert torch.equal(carried[1], state[1])
+
+
+def test_the_model_is_the_mean_of_the_last_epochs(tmp_path) -> None:
+    options = {"average_epochs": 2, "lr_decay": False, "batching": "session-parallel"}
+    after = []
+    for epochs in (2, 3):
+        model = new_model()
+        Trainer(model, small(**{**options, "epochs": epochs, "average_epochs": 1})).fit(SESSIONS)
+        after.append(weights(model))
+    means = [torch.stack(pair).mean(0) for pair in zip(*after, strict=True)]
+    model = new_model()
+    Trainer(model, small(**options, epochs=3)).fit(SESSIONS)
+    assert same(weights(model), means)
+    found = evaluate(model, SESSIONS, (20,), coverage=False)
+    history = Trainer(new_model(), small(**options, epochs=3)).fit(SESSIONS, SESSIONS)
+    assert history.epochs[2].metrics["recall@20"] == found["recall@20"]
 
 
 @kinds

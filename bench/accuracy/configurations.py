@@ -58,7 +58,10 @@ CONFIGURATIONS = {
     "diginetica": Configuration(
         "diginetica",
         _width(128, 0.3, 0.2),
-        {**_GRU4REC, "epochs": 6, "batch_size": 128, "lr": 0.07, "momentum": 0.3},
+        {
+            **_GRU4REC, "epochs": 5, "average_epochs": 2, "batch_size": 128, "lr": 0.07,
+            "momentum": 0.3,
+        },
     ),
     "diginetica-official": Configuration(
         "diginetica",

@@ -81,6 +81,12 @@ _TRAINING = (
     ),
     ("weight_decay", float, None, "Of --optimizer adam; by default 0.15."),
     ("momentum", float, 0.0, "Of --optimizer adagrad and sgd, 0 to less than 1."),
+    (
+        "average_epochs",
+        int,
+        1,
+        "The model is the mean of the parameters after each of the last so many epochs.",
+    ),
     ("patience", int, None, "Validate after each epoch; stop after so many without progress."),
     ("monitor", ["recall@20", "mrr@20", "ndcg@20"], "recall@20", "What counts as progress."),
     ("seed", int, 0, "Fixes the result."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .averaging import EpochAverage
 from .batches import Batch, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
 from .click_through import ClickThroughTrainer, evaluate_click_through
@@ -20,6 +21,7 @@ __all__ = [
     "Candidates",
     "ClickThroughOptions",
     "ClickThroughTrainer",
+    "EpochAverage",
     "EpochResult",
     "History",
     "NegativeSampler",

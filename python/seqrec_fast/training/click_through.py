@@ -17,6 +17,7 @@ from tqdm import tqdm
 from seqrec_fast.data import ClickBatch, ClickSamples
 from seqrec_fast.evaluation import check_click_items, click_through_metrics
 
+from .averaging import EpochAverage
 from .click_through_options import ClickThroughOptions
 from .distributed import Processes
 from .optimizers import RowOptimizer
@@ -214,6 +215,7 @@ class _ClickThroughRun(Run):
         self.model, self.options = model, options
         self.history = History()
         self._best = None
+        self.average = EpochAverage(self.model, 1)
         self._batches = _Epochs(train, options.batch_size, options.max_length)
         table = self.model.embedding.weight
         # a step then touches the rows that it looks up, however large the catalogue is

@@ -67,6 +67,9 @@ class TrainingOptions:
         Of Adagrad and gradient descent, 0 to less than 1. Adam has its own.
     lr_decay : bool
         Lower the learning rate in equal steps to 0 at the end of the last epoch.
+    average_epochs : int
+        The model is the mean of the parameters after each of the last so many epochs, see
+        :class:`EpochAverage`; 1: those after the last one. Of use with a constant learning rate.
     patience : int, optional
         Stop after this many epochs without a better validation result, and take the best
         epoch. None: train all epochs.
@@ -102,6 +105,7 @@ class TrainingOptions:
     weight_decay: float = None  # type: ignore[assignment]
     momentum: float = 0.0
     lr_decay: bool = True
+    average_epochs: int = 1
     patience: int | None = None
     monitor: str = "recall@20"
     validation: float = 0.1
@@ -123,7 +127,8 @@ class TrainingOptions:
                 raise ValueError(
                     f"TrainingOptions: {name} is {value!r}; expected one of {', '.join(known)}"
                 )
-        for name in ("epochs", "batch_size", "max_length", "bptt", "n_sample", "patience"):
+        sizes = ("epochs", "batch_size", "max_length", "bptt", "n_sample", "average_epochs")
+        for name in (*sizes, "patience"):
             if (size := getattr(self, name)) is not None and size < 1:
                 raise ValueError(f"TrainingOptions: {name} is {size}; expected at least 1")
         for name in ("alpha", "logq"):

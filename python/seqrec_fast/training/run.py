@@ -19,6 +19,7 @@ from tqdm import tqdm
 from seqrec_fast.data import Sessions
 from seqrec_fast.models import NextItemModel
 
+from .averaging import EpochAverage
 from .batches import Batch, Batches, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
 from .distributed import Processes, Share
@@ -85,6 +86,7 @@ class Run:
         self.model, self.options = model, options
         self.history = History()
         self._best: dict[str, Tensor] | None = None
+        self.average = EpochAverage(model, options.average_epochs)
         self._batches: Batches
         if options.batching == "whole-session":
             self._batches = WholeSessionBatches(
@@ -167,9 +169,11 @@ class Run:
             self._best = {name: t.clone() for name, t in self.model.state_dict().items()}
 
     def finish(self) -> History:
-        """Put the best model in place."""
+        """Put the model in place: the best one, or that of the last epochs."""
         if self._best is not None:
             self.model.load_state_dict(self._best)
+        else:
+            self.average.put()
         return self.history
 
     def save(self, path: Path) -> None:
@@ -180,6 +184,7 @@ class Run:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "history": asdict(self.history),
             "best": self._best,
+            "past": self.average.state(),
         }
         save_checkpoint(path, content)
 
@@ -199,6 +204,7 @@ class Run:
         for optimizer, state in zip(self._optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self._best = content["best"]
+        self.average.restore(content.get("past", []))
         history = content["history"]
         epochs = [EpochResult(**epoch) for epoch in history["epochs"]]
         self.history = History(epochs, history["best_epoch"])

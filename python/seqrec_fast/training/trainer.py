@@ -157,7 +157,9 @@ def complete(
         while not run.is_over():
             epoch = len(run.history.epochs) + 1
             loss, seconds = run.train_epoch(epoch, None if progress is None else not progress)
-            run.add(on_first(validated, epoch, loss, seconds))
+            run.average.add()
+            with run.average.in_place():
+                run.add(on_first(validated, epoch, loss, seconds))
             on_first(save)
     except KeyboardInterrupt:
         raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
