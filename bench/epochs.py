@@ -42,7 +42,7 @@ _OFFICIAL = {
         "n_sample": 2048, "logq": 1.0, "constrained_embedding": True,
     },
 }  # fmt: skip
-_OFFICIAL["ml1m"] = _OFFICIAL["diginetica"]
+_OFFICIAL["ml1m"] = _OFFICIAL["beauty"] = _OFFICIAL["diginetica"]
 
 
 class Ours:

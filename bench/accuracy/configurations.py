@@ -23,8 +23,9 @@ class Configuration(NamedTuple):
 YOOCHOOSE = Log("train_full.tsv", "test.tsv", 20, ("recall", "mrr"))
 DIGINETICA = Log("train_sessions.txt", "test_sessions.txt", 20, ("recall", "mrr"))
 MOVIELENS = Log("ml1m_user_item_time.tsv.gz", None, 10, ("recall", "ndcg"))
+BEAUTY = Log("beauty.txt", None, 10, ("recall", "ndcg"))
 
-LOGS = {"yoochoose": YOOCHOOSE, "diginetica": DIGINETICA, "ml1m": MOVIELENS}
+LOGS = {"yoochoose": YOOCHOOSE, "diginetica": DIGINETICA, "ml1m": MOVIELENS, "beauty": BEAUTY}
 
 
 def _width(size: int, dropout_embedding: float, dropout_hidden: float) -> dict[str, Any]:
@@ -71,6 +72,6 @@ CONFIGURATIONS = {
     "ml1m": Configuration(
         "ml1m",
         _width(128, 0.2, 0.2),
-        {"epochs": 2, "lr": 0.01, "weight_decay": 0.1},
+        {"epochs": 3, "lr": 0.01, "weight_decay": 0.1},
     ),
 }  # fmt: skip
