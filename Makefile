@@ -12,7 +12,7 @@ BUILD_OPTIONS := -Ccmake.define.SEQREC_WERROR=ON -Ccmake.define.SEQREC_CUDA_EMUL
 	$(if $(shell nvidia-smi -L 2>/dev/null),-Ccmake.define.SEQREC_CUDA_ARCHITECTURES=native,-Ccmake.define.SEQREC_CUDA=OFF)
 SOURCES := CMakeLists.txt pyproject.toml $(shell find cpp cmake -type f)
 
-.PHONY: demo test bench lint sanitize cuda-compile wheel-check clean
+.PHONY: demo test bench lint sanitize cuda-compile cuda-check wheel-check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/seqrec-fast demo
@@ -38,6 +38,12 @@ sanitize: $(VENV)/.installed
 # All CUDA kernels through nvcc, which needs no GPU: warnings, spills, tensor-core instructions.
 cuda-compile:
 	$(PYTHON) tools/check_cuda.py
+
+# For a machine with a GPU, nvcc, CMake and PyTorch, without a network: builds, tests, checks memory
+# accesses and races, and times; results go to $(CUDA_RESULTS).
+CUDA_RESULTS ?= bench/results/cuda.md
+cuda-check:
+	tools/cuda_check.sh $(CUDA_RESULTS)
 
 # A built wheel works where there is neither Highway nor torch.
 wheel-check: $(VENV)/.installed
