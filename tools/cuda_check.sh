@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds for the GPU of this machine with what is installed, then tests, compute-sanitizer and
 # benchmarks:  tools/cuda_check.sh bench/results/cuda.md
+# HIGHWAY_INCLUDE_DIR: where hwy/highway.h is, if not among the system's headers.
 # Every part runs, whatever became of the one before it; the exit status is that of all.
 set -uo pipefail
 
@@ -18,6 +19,7 @@ nvidia-smi -L || { echo "cuda-check: there is no GPU" >&2; exit 1; }
 "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-build-isolation \
     --no-deps --target "$build/site" --upgrade -Cbuild-dir="$build/cmake" \
     -Ccmake.define.SEQREC_CUDA=ON -Ccmake.define.SEQREC_CUDA_ARCHITECTURES=native \
+    ${HIGHWAY_INCLUDE_DIR:+-Ccmake.define.HIGHWAY_INCLUDE_DIR=$HIGHWAY_INCLUDE_DIR} \
     -Ccmake.define.SEQREC_CUDA_EMULATION=OFF "$here" || exit 1
 cd "$here"
 export PYTHONPATH=$build/site:$here OMP_NUM_THREADS=4
