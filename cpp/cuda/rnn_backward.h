@@ -1,0 +1,316 @@
+// The reverse time loop of all recurrent cells: per step the gradients of the gates, then their
+// product with weight_hh, which lies where it does in rnn_forward.h. Gradients of states stay in
+// shared memory. What the weights' gradients need is written for the products after the loop.
+#pragma once
+
+#include "cuda/launch.h"
+#include "cuda/rnn_cells.h"
+#include "cuda/rnn_tile.h"
+#include "cuda/warp.h"
+
+namespace seqrec_fast {
+namespace cuda {
+
+// The event of every row in a step, and the states it started from; null: zeros. -1: the row has
+// no such step.
+template <class T, int kRows>
+struct BackwardStep {
+    std::int64_t event[kRows];
+    const T *h_before[kRows], *c_before[kRows];
+    bool reset[kRows];
+};
+
+// Sums of each warp, of what dattention is the sum over units of.
+template <class T, int kRows>
+using WarpSums = T[kRnnThreads / kWarp][kRows];
+
+template <class T, class Cell, int kRows, bool kStationary>
+class BackwardLoop {
+  public:
+    using Rows = RowValues<T, kRows>;
+    static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
+    static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
+    static constexpr int kSlots = static_cast<int>(slot_count(Cell::kKind));
+    static constexpr int kFirstSlot = static_cast<int>(first_recurrent_slot(Cell::kKind));
+    static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
+    static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
+    // Vectors of H in shared memory: the gates' gradients, dh, and dc.
+    static constexpr int kVectors = kGates + (kCellState ? 2 : 1);
+
+    SEQREC_FN BackwardLoop(const RnnLoopGradArgs<T>& args, TileRows<kRows>& tile,
+                           BackwardStep<T, kRows>* steps, WarpSums<T, kRows>& warp_sums,
+                           unsigned char* shared)
+        : args_(args),
+          tile_(tile),
+          steps_(steps),
+          warp_sums_(warp_sums),
+          hidden_(static_cast<int>(args.hidden)),
+          dgates_(reinterpret_cast<Rows*>(shared)),
+          dh_(dgates_ + kGates * hidden_),
+          dc_(dh_ + hidden_),
+          weights_(args.weight_hh) {
+        if (kStationary) {
+            T* const own = reinterpret_cast<T*>(dgates_ + kVectors * hidden_);
+            copy_to_shared(args.weight_hh, args.hidden * kGates * args.hidden, own);
+            weights_ = own;
+        }
+    }
+
+    SEQREC_FN void run() {
+        tile_.load(args_.layout, blockIdx.x);
+        __syncthreads();
+        const int last = tile_.max_steps() - 1;
+        find_step(last);
+        load_states();
+        __syncthreads();
+        for (int s = last; s >= 0; --s) {
+            find_step(s - 1);
+            if constexpr (kTwoPasses) {
+                for_each_unit([&](int unit) { candidate(s, unit); });
+                __syncthreads();
+                for_each_unit([&](int unit) { reset(s, unit); });
+            } else {
+                all_gates(s);
+            }
+            __syncthreads();
+            // With respect to the state before, through the gates that were multiplied by it.
+            for_each_unit([&](int unit) { add_recurrent(s, unit); });
+            if constexpr (has_attention(Cell::kKind)) {
+                store_attention(s);
+            }
+            __syncthreads();
+        }
+        store_states();
+    }
+
+  private:
+    SEQREC_FN const BackwardStep<T, kRows>& step(int s) const { return steps_[s % 2]; }
+
+    SEQREC_FN void find_step(int s) {
+        const auto r = static_cast<int>(threadIdx.x);
+        if (r >= kRows || s < 0) {
+            return;
+        }
+        BackwardStep<T, kRows>& step = steps_[s % 2];
+        step.event[r] = -1;
+        if (s >= tile_.length[r]) {
+            return;
+        }
+        const std::int64_t event = tile_.event(args_.layout, r, s, args_.reverse);
+        const bool reset = args_.reset != nullptr && args_.reset[event] != 0;
+        step.event[r] = event;
+        step.reset[r] = reset;
+        step.h_before[r] = step.c_before[r] = nullptr;
+        if (reset) {
+            return;
+        }
+        if (s == 0) {
+            const std::int64_t at = tile_.session[r] * hidden_;
+            step.h_before[r] = args_.h_0 == nullptr ? nullptr : args_.h_0 + at;
+            step.c_before[r] = args_.c_0 == nullptr ? nullptr : args_.c_0 + at;
+            return;
+        }
+        const std::int64_t before = tile_.event(args_.layout, r, s - 1, args_.reverse);
+        step.h_before[r] = args_.y + before * hidden_;
+        if constexpr (kCellState) {
+            step.c_before[r] = args_.saved + (before * kSaved + 4) * hidden_;
+        }
+    }
+
+    template <class Visit>
+    SEQREC_FN void for_each_unit(const Visit& visit) const {
+        for (int unit = static_cast<int>(threadIdx.x); unit < hidden_;
+             unit += static_cast<int>(blockDim.x)) {
+            visit(unit);
+        }
+    }
+
+    SEQREC_FN void load_states() {
+        for_each_unit([&](int unit) {
+            for (int r = 0; r < kRows; ++r) {
+                const std::int64_t at = tile_.session[r] * hidden_ + unit;
+                dh_[unit].of[r] = at < 0 ? T(0) : args_.dh_n[at];
+                if constexpr (kCellState) {
+                    dc_[unit].of[r] = at < 0 ? T(0) : args_.dc_n[at];
+                }
+            }
+        });
+    }
+    SEQREC_FN void store_states() const {
+        for_each_unit([&](int unit) {
+            for (int r = 0; r < kRows; ++r) {
+                const std::int64_t at = tile_.session[r] * hidden_ + unit;
+                if (at < 0) {
+                    continue;
+                }
+                args_.dh_0[at] = dh_[unit].of[r];
+                if constexpr (kCellState) {
+                    args_.dc_0[at] = dc_[unit].of[r];
+                }
+            }
+        });
+    }
+
+    SEQREC_FN T saved(std::int64_t event, int index, int unit) const {
+        return args_.saved[(event * kSaved + index) * hidden_ + unit];
+    }
+    // dloss/dh' of a row in step s, and the state before, which is written for later products.
+    SEQREC_FN T grad_after(int s, int r, int unit, T& h_before) const {
+        const BackwardStep<T, kRows>& now = step(s);
+        const std::int64_t at = now.event[r] * hidden_ + unit;
+        h_before = now.h_before[r] == nullptr ? T(0) : now.h_before[r][unit];
+        args_.h_before[at] = h_before;
+        return dh_[unit].of[r] + args_.dy[at];
+    }
+    SEQREC_FN void store_slot(std::int64_t event, int r, int slot, int unit, T value) {
+        args_.dgates[(event * kSlots + slot) * hidden_ + unit] = value;
+        if (slot >= kFirstSlot) {
+            dgates_[(slot - kFirstSlot) * hidden_ + unit].of[r] = value;
+        }
+    }
+
+    // Rows without this step have no part in the product, and keep their dh.
+    SEQREC_FN void clear_slots(int r, int unit) {
+        for (int g = 0; g < kGates; ++g) {
+            dgates_[g * hidden_ + unit].of[r] = T(0);
+        }
+    }
+
+    SEQREC_FN void all_gates(int s) {
+        T attention[kRows] = {};
+        for_each_unit([&](int unit) {
+            for (int r = 0; r < kRows; ++r) {
+                const BackwardStep<T, kRows>& now = step(s);
+                const std::int64_t event = now.event[r];
+                if (event < 0) {
+                    clear_slots(r, unit);
+                    continue;
+                }
+                UnitState<T, kSaved> state{};
+                for (int i = 0; i < kSaved; ++i) {
+                    state.saved[i] = saved(event, i, unit);
+                }
+                T dc = 0;
+                const T dh = grad_after(s, r, unit, state.h_before);
+                if constexpr (kCellState) {
+                    state.c_before = now.c_before[r] == nullptr ? T(0) : now.c_before[r][unit];
+                    dc = dc_[unit].of[r];
+                }
+                if constexpr (kSaved == 0) {
+                    state.saved[0] = args_.y[event * hidden_ + unit];
+                }
+                if constexpr (has_attention(Cell::kKind)) {
+                    state.attention = args_.attention[event];
+                }
+                const UnitGrad<T, kSlots> grad = Cell::template step_grad<T>(state, dh, dc);
+                for (int slot = 0; slot < kSlots; ++slot) {
+                    store_slot(event, r, slot, unit, grad.slots[slot]);
+                }
+                dh_[unit].of[r] = grad.h;
+                if constexpr (kCellState) {
+                    dc_[unit].of[r] = now.reset[r] ? T(0) : grad.c;
+                }
+                attention[r] += grad.attention;
+            }
+        });
+        if constexpr (has_attention(Cell::kKind)) {
+            for (int r = 0; r < kRows; ++r) {
+                const T sum = warp_sum(attention[r]);
+                if (lane_index() == 0) {
+                    warp_sums_[threadIdx.x / kWarp][r] = sum;
+                }
+            }
+        }
+    }
+    SEQREC_FN void store_attention(int s) const {
+        const auto r = static_cast<int>(threadIdx.x);
+        if (r < kRows && step(s).event[r] >= 0) {
+            T sum = 0;
+            for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) {
+                sum += warp_sums_[warp][r];
+            }
+            args_.dattention[step(s).event[r]] = sum;
+        }
+    }
+
+    // Reset-before, first pass: of z and n.
+    SEQREC_FN void candidate(int s, int unit) {
+        for (int r = 0; r < kRows; ++r) {
+            const std::int64_t event = step(s).event[r];
+            if (event < 0) {
+                clear_slots(r, unit);
+                continue;
+            }
+            T h;
+            const T dh = grad_after(s, r, unit, h);
+            const auto grad = gru_blend_grad<DeviceMath<T>>(saved(event, 1, unit),
+                                                            saved(event, 2, unit), h, dh, T(1));
+            store_slot(event, r, 1, unit, grad.z_pre);
+            store_slot(event, r, 2, unit, grad.n_pre);
+            args_.rh_before[event * hidden_ + unit] = saved(event, 0, unit) * h;
+            dh_[unit].of[r] = grad.h;
+        }
+    }
+    // And second: of r, from that of r * h.
+    SEQREC_FN void reset(int s, int unit) {
+        T drh[1][kRows] = {};
+        add_products<1>(dgates_ + 2 * hidden_, weights_ + 2 * hidden_ * hidden_ + unit, hidden_, 0,
+                        hidden_, drh);
+        for (int r = 0; r < kRows; ++r) {
+            const std::int64_t event = step(s).event[r];
+            if (event >= 0) {
+                const T gate = saved(event, 0, unit);
+                const T h = step(s).h_before[r] == nullptr ? T(0) : step(s).h_before[r][unit];
+                store_slot(event, r, 0, unit, gru_reset_grad<DeviceMath<T>>(gate, drh[0][r] * h));
+                dh_[unit].of[r] += drh[0][r] * gate;
+            }
+        }
+    }
+
+    SEQREC_FN void add_recurrent(int s, int unit) {
+        constexpr int kCount = kTwoPasses ? 2 : kGates;
+        T sum[1][kRows] = {};
+        add_products<1>(dgates_, weights_ + unit, hidden_, 0, kCount * hidden_, sum);
+        for (int r = 0; r < kRows; ++r) {
+            if (step(s).event[r] >= 0) {
+                dh_[unit].of[r] = step(s).reset[r] ? T(0) : dh_[unit].of[r] + sum[0][r];
+            }
+        }
+    }
+
+    const RnnLoopGradArgs<T>& args_;
+    TileRows<kRows>& tile_;
+    BackwardStep<T, kRows>* steps_;
+    WarpSums<T, kRows>& warp_sums_;
+    int hidden_;
+    Rows *dgates_, *dh_, *dc_;
+    const T* weights_;
+};
+
+template <class T, class Cell, int kRows, bool kStationary>
+__global__ void __launch_bounds__(kRnnThreads) rnn_backward_kernel(RnnLoopGradArgs<T> args) {
+    SEQREC_SHARED TileRows<kRows> tile;
+    SEQREC_SHARED BackwardStep<T, kRows> steps[2];
+    SEQREC_SHARED WarpSums<T, kRows> warp_sums;
+    SEQREC_DYNAMIC_SHARED(unsigned char, shared);
+    BackwardLoop<T, Cell, kRows, kStationary>(args, tile, steps, warp_sums, shared).run();
+}
+
+template <class Cell, class T>
+void run_backward(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+    const auto shared_bytes = [&](int rows) {
+        constexpr int kVectors = BackwardLoop<T, Cell, 2, false>::kVectors;
+        return static_cast<std::size_t>(args.hidden * rows * kVectors) * sizeof(T);
+    };
+    const std::int64_t weights = args.hidden * gate_count(Cell::kKind) * args.hidden;
+    with_tile_shape<T>(
+        "rnn_backward", args.layout.batch, weights, shared_bytes,
+        [&](auto rows, auto stationary, std::size_t bytes) {
+            launch("rnn_backward", rnn_backward_kernel<T, Cell, rows(), stationary()>,
+                   {(args.layout.batch + rows() - 1) / rows(), rnn_threads(args.hidden), bytes},
+                   stream, args);
+        });
+}
+
+}  // namespace cuda
+}  // namespace seqrec_fast
