@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from cuda_kernels import emulated
-from rnn_cases import ATTENTION_CELLS, CELLS, make_weights
+from rnn_cases import ATTENTION_CELLS, CELLS, make_weights, relative_error
 from seqrec_fast.nn import _ops, _rnn_cuda_ops
 
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
@@ -25,17 +26,26 @@ GRADS = ("dx", "dh_0", "dc_0", "dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh
 
 
 def run_emulated(name: str, dtype: torch.dtype, like: Any, *arguments: Any) -> None:
+    """As nn._devices.run does on CUDA."""
+    module = importlib.import_module("seqrec_fast._cuda_emulated")
     kept = [a.detach().contiguous() if isinstance(a, torch.Tensor) else a for a in arguments]
-    emulated(name, NUMPY[dtype], *(a.numpy() if isinstance(a, torch.Tensor) else a for a in kept))
+
+    def device_array(tensor: torch.Tensor) -> Any:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return module.DeviceArray(tensor.data_ptr(), dtype, tuple(tensor.shape))
+
+    emulated(
+        name, NUMPY[dtype], *(device_array(a) if isinstance(a, torch.Tensor) else a for a in kept)
+    )
 
 
 class Call:
     """The arguments of one call of the operators, in one of the layouts."""
 
     def __init__(self, cell, hidden, dtype, layout="tiles", reverse=False, bias=True,
-                 input_size=3, states=True, reset=True):  # fmt: skip
+                 input_size=3, states=True, reset=True, precision="full"):  # fmt: skip
         rng = np.random.default_rng(7)
-        self.cell, self.dtype = cell, dtype
+        self.cell, self.dtype, self.precision = cell, dtype, precision
 
         def tensor(values: Any) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
@@ -72,7 +82,7 @@ class Call:
 
     def results(self, forward: Any, backward: Any) -> dict[str, torch.Tensor]:
         inputs = (self.x, self.h_0, self.c_0, *self.weights)
-        options = {"attention": self.attention}
+        options = {"attention": self.attention, "precision": self.precision}
         y, h_n, c_n, saved = forward(self.cell, *inputs, *self.layout, True, **options)
         grads = backward(
             self.cell, *self.seeds, *inputs, y, saved, *self.layout, True, True, **options
@@ -141,6 +151,26 @@ def test_without_optional_parts(cell):
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_more_units_than_threads(cell):
     assert_same(Call(cell, 515, torch.float32, "one"))
+
+
+# Units of tiles and pairs filled or not, weights in shared memory and not.
+@pytest.mark.parametrize("hidden", [9, 16, 33, 96, 130])
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
+def test_bfloat16_on_tensor_cores(cell, hidden):
+    call = Call(
+        cell, hidden, torch.float32, "tiles" if hidden < 96 else "few", precision="bfloat16"
+    )
+    found = call.emulated()
+    expected = call.results(_ops.rnn_forward_cpu, _ops.rnn_backward_cpu)
+    call.precision = "full"
+    exact = call.emulated()
+    for name, value in expected.items():
+        assert found[name].shape == value.shape, name
+        if value.numel():
+            assert found[name].isfinite().all(), name
+            error = relative_error(value, exact[name])
+            assert relative_error(found[name], exact[name]) <= 2 * error + 1e-3, name
+    assert not torch.equal(found["y"], exact["y"])
 
 
 def test_two_runs_give_the_same_bits():

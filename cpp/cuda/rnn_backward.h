@@ -1,11 +1,11 @@
 // The reverse time loop of all recurrent cells: per step the gradients of the gates, then their
-// product with weight_hh, which lies where it does in rnn_forward.h. Gradients of states stay in
-// shared memory. What the weights' gradients need is written for the products after the loop.
+// product with weight_hh (rnn_product.h), which bounds it. Gradients of states stay in shared
+// memory. What the weights' gradients need is written for the products after the loop.
 #pragma once
 
 #include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
-#include "cuda/rnn_tile.h"
+#include "cuda/rnn_launch.h"
 #include "cuda/warp.h"
 
 namespace seqrec_fast {
@@ -24,9 +24,13 @@ struct BackwardStep {
 template <class T, int kRows>
 using WarpSums = T[kRnnThreads / kWarp][kRows];
 
-template <class T, class Cell, int kRows, bool kStationary>
+template <class Cell, class Product>
 class BackwardLoop {
   public:
+    using T = typename Product::T;
+    using Operand = typename Product::Operand;
+    static constexpr int kRows = Product::kRows;
+    static constexpr int kElements = Product::kElements;
     using Rows = RowValues<T, kRows>;
     static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
     static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
@@ -34,26 +38,22 @@ class BackwardLoop {
     static constexpr int kFirstSlot = static_cast<int>(first_recurrent_slot(Cell::kKind));
     static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
     static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
-    // Vectors of H in shared memory: the gates' gradients, dh, and dc.
-    static constexpr int kVectors = kGates + (kCellState ? 2 : 1);
 
     SEQREC_FN BackwardLoop(const RnnLoopGradArgs<T>& args, TileRows<kRows>& tile,
                            BackwardStep<T, kRows>* steps, WarpSums<T, kRows>& warp_sums,
-                           unsigned char* shared)
+                           SharedMemory shared)
         : args_(args),
           tile_(tile),
           steps_(steps),
           warp_sums_(warp_sums),
           hidden_(static_cast<int>(args.hidden)),
-          dgates_(reinterpret_cast<Rows*>(shared)),
-          dh_(dgates_ + kGates * hidden_),
-          dc_(dh_ + hidden_),
-          weights_(args.weight_hh) {
-        if (kStationary) {
-            T* const own = reinterpret_cast<T*>(dgates_ + kVectors * hidden_);
-            copy_to_shared(args.weight_hh, args.hidden * kGates * args.hidden, own);
-            weights_ = own;
-        }
+          product_(args.weights, hidden_, kGates, shared),
+          dgates_(product_.operand(kGates, shared)),
+          dh_(shared.take<Rows>(hidden_)),
+          dc_(kCellState ? shared.take<Rows>(hidden_) : nullptr) {}
+    static std::size_t shared_bytes(std::int64_t hidden) {
+        return Product::weight_bytes(hidden, kGates) + Product::operand_bytes(hidden, kGates) +
+               SharedMemory::bytes<Rows>(hidden) * (kCellState ? 2 : 1);
     }
 
     SEQREC_FN void run() {
@@ -66,15 +66,15 @@ class BackwardLoop {
         for (int s = last; s >= 0; --s) {
             find_step(s - 1);
             if constexpr (kTwoPasses) {
-                for_each_unit([&](int unit) { candidate(s, unit); });
+                for_each_element([&](int unit, int r) { candidate(s, unit, r); });
                 __syncthreads();
-                for_each_unit([&](int unit) { reset(s, unit); });
+                product_.for_each_turn([&](int turn) { reset(s, turn); });
             } else {
                 all_gates(s);
             }
             __syncthreads();
             // With respect to the state before, through the gates that were multiplied by it.
-            for_each_unit([&](int unit) { add_recurrent(s, unit); });
+            product_.for_each_turn([&](int turn) { add_recurrent(s, turn); });
             if constexpr (has_attention(Cell::kKind)) {
                 store_attention(s);
             }
@@ -117,32 +117,36 @@ class BackwardLoop {
         }
     }
 
+    // visit(element, unit, row) for those of a turn that there are.
     template <class Visit>
-    SEQREC_FN void for_each_unit(const Visit& visit) const {
-        for (int unit = static_cast<int>(threadIdx.x); unit < hidden_;
-             unit += static_cast<int>(blockDim.x)) {
-            visit(unit);
+    SEQREC_FN void for_each_of(int turn, const Visit& visit) const {
+        for (int i = 0; i < kElements; ++i) {
+            const int unit = product_.unit(turn, i);
+            if (product_.has(unit)) {
+                visit(i, unit, product_.row(i));
+            }
         }
+    }
+    // visit(unit, row) for all elements of the thread.
+    template <class Visit>
+    SEQREC_FN void for_each_element(const Visit& visit) const {
+        product_.for_each_turn(
+            [&](int turn) { for_each_of(turn, [&](int, int unit, int r) { visit(unit, r); }); });
     }
 
     SEQREC_FN void load_states() {
-        for_each_unit([&](int unit) {
-            for (int r = 0; r < kRows; ++r) {
-                const std::int64_t at = tile_.session[r] * hidden_ + unit;
-                dh_[unit].of[r] = at < 0 ? T(0) : args_.dh_n[at];
-                if constexpr (kCellState) {
-                    dc_[unit].of[r] = at < 0 ? T(0) : args_.dc_n[at];
-                }
+        for_each_element([&](int unit, int r) {
+            const std::int64_t at = tile_.session[r] * hidden_ + unit;
+            dh_[unit].of[r] = at < 0 ? T(0) : args_.dh_n[at];
+            if constexpr (kCellState) {
+                dc_[unit].of[r] = at < 0 ? T(0) : args_.dc_n[at];
             }
         });
     }
     SEQREC_FN void store_states() const {
-        for_each_unit([&](int unit) {
-            for (int r = 0; r < kRows; ++r) {
-                const std::int64_t at = tile_.session[r] * hidden_ + unit;
-                if (at < 0) {
-                    continue;
-                }
+        for_each_element([&](int unit, int r) {
+            const std::int64_t at = tile_.session[r] * hidden_ + unit;
+            if (at >= 0) {
                 args_.dh_0[at] = dh_[unit].of[r];
                 if constexpr (kCellState) {
                     args_.dc_0[at] = dc_[unit].of[r];
@@ -165,53 +169,31 @@ class BackwardLoop {
     SEQREC_FN void store_slot(std::int64_t event, int r, int slot, int unit, T value) {
         args_.dgates[(event * kSlots + slot) * hidden_ + unit] = value;
         if (slot >= kFirstSlot) {
-            dgates_[(slot - kFirstSlot) * hidden_ + unit].of[r] = value;
+            dgates_.set(slot - kFirstSlot, unit, r, value);
         }
     }
 
     // Rows without this step have no part in the product, and keep their dh.
     SEQREC_FN void clear_slots(int r, int unit) {
         for (int g = 0; g < kGates; ++g) {
-            dgates_[g * hidden_ + unit].of[r] = T(0);
+            dgates_.set(g, unit, r, T(0));
         }
     }
 
     SEQREC_FN void all_gates(int s) {
         T attention[kRows] = {};
-        for_each_unit([&](int unit) {
-            for (int r = 0; r < kRows; ++r) {
-                const BackwardStep<T, kRows>& now = step(s);
-                const std::int64_t event = now.event[r];
-                if (event < 0) {
-                    clear_slots(r, unit);
-                    continue;
+        product_.for_each_turn([&](int turn) {
+            for_each_of(turn, [&](int i, int unit, int r) {
+                const T part = gates_of(s, unit, r);
+                if constexpr (kElements == kRows) {
+                    attention[i] += part;
+                } else {
+                    // Which row it is depends on the lane; indices have to be constants.
+                    for (int row = 0; row < kRows; ++row) {
+                        attention[row] += row == r ? part : T(0);
+                    }
                 }
-                UnitState<T, kSaved> state{};
-                for (int i = 0; i < kSaved; ++i) {
-                    state.saved[i] = saved(event, i, unit);
-                }
-                T dc = 0;
-                const T dh = grad_after(s, r, unit, state.h_before);
-                if constexpr (kCellState) {
-                    state.c_before = now.c_before[r] == nullptr ? T(0) : now.c_before[r][unit];
-                    dc = dc_[unit].of[r];
-                }
-                if constexpr (kSaved == 0) {
-                    state.saved[0] = args_.y[event * hidden_ + unit];
-                }
-                if constexpr (has_attention(Cell::kKind)) {
-                    state.attention = args_.attention[event];
-                }
-                const UnitGrad<T, kSlots> grad = Cell::template step_grad<T>(state, dh, dc);
-                for (int slot = 0; slot < kSlots; ++slot) {
-                    store_slot(event, r, slot, unit, grad.slots[slot]);
-                }
-                dh_[unit].of[r] = grad.h;
-                if constexpr (kCellState) {
-                    dc_[unit].of[r] = now.reset[r] ? T(0) : grad.c;
-                }
-                attention[r] += grad.attention;
-            }
+            });
         });
         if constexpr (has_attention(Cell::kKind)) {
             for (int r = 0; r < kRows; ++r) {
@@ -221,6 +203,40 @@ class BackwardLoop {
                 }
             }
         }
+    }
+    // Returns the unit's part of dattention.
+    SEQREC_FN T gates_of(int s, int unit, int r) {
+        const BackwardStep<T, kRows>& now = step(s);
+        const std::int64_t event = now.event[r];
+        if (event < 0) {
+            clear_slots(r, unit);
+            return T(0);
+        }
+        UnitState<T, kSaved> state{};
+        for (int i = 0; i < kSaved; ++i) {
+            state.saved[i] = saved(event, i, unit);
+        }
+        T dc = 0;
+        const T dh = grad_after(s, r, unit, state.h_before);
+        if constexpr (kCellState) {
+            state.c_before = now.c_before[r] == nullptr ? T(0) : now.c_before[r][unit];
+            dc = dc_[unit].of[r];
+        }
+        if constexpr (kSaved == 0) {
+            state.saved[0] = args_.y[event * hidden_ + unit];
+        }
+        if constexpr (has_attention(Cell::kKind)) {
+            state.attention = args_.attention[event];
+        }
+        const UnitGrad<T, kSlots> grad = Cell::template step_grad<T>(state, dh, dc);
+        for (int slot = 0; slot < kSlots; ++slot) {
+            store_slot(event, r, slot, unit, grad.slots[slot]);
+        }
+        dh_[unit].of[r] = grad.h;
+        if constexpr (kCellState) {
+            dc_[unit].of[r] = now.reset[r] ? T(0) : grad.c;
+        }
+        return grad.attention;
     }
     SEQREC_FN void store_attention(int s) const {
         const auto r = static_cast<int>(threadIdx.x);
@@ -234,48 +250,43 @@ class BackwardLoop {
     }
 
     // Reset-before, first pass: of z and n.
-    SEQREC_FN void candidate(int s, int unit) {
-        for (int r = 0; r < kRows; ++r) {
-            const std::int64_t event = step(s).event[r];
-            if (event < 0) {
-                clear_slots(r, unit);
-                continue;
-            }
-            T h;
-            const T dh = grad_after(s, r, unit, h);
-            const auto grad = gru_blend_grad<DeviceMath<T>>(saved(event, 1, unit),
-                                                            saved(event, 2, unit), h, dh, T(1));
-            store_slot(event, r, 1, unit, grad.z_pre);
-            store_slot(event, r, 2, unit, grad.n_pre);
-            args_.rh_before[event * hidden_ + unit] = saved(event, 0, unit) * h;
-            dh_[unit].of[r] = grad.h;
+    SEQREC_FN void candidate(int s, int unit, int r) {
+        const std::int64_t event = step(s).event[r];
+        if (event < 0) {
+            return clear_slots(r, unit);
         }
+        T h;
+        const T dh = grad_after(s, r, unit, h);
+        const auto grad = gru_blend_grad<DeviceMath<T>>(saved(event, 1, unit),
+                                                        saved(event, 2, unit), h, dh, T(1));
+        store_slot(event, r, 1, unit, grad.z_pre);
+        store_slot(event, r, 2, unit, grad.n_pre);
+        args_.rh_before[event * hidden_ + unit] = saved(event, 0, unit) * h;
+        dh_[unit].of[r] = grad.h;
     }
     // And second: of r, from that of r * h.
-    SEQREC_FN void reset(int s, int unit) {
-        T drh[1][kRows] = {};
-        add_products<1>(dgates_ + 2 * hidden_, weights_ + 2 * hidden_ * hidden_ + unit, hidden_, 0,
-                        hidden_, drh);
-        for (int r = 0; r < kRows; ++r) {
+    SEQREC_FN void reset(int s, int turn) {
+        T drh[kElements] = {};
+        product_.template add_transposed<1>(dgates_, 2, turn, drh);
+        for_each_of(turn, [&](int i, int unit, int r) {
             const std::int64_t event = step(s).event[r];
             if (event >= 0) {
                 const T gate = saved(event, 0, unit);
                 const T h = step(s).h_before[r] == nullptr ? T(0) : step(s).h_before[r][unit];
-                store_slot(event, r, 0, unit, gru_reset_grad<DeviceMath<T>>(gate, drh[0][r] * h));
-                dh_[unit].of[r] += drh[0][r] * gate;
+                store_slot(event, r, 0, unit, gru_reset_grad<DeviceMath<T>>(gate, drh[i] * h));
+                dh_[unit].of[r] += drh[i] * gate;
             }
-        }
+        });
     }
 
-    SEQREC_FN void add_recurrent(int s, int unit) {
-        constexpr int kCount = kTwoPasses ? 2 : kGates;
-        T sum[1][kRows] = {};
-        add_products<1>(dgates_, weights_ + unit, hidden_, 0, kCount * hidden_, sum);
-        for (int r = 0; r < kRows; ++r) {
+    SEQREC_FN void add_recurrent(int s, int turn) {
+        T sum[kElements] = {};
+        product_.template add_transposed<kTwoPasses ? 2 : kGates>(dgates_, 0, turn, sum);
+        for_each_of(turn, [&](int i, int unit, int r) {
             if (step(s).event[r] >= 0) {
-                dh_[unit].of[r] = step(s).reset[r] ? T(0) : dh_[unit].of[r] + sum[0][r];
+                dh_[unit].of[r] = step(s).reset[r] ? T(0) : dh_[unit].of[r] + sum[i];
             }
-        }
+        });
     }
 
     const RnnLoopGradArgs<T>& args_;
@@ -283,32 +294,34 @@ class BackwardLoop {
     BackwardStep<T, kRows>* steps_;
     WarpSums<T, kRows>& warp_sums_;
     int hidden_;
-    Rows *dgates_, *dh_, *dc_;
-    const T* weights_;
+    Product product_;
+    Operand dgates_;
+    Rows *dh_, *dc_;
 };
 
-template <class T, class Cell, int kRows, bool kStationary>
-__global__ void __launch_bounds__(kRnnThreads) rnn_backward_kernel(RnnLoopGradArgs<T> args) {
-    SEQREC_SHARED TileRows<kRows> tile;
-    SEQREC_SHARED BackwardStep<T, kRows> steps[2];
-    SEQREC_SHARED WarpSums<T, kRows> warp_sums;
+template <class Cell, class Product>
+__global__ void __launch_bounds__(kRnnThreads)
+    rnn_backward_kernel(RnnLoopGradArgs<typename Product::T> args) {
+    using T = typename Product::T;
+    SEQREC_SHARED TileRows<Product::kRows> tile;
+    SEQREC_SHARED BackwardStep<T, Product::kRows> steps[2];
+    SEQREC_SHARED WarpSums<T, Product::kRows> warp_sums;
     SEQREC_DYNAMIC_SHARED(unsigned char, shared);
-    BackwardLoop<T, Cell, kRows, kStationary>(args, tile, steps, warp_sums, shared).run();
+    BackwardLoop<Cell, Product>(args, tile, steps, warp_sums, SharedMemory(shared)).run();
 }
 
 template <class Cell, class T>
 void run_backward(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
-    const auto shared_bytes = [&](int rows) {
-        constexpr int kVectors = BackwardLoop<T, Cell, 2, false>::kVectors;
-        return static_cast<std::size_t>(args.hidden * rows * kVectors) * sizeof(T);
-    };
-    const std::int64_t weights = args.hidden * gate_count(Cell::kKind) * args.hidden;
-    with_tile_shape<T>(
-        "rnn_backward", args.layout.batch, weights, shared_bytes,
-        [&](auto rows, auto stationary, std::size_t bytes) {
-            launch("rnn_backward", rnn_backward_kernel<T, Cell, rows(), stationary()>,
-                   {(args.layout.batch + rows() - 1) / rows(), rnn_threads(args.hidden), bytes},
-                   stream, args);
+    with_product<T>(
+        "rnn_backward", args.layout.batch, args.weights.packed != nullptr,
+        [&](auto tag) {
+            return BackwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden);
+        },
+        [&](auto tag, std::size_t bytes) {
+            using Product = typename decltype(tag)::Type;
+            const std::int64_t blocks = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            launch("rnn_backward", rnn_backward_kernel<Cell, Product>,
+                   {blocks, Product::threads(args.hidden), bytes}, stream, args);
         });
 }
 

@@ -1,12 +1,10 @@
-// The forward time loop of all recurrent cells. States are in shared memory, weight_hh too where it
-// fits, else every block streams it from L2, once a step for all rows of its tile. Per unit and
-// step a thread multiplies `kRows` states by all gates' weights: with 8 rows the multiply-adds
-// bound a step, with 2 the reading of weights.
+// The forward time loop of all recurrent cells. States stay in shared memory. What bounds a step is
+// its product, see rnn_product.h; all else a thread does for its own elements.
 #pragma once
 
 #include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
-#include "cuda/rnn_tile.h"
+#include "cuda/rnn_launch.h"
 
 namespace seqrec_fast {
 namespace cuda {
@@ -18,33 +16,40 @@ struct ForwardStep {
     bool reset[kRows];
 };
 
-template <class T, class Cell, int kRows, bool kStationary>
+template <class Cell, class Product>
 class ForwardLoop {
   public:
-    using Rows = RowValues<T, kRows>;
+    using T = typename Product::T;
+    using Operand = typename Product::Operand;
+    static constexpr int kRows = Product::kRows;
+    static constexpr int kElements = Product::kElements;
     static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
     static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
     static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
     static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
-    // Vectors of H in shared memory: h twice, and c, or r * h and z.
-    static constexpr int kVectors = kTwoPasses ? 4 : kCellState ? 3 : 2;
+    using Rows = RowValues<T, kRows>;
 
     SEQREC_FN ForwardLoop(const RnnLoopArgs<T>& args, TileRows<kRows>& tile,
-                          ForwardStep<kRows>* steps, unsigned char* shared)
+                          ForwardStep<kRows>* steps, SharedMemory shared)
         : args_(args),
           tile_(tile),
           steps_(steps),
           hidden_(static_cast<int>(args.hidden)),
-          h_(reinterpret_cast<Rows*>(shared)),
-          h_next_(h_ + hidden_),
-          c_(h_next_ + hidden_),
-          z_(c_ + hidden_),
-          weights_(args.weight_hh_t) {
-        if (kStationary) {
-            T* const own = reinterpret_cast<T*>(h_ + kVectors * hidden_);
-            copy_to_shared(args.weight_hh_t, args.hidden * kGates * args.hidden, own);
-            weights_ = own;
+          product_(args.weights, hidden_, kGates, shared),
+          left_(product_.operand(1, shared)),
+          left_next_(product_.operand(1, shared)),
+          h_(shared.take<Rows>(hidden_)),
+          c_(kCellState ? shared.take<Rows>(hidden_) : nullptr),
+          z_(kTwoPasses ? shared.take<Rows>(hidden_) : nullptr) {
+        if constexpr (kTwoPasses) {
+            left_reset_ = product_.operand(1, shared);
         }
+    }
+    static std::size_t shared_bytes(std::int64_t hidden) {
+        constexpr int kStates = kCellState || kTwoPasses ? 2 : 1;
+        return Product::weight_bytes(hidden, kGates) +
+               Product::operand_bytes(hidden, 1) * (kTwoPasses ? 3 : 2) +
+               SharedMemory::bytes<Rows>(hidden) * kStates;
     }
 
     SEQREC_FN void run() {
@@ -60,16 +65,16 @@ class ForwardLoop {
             // Nobody reads this entry before the next barrier.
             find_step(s + 2);
             if constexpr (kTwoPasses) {
-                for_each_unit([&](int unit) { reset_and_update(s, unit); });
+                product_.for_each_turn([&](int turn) { reset_and_update(s, turn); });
                 __syncthreads();
-                for_each_unit([&](int unit) { candidate(s, unit); });
+                product_.for_each_turn([&](int turn) { candidate(s, turn); });
             } else {
-                for_each_unit([&](int unit) { all_gates(s, unit); });
+                product_.for_each_turn([&](int turn) { all_gates(s, turn); });
             }
             __syncthreads();
-            Rows* const before = h_;
-            h_ = h_next_;
-            h_next_ = before;
+            const Operand before = left_;
+            left_ = left_next_;
+            left_next_ = before;
         }
     }
 
@@ -87,65 +92,75 @@ class ForwardLoop {
         }
     }
 
+    // visit(element, unit, row) for those of a turn that there are.
     template <class Visit>
-    SEQREC_FN void for_each_unit(const Visit& visit) const {
-        for (int unit = static_cast<int>(threadIdx.x); unit < hidden_;
-             unit += static_cast<int>(blockDim.x)) {
-            visit(unit);
+    SEQREC_FN void for_each_element(int turn, const Visit& visit) const {
+        for (int i = 0; i < kElements; ++i) {
+            const int unit = product_.unit(turn, i);
+            if (product_.has(unit)) {
+                visit(i, unit, product_.row(i));
+            }
         }
     }
 
     SEQREC_FN void load_states() {
-        for_each_unit([&](int unit) {
-            for (int r = 0; r < kRows; ++r) {
-                const std::int64_t b = tile_.session[r], at = b * hidden_ + unit;
-                const T h = b < 0 || args_.h_0 == nullptr ? T(0) : args_.h_0[at];
-                h_[unit].of[r] = step(0).reset[r] ? T(0) : h;
-                const bool is_final = b >= 0 && tile_.length[r] == 0;
-                if (is_final) {
-                    args_.h_n[at] = h;
-                }
-                if constexpr (kCellState) {
-                    const T c = b < 0 || args_.c_0 == nullptr ? T(0) : args_.c_0[at];
-                    c_[unit].of[r] = step(0).reset[r] ? T(0) : c;
-                    if (is_final) {
-                        args_.c_n[at] = c;
-                    }
-                }
-            }
+        product_.for_each_turn([&](int turn) {
+            for_each_element(turn, [&](int, int unit, int r) { load_state(unit, r); });
         });
     }
-
-    // The gates' sums of a unit: those of the input, and those of the state from bias_hh on.
-    template <int kCount>
-    struct Sums {
-        T x[kCount][kRows], h[kCount][kRows];
-    };
-    template <int kCount>
-    SEQREC_FN Sums<kCount> sums(int s, int unit, int first_gate, const Rows* left) const {
-        Sums<kCount> sums;
-        for (int g = 0; g < kCount; ++g) {
-            const int column = (first_gate + g) * hidden_ + unit;
-            const T bias = args_.bias_hh == nullptr ? T(0) : args_.bias_hh[column];
-            for (int r = 0; r < kRows; ++r) {
-                // Asked for before the product, whose time covers that of the memory.
-                const std::int64_t event = step(s).event[r];
-                sums.x[g][r] = event < 0 ? T(0) : args_.x_gates[event * kGates * hidden_ + column];
-                sums.h[g][r] = bias;
+    SEQREC_FN void load_state(int unit, int r) {
+        const std::int64_t b = tile_.session[r], at = b * hidden_ + unit;
+        const bool is_final = b >= 0 && tile_.length[r] == 0;
+        const T h = b < 0 || args_.h_0 == nullptr ? T(0) : args_.h_0[at];
+        set_state(unit, r, step(0).reset[r] ? T(0) : h, left_);
+        if (is_final) {
+            args_.h_n[at] = h;
+        }
+        if constexpr (kCellState) {
+            const T c = b < 0 || args_.c_0 == nullptr ? T(0) : args_.c_0[at];
+            c_[unit].of[r] = step(0).reset[r] ? T(0) : c;
+            if (is_final) {
+                args_.c_n[at] = c;
             }
         }
-        add_products<kCount>(left, weights_ + first_gate * hidden_ + unit, kGates * hidden_,
-                             hidden_, hidden_, sums.h);
+    }
+    SEQREC_FN void set_state(int unit, int r, T h, const Operand& left) {
+        h_[unit].of[r] = h;
+        left.set(0, unit, r, h);
+    }
+
+    // The gates' sums of a turn: those of the input, and those of the state from bias_hh on.
+    template <int kCount>
+    struct Sums {
+        T x[kCount][kElements], h[kCount][kElements];
+    };
+    template <int kCount>
+    SEQREC_FN Sums<kCount> sums(int s, int turn, int first_gate, const Operand& left) const {
+        Sums<kCount> sums{};
+        for (int g = 0; g < kCount; ++g) {
+            const int gate = (first_gate + g) * hidden_;
+            for_each_element(turn, [&](int i, int unit, int r) {
+                // Asked for before the product, whose time covers that of the memory.
+                const std::int64_t event = step(s).event[r];
+                if (event >= 0) {
+                    sums.x[g][i] = args_.x_gates[event * kGates * hidden_ + gate + unit];
+                }
+                if (args_.bias_hh != nullptr) {
+                    sums.h[g][i] = args_.bias_hh[gate + unit];
+                }
+            });
+        }
+        product_.template add_gates<kCount>(left, first_gate, turn, sums.h);
         return sums;
     }
 
-    SEQREC_FN void all_gates(int s, int unit) {
-        const Sums<kGates> sums = this->template sums<kGates>(s, unit, 0, h_);
-        for (int r = 0; r < kRows; ++r) {
+    SEQREC_FN void all_gates(int s, int turn) {
+        const Sums<kGates> sums = this->template sums<kGates>(s, turn, 0, left_);
+        for_each_element(turn, [&](int i, int unit, int r) {
             T x[kGates], h[kGates], saved[kSaved + 1];
             for (int g = 0; g < kGates; ++g) {
-                x[g] = sums.x[g][r];
-                h[g] = sums.h[g][r];
+                x[g] = sums.x[g][i];
+                h[g] = sums.h[g][i];
             }
             const std::int64_t event = step(s).event[r];
             T a = 0, c = 0;
@@ -162,35 +177,35 @@ class ForwardLoop {
                     args_.c_n[tile_.session[r] * hidden_ + unit] = c;
                 }
             }
-            for (int i = 0; i < kSaved; ++i) {
-                save(event, i, unit, saved[i]);
+            for (int v = 0; v < kSaved; ++v) {
+                save(event, v, unit, saved[v]);
             }
             store(s, r, unit, next);
-        }
+        });
     }
 
     // Reset-before, first pass.
-    SEQREC_FN void reset_and_update(int s, int unit) {
-        const Sums<2> sums = this->template sums<2>(s, unit, 0, h_);
-        for (int r = 0; r < kRows; ++r) {
+    SEQREC_FN void reset_and_update(int s, int turn) {
+        const Sums<2> sums = this->template sums<2>(s, turn, 0, left_);
+        for_each_element(turn, [&](int i, int unit, int r) {
             const std::int64_t event = step(s).event[r];
-            const T reset = DeviceMath<T>::sigmoid(sums.x[0][r] + sums.h[0][r]);
-            const T update = DeviceMath<T>::sigmoid(sums.x[1][r] + sums.h[1][r]);
-            c_[unit].of[r] = reset * h_[unit].of[r];
+            const T reset = DeviceMath<T>::sigmoid(sums.x[0][i] + sums.h[0][i]);
+            const T update = DeviceMath<T>::sigmoid(sums.x[1][i] + sums.h[1][i]);
+            left_reset_.set(0, unit, r, reset * h_[unit].of[r]);
             z_[unit].of[r] = update;
             save(event, 0, unit, reset);
             save(event, 1, unit, update);
-        }
+        });
     }
     // And second.
-    SEQREC_FN void candidate(int s, int unit) {
-        const Sums<1> sums = this->template sums<1>(s, unit, 2, c_);
-        for (int r = 0; r < kRows; ++r) {
+    SEQREC_FN void candidate(int s, int turn) {
+        const Sums<1> sums = this->template sums<1>(s, turn, 2, left_reset_);
+        for_each_element(turn, [&](int i, int unit, int r) {
             using M = DeviceMath<T>;
-            const T n = gru_candidate<M>(sums.x[0][r], sums.h[0][r], T(1));
+            const T n = gru_candidate<M>(sums.x[0][i], sums.h[0][i], T(1));
             save(step(s).event[r], 2, unit, n);
             store(s, r, unit, gru_blend<M>(z_[unit].of[r], n, h_[unit].of[r]));
-        }
+        });
     }
 
     SEQREC_FN bool is_last(int s, int r) const { return s + 1 == tile_.length[r]; }
@@ -202,7 +217,7 @@ class ForwardLoop {
     }
     SEQREC_FN void store(int s, int r, int unit, T h) {
         const std::int64_t event = step(s).event[r];
-        h_next_[unit].of[r] = event < 0 || step(s + 1).reset[r] ? T(0) : h;
+        set_state(unit, r, event < 0 || step(s + 1).reset[r] ? T(0) : h, left_next_);
         if (event >= 0) {
             args_.y[event * hidden_ + unit] = h;
         }
@@ -215,31 +230,32 @@ class ForwardLoop {
     TileRows<kRows>& tile_;
     ForwardStep<kRows>* steps_;
     int hidden_;
-    Rows *h_, *h_next_, *c_, *z_;
-    const T* weights_;
+    Product product_;
+    Operand left_, left_next_, left_reset_{};  // h, h of the next step, r * h
+    Rows *h_, *c_, *z_;
 };
 
-template <class T, class Cell, int kRows, bool kStationary>
-__global__ void __launch_bounds__(kRnnThreads) rnn_forward_kernel(RnnLoopArgs<T> args) {
-    SEQREC_SHARED TileRows<kRows> tile;
-    SEQREC_SHARED ForwardStep<kRows> steps[3];
+template <class Cell, class Product>
+__global__ void __launch_bounds__(kRnnThreads)
+    rnn_forward_kernel(RnnLoopArgs<typename Product::T> args) {
+    SEQREC_SHARED TileRows<Product::kRows> tile;
+    SEQREC_SHARED ForwardStep<Product::kRows> steps[3];
     SEQREC_DYNAMIC_SHARED(unsigned char, shared);
-    ForwardLoop<T, Cell, kRows, kStationary>(args, tile, steps, shared).run();
+    ForwardLoop<Cell, Product>(args, tile, steps, SharedMemory(shared)).run();
 }
 
 template <class Cell, class T>
 void run_forward(const RnnLoopArgs<T>& args, cudaStream_t stream) {
-    const auto shared_bytes = [&](int rows) {
-        constexpr int kVectors = ForwardLoop<T, Cell, 2, false>::kVectors;
-        return static_cast<std::size_t>(args.hidden * rows * kVectors) * sizeof(T);
-    };
-    const std::int64_t weights = args.hidden * gate_count(Cell::kKind) * args.hidden;
-    with_tile_shape<T>(
-        "rnn_forward", args.layout.batch, weights, shared_bytes,
-        [&](auto rows, auto stationary, std::size_t bytes) {
-            launch("rnn_forward", rnn_forward_kernel<T, Cell, rows(), stationary()>,
-                   {(args.layout.batch + rows() - 1) / rows(), rnn_threads(args.hidden), bytes},
-                   stream, args);
+    with_product<T>(
+        "rnn_forward", args.layout.batch, args.weights.packed != nullptr,
+        [&](auto tag) {
+            return ForwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden);
+        },
+        [&](auto tag, std::size_t bytes) {
+            using Product = typename decltype(tag)::Type;
+            const std::int64_t blocks = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            launch("rnn_forward", rnn_forward_kernel<Cell, Product>,
+                   {blocks, Product::threads(args.hidden), bytes}, stream, args);
         });
 }
 

@@ -24,13 +24,20 @@ struct DeviceLayout {
     const std::int64_t* order;               // (B): sessions by length; any order is correct
 };
 
+// weight_hh as a pass multiplies by it: forward (H, G * H), transposed; backward (G * H, H).
+template <class T>
+struct RecurrentWeights {
+    const T* full;
+    const std::uint16_t* packed;  // in place of it: bfloat16, see cuda/rnn_tensor_product.h
+};
+
 template <class T>
 struct RnnLoopArgs {
     CellKind kind;
     std::int64_t hidden;
     DeviceLayout layout;
+    RecurrentWeights<T> weights;
     const T* x_gates;           // (N, G * H): W_ih x + b_ih
-    const T* weight_hh_t;       // (H, G * H): weight_hh transposed
     const T* bias_hh;           // (G * H); optional
     const T* h_0;               // (B, H); optional: zeros
     const T* c_0;               // (B, H), LSTM; optional: zeros
@@ -48,8 +55,8 @@ struct RnnLoopGradArgs {
     CellKind kind;
     std::int64_t hidden;
     DeviceLayout layout;
-    const T* weight_hh;  // (G * H, H)
-    const T* h_0;        // these as in forward
+    RecurrentWeights<T> weights;
+    const T* h_0;  // these as in forward
     const T* c_0;
     const std::uint8_t* reset;
     const T* attention;

@@ -3,10 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
-#include "base/check.h"
-#include "cuda/device_limits.h"
 #include "cuda/device_math.h"
 #include "cuda/rnn_kernels.h"
 
@@ -69,65 +66,40 @@ struct TileRows {
     }
 };
 
-// Units of a block's threads are `threads` apart: whole warps, as even as possible.
-inline unsigned rnn_threads(std::int64_t hidden) {
-    const std::int64_t turns = (hidden + kRnnThreads - 1) / kRnnThreads;
-    const std::int64_t share = (hidden + turns - 1) / turns;
-    return static_cast<unsigned>((share + kWarp - 1) / kWarp * kWarp);
-}
+// Dynamic shared memory, taken piece by piece, each aligned to 16 bytes.
+class SharedMemory {
+  public:
+    explicit SEQREC_FN SharedMemory(unsigned char* next) : next_(next) {}
 
-// sum[g][r] += sum over k < depth of left[k].of[r] * weights[k * stride + g * gate_stride], in the
-// order of k, whatever the number of rows.
-template <int kGates, int kRows, class T>
-SEQREC_FN void add_products(const RowValues<T, kRows>* left, const T* weights, int stride,
-                            int gate_stride, int depth, T (&sum)[kGates][kRows]) {
-    SEQREC_UNROLL(4)
-    for (int k = 0; k < depth; ++k) {
-        const RowValues<T, kRows> row = left[k];
-        for (int g = 0; g < kGates; ++g) {
-            const T w = weights[k * stride + g * gate_stride];
-            for (int r = 0; r < kRows; ++r) {
-                sum[g][r] = DeviceMath<T>::mul_add(row.of[r], w, sum[g][r]);
-            }
+    template <class V>
+    static SEQREC_FN constexpr std::size_t bytes(std::int64_t n) {
+        return (static_cast<std::size_t>(n) * sizeof(V) + 15) / 16 * 16;
+    }
+    template <class V>
+    SEQREC_FN V* take(std::int64_t n) {
+        V* const taken = reinterpret_cast<V*>(next_);
+        next_ += bytes<V>(n);
+        return taken;
+    }
+    // Copies what all threads of the block will read again and again.
+    template <class V>
+    SEQREC_FN const V* keep(const V* from, std::int64_t n) {
+        V* const to = take<V>(n);
+        for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+            to[i] = from[i];
         }
+        return to;
     }
-}
 
-// Copies what all threads of a block will read again and again.
-template <class T>
-SEQREC_FN void copy_to_shared(const T* from, std::int64_t n, T* to) {
-    for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-        to[i] = from[i];
-    }
-}
+  private:
+    unsigned char* next_;
+};
 
-// Calls start(rows, stationary, bytes), two constants and the dynamic shared memory: few rows to a
-// block where there are not enough sessions for all multiprocessors, weights in shared memory where
-// they fit there beside `shared_bytes(rows)`.
-template <class T, class Bytes, class Start>
-void with_tile_shape(const char* function, std::int64_t batch, std::int64_t weights,
-                     const Bytes& shared_bytes, const Start& start) {
-    constexpr std::integral_constant<int, 2> few{};
-    constexpr std::integral_constant<int, sizeof(T) == 4 ? 8 : 4> many{};
-    constexpr std::size_t kTables = std::size_t{4} << 10;
-    const std::size_t room = most_shared_bytes() - kTables;
-    SEQREC_CHECK(shared_bytes(few()) <= room, function, ": the states of ", few(),
-                 " sessions take ", shared_bytes(few()), " bytes; expected up to ", room,
-                 ", the shared memory of this GPU");
-    const auto with_rows = [&](auto rows) {
-        const auto more = static_cast<std::size_t>(weights) * sizeof(T);
-        if (sizeof(T) == 4 && shared_bytes(rows()) + more <= room) {
-            start(rows, std::integral_constant<bool, sizeof(T) == 4>(),
-                  shared_bytes(rows()) + more);
-        } else {
-            start(rows, std::false_type(), shared_bytes(rows()));
-        }
-    };
-    if (batch <= few() * multiprocessors() || shared_bytes(many()) > room) {
-        with_rows(few);
-    } else {
-        with_rows(many);
-    }
+// Threads for `n` things that take `each` of them: whole warps, the turns as even as possible.
+inline unsigned rnn_threads(std::int64_t n, std::int64_t each) {
+    const std::int64_t most = kRnnThreads / each, turns = (n + most - 1) / most;
+    const std::int64_t threads = (n + turns - 1) / turns * each;
+    return static_cast<unsigned>((threads + kWarp - 1) / kWarp * kWarp);
 }
 
 }  // namespace cuda

@@ -35,6 +35,19 @@ struct Sizes {
         check_of_cell(function, "attention", attention, has_attention(kind), 1, events);
     }
     template <class T>
+    RecurrentWeights<T> checked_weights(const RecurrentMatrix<T>& matrix, bool transposed) const {
+        const std::int64_t all = gates * hidden;
+        SEQREC_CHECK(matrix.full.present() != matrix.packed.present(), function,
+                     ": weight_hh and packed are ",
+                     matrix.full.present() ? "both given" : "missing", "; expected one of them");
+        SEQREC_CHECK(sizeof(T) == 4 || !matrix.packed.present(), function,
+                     ": packed belongs to float32");
+        check_shape(function, "weight_hh", matrix.full, transposed ? hidden : all,
+                    transposed ? all : hidden);
+        check_shape(function, "packed", matrix.packed, 1, packed_size(hidden, gates));
+        return {matrix.full.data, matrix.packed.data};
+    }
+    template <class T>
     void check_saved(const MatrixView<T>& saved) const {
         check_shape(function, "saved", saved, events, saved_count(kind) * hidden);
     }
@@ -71,16 +84,20 @@ DeviceLayout layout_of(const char* function, const DeviceSequences& sequences,
 
 }  // namespace
 
+std::int64_t packed_size(std::int64_t hidden, std::int64_t gates) {
+    return gates * ((hidden + 15) / 16 * 16) * ((hidden + 31) / 32 * 32);
+}
+
 template <class T>
 void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
     constexpr const char* kName = "rnn_forward";
-    const std::int64_t hidden = call.weight_hh_t.rows, gates = gate_count(call.kind) * hidden;
+    const std::int64_t hidden = call.h_n.columns, gates = gate_count(call.kind);
     const std::int64_t events = call.x_gates.rows, batch = call.sequences.batch;
     const Sizes sizes{kName, call.kind, events, batch, hidden, gates};
-    SEQREC_CHECK(hidden > 0, kName, ": weight_hh_t has no rows; expected hidden_size");
-    check_required(kName, "weight_hh_t", call.weight_hh_t, hidden, gates);
-    check_required(kName, "x_gates", call.x_gates, events, gates);
-    check_shape(kName, "bias_hh", call.bias_hh, 1, gates);
+    SEQREC_CHECK(hidden > 0, kName, ": h_n has no columns; expected hidden_size");
+    const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, true);
+    check_required(kName, "x_gates", call.x_gates, events, gates * hidden);
+    check_shape(kName, "bias_hh", call.bias_hh, 1, gates * hidden);
     sizes.check_common(call.h_0, call.c_0, call.reset, call.attention);
     check_required(kName, "y", call.y, events, hidden);
     check_required(kName, "h_n", call.h_n, batch, hidden);
@@ -89,8 +106,8 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
     const RnnLoopArgs<T> args{call.kind,
                               hidden,
                               layout_of(kName, call.sequences, events),
+                              weights,
                               call.x_gates.data,
-                              call.weight_hh_t.data,
                               call.bias_hh.data,
                               call.h_0.data,
                               call.c_0.data,
@@ -116,11 +133,11 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
 template <class T>
 void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
     constexpr const char* kName = "rnn_backward";
-    const std::int64_t hidden = call.weight_hh.columns, gates = gate_count(call.kind) * hidden;
+    const std::int64_t hidden = call.y.columns, gates = gate_count(call.kind);
     const std::int64_t events = call.y.rows, batch = call.sequences.batch;
     const Sizes sizes{kName, call.kind, events, batch, hidden, gates};
-    SEQREC_CHECK(hidden > 0, kName, ": weight_hh has no columns; expected hidden_size");
-    check_required(kName, "weight_hh", call.weight_hh, gates, hidden);
+    SEQREC_CHECK(hidden > 0, kName, ": y has no columns; expected hidden_size");
+    const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, false);
     sizes.check_common(call.h_0, call.c_0, call.reset, call.attention);
     check_required(kName, "y", call.y, events, hidden);
     sizes.check_saved(call.saved);
@@ -138,7 +155,7 @@ void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
     const RnnLoopGradArgs<T> args{call.kind,
                                   hidden,
                                   layout_of(kName, call.sequences, events),
-                                  call.weight_hh.data,
+                                  weights,
                                   call.h_0.data,
                                   call.c_0.data,
                                   call.reset.data,

@@ -23,12 +23,22 @@ struct DeviceSequences {
     MatrixView<const std::int64_t> order;   // (1, B): sessions by length; optional
 };
 
+// Of the two one. In bfloat16, for T float, the product of a step is computed on tensor cores; in
+// the order of cuda/rnn_tensor_product.h.
+template <class T>
+struct RecurrentMatrix {
+    MatrixView<const T> full;                // forward: (H, G * H), transposed; backward (G * H, H)
+    MatrixView<const std::uint16_t> packed;  // (1, packed_size(H, G))
+};
+
+std::int64_t packed_size(std::int64_t hidden, std::int64_t gates);
+
 template <class T>
 struct RnnLoop {
     CellKind kind;
     DeviceSequences sequences;
+    RecurrentMatrix<T> weight_hh;
     MatrixView<const T> x_gates;           // (N, G * H): W_ih x + b_ih
-    MatrixView<const T> weight_hh_t;       // (H, G * H): weight_hh transposed
     MatrixView<const T> bias_hh;           // (1, G * H); optional
     MatrixView<const T> h_0;               // (B, H); optional: zeros
     MatrixView<const T> c_0;               // (B, H), LSTM; optional: zeros
@@ -49,7 +59,7 @@ template <class T>
 struct RnnLoopGrad {
     CellKind kind;
     DeviceSequences sequences;
-    MatrixView<const T> weight_hh;         // (G * H, H)
+    RecurrentMatrix<T> weight_hh;
     MatrixView<const T> h_0, c_0;          // as in forward
     MatrixView<const std::uint8_t> reset;  // as in forward
     MatrixView<const T> attention;         // as in forward

@@ -31,7 +31,7 @@ def _check_supported(
         "weight_hr (proj_size)": weight_hr is not None,
         "layers of several experts": weight_hh.dim() != 2,
         "recurrent_dropout and zoneout": noise != 0,
-        f"the precision {precision!r}": precision != "full",
+        f"the precision {precision!r}": precision not in ("full", "bfloat16"),
     }
     for what, is_asked in missing.items():
         if is_asked:
@@ -74,6 +74,37 @@ def _scores(attention: Tensor | None) -> Tensor | None:
     return None if attention is None else attention.reshape(-1)
 
 
+def _product(a: Tensor, b: Tensor, precision: str) -> Tensor:
+    """Return a @ b; of factors rounded to bfloat16, summed in float32, if that is the precision."""
+    if precision == "full":
+        return a @ b
+    a, b = a.bfloat16(), b.bfloat16()
+    if a.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return a.float() @ b.float()
+
+
+def _recurrent_weights(
+    matrices: Tensor, full: Tensor, precision: str
+) -> tuple[Tensor | None, Tensor | None]:
+    """One (H, H) matrix per gate, as the loop multiplies by it: `full`, or packed."""
+    return (full, None) if precision == "full" else (None, packed(matrices))
+
+
+def packed(matrices: Tensor) -> Tensor:
+    """
+    Pack square matrices as the lanes of a warp load them, in bfloat16.
+
+    The order is that of cpp/cuda/rnn_tensor_product.h: 16 rows, matrix, 32 columns, half of them,
+    lane (row % 8, columns 8 t on), then its values: of columns 2 j + e of a half, row or row + 8.
+    """
+    count, size, _ = matrices.shape
+    rows, columns = -size % 16, -size % 32
+    padded = torch.nn.functional.pad(matrices, (0, columns, 0, rows))
+    parts = padded.reshape(count, (size + rows) // 16, 2, 8, (size + columns) // 32, 4, 2, 2, 2)
+    return parts.permute(1, 0, 4, 6, 3, 5, 7, 2, 8).to(torch.bfloat16).reshape(-1)
+
+
 def forward(
     run: _Run,
     cell: str,
@@ -101,19 +132,23 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kernel of the operator ``rnn_forward``; `run` calls the compiled functions."""
     _check_supported(weight_hh, weight_hr, precision, recurrent_dropout or zoneout)
+    precision = precision if x.dtype == torch.float32 else "full"
     hidden = weight_hh.shape[1]
     events = _flat(x)
-    if weight_ih is not None:
-        x_gates = torch.nn.functional.linear(events, weight_ih, bias_ih)
+    if weight_ih is None or precision != "full":
+        x_gates = events if weight_ih is None else _product(events, weight_ih.t(), precision)
+        x_gates = x_gates if bias_ih is None else x_gates + bias_ih
     else:
-        x_gates = events if bias_ih is None else events + bias_ih
+        x_gates = torch.nn.functional.linear(events, weight_ih, bias_ih)
+    matrices = weight_hh.reshape(-1, hidden, hidden)
+    weights = _recurrent_weights(matrices, weight_hh.t(), precision)
     y, h_n = x.new_empty(*x.shape[:-1], hidden), torch.empty_like(h_0)
     c_n = x.new_empty(h_0.shape if cell == "lstm" else 0)
     width = _core.saved_count(cell) * hidden
     saved = x.new_empty((events.shape[0], width) if save and width else 0)
     run(
         "rnn_forward", x.dtype, x,
-        cell, *_sequences(x, offsets, batch_sizes, batch_first), x_gates, weight_hh.t(), bias_hh,
+        cell, *_sequences(x, offsets, batch_sizes, batch_first), *weights, x_gates, bias_hh,
         h_0, c_0, _mask(reset), _scores(attention), reverse, _flat(y), h_n,
         c_n if cell == "lstm" else None, saved if saved.dim() == 2 else None,
     )  # fmt: skip
@@ -153,7 +188,10 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Kernel of the operator ``rnn_backward``; `run` calls the compiled functions."""
     _check_supported(weight_hh, weight_hr, precision, recurrent_dropout or zoneout)
+    precision = precision if x.dtype == torch.float32 else "full"
     gates, hidden = weight_hh.shape
+    matrices = weight_hh.reshape(-1, hidden, hidden).transpose(1, 2)
+    weights = _recurrent_weights(matrices, weight_hh, precision)
     events = _flat(x)
     n = events.shape[0]
     dgates = x.new_empty(n, gates + (hidden if cell in _RESET_AFTER else 0))
@@ -164,11 +202,11 @@ def backward(
     dattention = None if attention is None else x.new_empty(attention.shape)
     run(
         "rnn_backward", x.dtype, x,
-        cell, *_sequences(x, offsets, batch_sizes, batch_first), weight_hh, h_0, c_0, _mask(reset),
+        cell, *_sequences(x, offsets, batch_sizes, batch_first), *weights, h_0, c_0, _mask(reset),
         _scores(attention), reverse, _flat(y), saved if saved.dim() == 2 else None, _flat(dy),
         dh_n, dc_n, dgates, h_before, rh_before, dh_0, dc_0, _scores(dattention),
     )  # fmt: skip
-    grads = _Products(cell, dgates, hidden)
+    grads = _Products(cell, dgates, hidden, precision)
     wanted: list[Tensor | None] = [None] * 5
     dx = grads.of_input(weight_ih).reshape(x.shape) if need_dx else None
     if need_dweights:
@@ -192,30 +230,30 @@ class _Products:
     input and those of the state are neighbours; the first are n, r, z, which a roll puts in order.
     """
 
-    def __init__(self, cell: str, dgates: Tensor, hidden: int) -> None:
+    def __init__(self, cell: str, dgates: Tensor, hidden: int, precision: str) -> None:
         reset_after = cell in _RESET_AFTER
         self._n_gates = dgates.shape[1] - (hidden if reset_after else 0)
         self._roll = hidden if reset_after else 0
         self._slots = dgates
-        self._hidden = hidden
+        self._hidden, self._precision = hidden, precision
         self._input = dgates[:, : self._n_gates]
         self._recurrent = dgates[:, self._roll :]
 
     def of_input(self, weight_ih: Tensor | None) -> Tensor:
         if weight_ih is None:
             return self._input.roll(-self._roll, 1)
-        return self._input @ weight_ih.roll(self._roll, 0)
+        return _product(self._input, weight_ih.roll(self._roll, 0), self._precision)
 
     def of_weight_ih(self, x: Tensor) -> Tensor:
-        return (self._input.t() @ x).roll(-self._roll, 0)
+        return _product(self._input.t(), x, self._precision).roll(-self._roll, 0)
 
     def of_weight_hh(self, h_before: Tensor, rh_before: Tensor | None) -> Tensor:
         if rh_before is None:
-            return self._recurrent.t() @ h_before
+            return _product(self._recurrent.t(), h_before, self._precision)
         plain = 2 * self._hidden
         parts = (
-            self._recurrent[:, :plain].t() @ h_before,
-            self._recurrent[:, plain:].t() @ rh_before,
+            _product(self._recurrent[:, :plain].t(), h_before, self._precision),
+            _product(self._recurrent[:, plain:].t(), rh_before, self._precision),
         )
         return torch.cat(parts)
 
