@@ -63,16 +63,18 @@ class BackwardLoop {
         find_step(last);
         load_states();
         __syncthreads();
+        read_ahead(last);
         for (int s = last; s >= 0; --s) {
             find_step(s - 1);
             if constexpr (kTwoPasses) {
-                for_each_element([&](int unit, int r) { candidate(s, unit, r); });
+                product_.for_each_turn([&](int turn) { candidate(s, turn); });
                 __syncthreads();
                 product_.for_each_turn([&](int turn) { reset(s, turn); });
             } else {
                 all_gates(s);
             }
             __syncthreads();
+            read_ahead(s - 1);
             // With respect to the state before, through the gates that were multiplied by it.
             product_.for_each_turn([&](int turn) { add_recurrent(s, turn); });
             if constexpr (has_attention(Cell::kKind)) {
@@ -158,13 +160,47 @@ class BackwardLoop {
     SEQREC_FN T saved(std::int64_t event, int index, int unit) const {
         return args_.saved[(event * kSaved + index) * hidden_ + unit];
     }
-    // dloss/dh' of a row in step s, and the state before, which is written for later products.
-    SEQREC_FN T grad_after(int s, int r, int unit, T& h_before) const {
-        const BackwardStep<T, kRows>& now = step(s);
-        const std::int64_t at = now.event[r] * hidden_ + unit;
-        h_before = now.h_before[r] == nullptr ? T(0) : now.h_before[r][unit];
-        args_.h_before[at] = h_before;
-        return dh_[unit].of[r] + args_.dy[at];
+    // What a turn reads of the GPU's memory in a step.
+    struct Inputs {
+        UnitState<T, kSaved> unit[kElements];
+        T dy[kElements];
+    };
+    SEQREC_FN void read(int s, int turn, Inputs& inputs) const {
+        for_each_of(turn, [&](int i, int unit, int r) {
+            const BackwardStep<T, kRows>& now = step(s);
+            const std::int64_t event = now.event[r];
+            if (event < 0) {
+                return;
+            }
+            UnitState<T, kSaved>& state = inputs.unit[i];
+            for (int v = 0; v < kSaved; ++v) {
+                state.saved[v] = saved(event, v, unit);
+            }
+            if constexpr (kSaved == 0) {
+                state.saved[0] = args_.y[event * hidden_ + unit];
+            }
+            inputs.dy[i] = args_.dy[event * hidden_ + unit];
+            state.h_before = now.h_before[r] == nullptr ? T(0) : now.h_before[r][unit];
+            if constexpr (kCellState) {
+                state.c_before = now.c_before[r] == nullptr ? T(0) : now.c_before[r][unit];
+            }
+            if constexpr (has_attention(Cell::kKind)) {
+                state.attention = args_.attention[event];
+            }
+        });
+    }
+    // Of the first turn, all that most threads have: the memory's time passes under a product.
+    SEQREC_FN void read_ahead(int s) {
+        if (s >= 0) {
+            read(s, product_.first_turn(), ahead_);
+        }
+    }
+    SEQREC_FN Inputs inputs(int s, int turn) const {
+        Inputs inputs = ahead_;
+        if (turn != product_.first_turn()) {
+            read(s, turn, inputs);
+        }
+        return inputs;
     }
     SEQREC_FN void store_slot(std::int64_t event, int r, int slot, int unit, T value) {
         args_.dgates[(event * kSlots + slot) * hidden_ + unit] = value;
@@ -183,8 +219,9 @@ class BackwardLoop {
     SEQREC_FN void all_gates(int s) {
         T attention[kRows] = {};
         product_.for_each_turn([&](int turn) {
+            const Inputs in = inputs(s, turn);
             for_each_of(turn, [&](int i, int unit, int r) {
-                const T part = gates_of(s, unit, r);
+                const T part = gates_of(s, unit, r, in.unit[i], in.dy[i]);
                 if constexpr (kElements == kRows) {
                     attention[i] += part;
                 } else {
@@ -205,29 +242,19 @@ class BackwardLoop {
         }
     }
     // Returns the unit's part of dattention.
-    SEQREC_FN T gates_of(int s, int unit, int r) {
+    SEQREC_FN T gates_of(int s, int unit, int r, const UnitState<T, kSaved>& state, T dy) {
         const BackwardStep<T, kRows>& now = step(s);
         const std::int64_t event = now.event[r];
         if (event < 0) {
             clear_slots(r, unit);
             return T(0);
         }
-        UnitState<T, kSaved> state{};
-        for (int i = 0; i < kSaved; ++i) {
-            state.saved[i] = saved(event, i, unit);
-        }
+        const T dh = dh_[unit].of[r] + dy;
         T dc = 0;
-        const T dh = grad_after(s, r, unit, state.h_before);
         if constexpr (kCellState) {
-            state.c_before = now.c_before[r] == nullptr ? T(0) : now.c_before[r][unit];
             dc = dc_[unit].of[r];
         }
-        if constexpr (kSaved == 0) {
-            state.saved[0] = args_.y[event * hidden_ + unit];
-        }
-        if constexpr (has_attention(Cell::kKind)) {
-            state.attention = args_.attention[event];
-        }
+        args_.h_before[event * hidden_ + unit] = state.h_before;
         const UnitGrad<T, kSlots> grad = Cell::template step_grad<T>(state, dh, dc);
         for (int slot = 0; slot < kSlots; ++slot) {
             store_slot(event, r, slot, unit, grad.slots[slot]);
@@ -250,29 +277,33 @@ class BackwardLoop {
     }
 
     // Reset-before, first pass: of z and n.
-    SEQREC_FN void candidate(int s, int unit, int r) {
-        const std::int64_t event = step(s).event[r];
-        if (event < 0) {
-            return clear_slots(r, unit);
-        }
-        T h;
-        const T dh = grad_after(s, r, unit, h);
-        const auto grad = gru_blend_grad<DeviceMath<T>>(saved(event, 1, unit),
-                                                        saved(event, 2, unit), h, dh, T(1));
-        store_slot(event, r, 1, unit, grad.z_pre);
-        store_slot(event, r, 2, unit, grad.n_pre);
-        args_.rh_before[event * hidden_ + unit] = saved(event, 0, unit) * h;
-        dh_[unit].of[r] = grad.h;
+    SEQREC_FN void candidate(int s, int turn) {
+        const Inputs in = inputs(s, turn);
+        for_each_of(turn, [&](int i, int unit, int r) {
+            const std::int64_t event = step(s).event[r];
+            if (event < 0) {
+                return clear_slots(r, unit);
+            }
+            const UnitState<T, kSaved>& state = in.unit[i];
+            const T h = state.h_before, dh = dh_[unit].of[r] + in.dy[i];
+            const auto grad =
+                gru_blend_grad<DeviceMath<T>>(state.saved[1], state.saved[2], h, dh, T(1));
+            store_slot(event, r, 1, unit, grad.z_pre);
+            store_slot(event, r, 2, unit, grad.n_pre);
+            args_.h_before[event * hidden_ + unit] = h;
+            args_.rh_before[event * hidden_ + unit] = state.saved[0] * h;
+            dh_[unit].of[r] = grad.h;
+        });
     }
     // And second: of r, from that of r * h.
     SEQREC_FN void reset(int s, int turn) {
+        const Inputs in = inputs(s, turn);
         T drh[kElements] = {};
         product_.template add_transposed<1>(dgates_, 2, turn, drh);
         for_each_of(turn, [&](int i, int unit, int r) {
             const std::int64_t event = step(s).event[r];
             if (event >= 0) {
-                const T gate = saved(event, 0, unit);
-                const T h = step(s).h_before[r] == nullptr ? T(0) : step(s).h_before[r][unit];
+                const T gate = in.unit[i].saved[0], h = in.unit[i].h_before;
                 store_slot(event, r, 0, unit, gru_reset_grad<DeviceMath<T>>(gate, drh[i] * h));
                 dh_[unit].of[r] += drh[i] * gate;
             }
@@ -297,6 +328,7 @@ class BackwardLoop {
     Product product_;
     Operand dgates_;
     Rows *dh_, *dc_;
+    Inputs ahead_{};
 };
 
 template <class Cell, class Product>

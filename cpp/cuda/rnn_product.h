@@ -51,16 +51,16 @@ class FmaProduct {
     }
     static unsigned threads(std::int64_t hidden) { return rnn_threads(hidden, 1); }
 
+    SEQREC_FN int first_turn() const { return static_cast<int>(threadIdx.x); }
     template <class Visit>
     SEQREC_FN void for_each_turn(const Visit& visit) const {
-        for (int unit = static_cast<int>(threadIdx.x); unit < hidden_;
-             unit += static_cast<int>(blockDim.x)) {
+        for (int unit = first_turn(); unit < hidden_; unit += static_cast<int>(blockDim.x)) {
             visit(unit);
         }
     }
     SEQREC_FN int unit(int turn, int /*element*/) const { return turn; }
     SEQREC_FN int row(int element) const { return element; }
-    SEQREC_FN bool has(int /*unit*/) const { return true; }
+    SEQREC_FN bool has(int unit) const { return unit < hidden_; }
 
     // sum[g] += what gate first_gate + g has of `left`.
     template <int kCount>

@@ -69,9 +69,10 @@ class TensorProduct {
         return rnn_threads((hidden + kUnits - 1) / kUnits, kWarp);
     }
 
+    SEQREC_FN int first_turn() const { return static_cast<int>(threadIdx.x) / kWarp; }
     template <class Visit>
     SEQREC_FN void for_each_turn(const Visit& visit) const {
-        for (int turn = static_cast<int>(threadIdx.x) / kWarp; turn * kUnits < hidden_;
+        for (int turn = first_turn(); turn * kUnits < hidden_;
              turn += static_cast<int>(blockDim.x) / kWarp) {
             visit(turn);
         }
