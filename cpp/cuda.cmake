@@ -1,12 +1,22 @@
 # The second extension, _cuda: CUDA kernels, without torch and cuDNN, cudart linked in. And
 # _cuda_emulated, for tests: the same sources, compiled for threads that cuda/emulation plays.
 set(SEQREC_CUDA_KERNELS
+  cuda/augru_backward_cuda.cu
+  cuda/augru_forward_cuda.cu
   cuda/gate_backward_cuda.cu
-  cuda/gate_forward_cuda.cu)
+  cuda/gate_forward_cuda.cu
+  cuda/gru_backward_cuda.cu
+  cuda/gru_forward_cuda.cu
+  cuda/lstm_backward_cuda.cu
+  cuda/lstm_forward_cuda.cu
+  cuda/rnn_backward_cuda.cu
+  cuda/rnn_forward_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
   bindings/cuda/register_gate.cpp
-  ops/cuda/gate.cpp)
+  bindings/cuda/register_rnn.cpp
+  ops/cuda/gate.cpp
+  ops/cuda/rnn.cpp)
 
 if(SEQREC_WITH_CUDA)
   pybind11_add_module(_cuda ${SEQREC_CUDA_HOST} ${SEQREC_CUDA_KERNELS})

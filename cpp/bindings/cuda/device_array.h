@@ -27,6 +27,8 @@ constexpr const char* dtype_name() {
         return "float64";
     } else if constexpr (std::is_same_v<T, std::int64_t>) {
         return "int64";
+    } else if constexpr (std::is_same_v<T, std::uint16_t>) {
+        return "bfloat16";
     } else {
         static_assert(std::is_same_v<T, std::uint8_t>);
         return "uint8";

@@ -6,5 +6,6 @@
 namespace seqrec_fast {
 
 void register_cuda_gate(pybind11::module_& m);
+void register_cuda_rnn(pybind11::module_& m);
 
 }  // namespace seqrec_fast

@@ -85,8 +85,8 @@ def _scores(attention: Tensor | None, dtype: torch.dtype) -> np.ndarray[Any, Any
 
 
 def _working_dtype(x: Tensor, hidden: int) -> torch.dtype:
-    """Dtype of the arithmetic: small layers take float64, see _core.FLOAT64_UNITS."""
-    return torch.float64 if hidden <= _core.FLOAT64_UNITS else x.dtype
+    """Dtype of the arithmetic: small layers take float64 on the CPU, see _core.FLOAT64_UNITS."""
+    return torch.float64 if hidden <= _core.FLOAT64_UNITS and not x.is_cuda else x.dtype
 
 
 def _cast(dtype: torch.dtype, tensor: _Tensor) -> _Tensor:
@@ -125,7 +125,8 @@ def _sizes(
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Shapes of y, h_n, c_n and saved."""
     state, hidden = weight_hh.shape[-1], weight_hh.shape[-2] // _GATES[cell]
-    lanes = 64 // _working_dtype(x, hidden).itemsize  # of a packed vector
+    # Of a packed vector; kernels of CUDA have none.
+    lanes = 1 if x.is_cuda else 64 // _working_dtype(x, hidden).itemsize
     width = _SAVED[cell] * ((hidden + lanes - 1) // lanes * lanes) if save else 0
     events = x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]
     return (

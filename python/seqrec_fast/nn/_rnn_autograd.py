@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import _ops
+from . import _rnn_cuda_ops as _rnn_cuda_ops  # registers the operators on CUDA
 
 _Forward = tuple[Tensor, Tensor, Tensor, Tensor]
 

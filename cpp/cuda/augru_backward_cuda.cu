@@ -1,0 +1,20 @@
+// GRUs with attention backward on a GPU.
+#include "cuda/rnn_backward.h"
+
+namespace seqrec_fast {
+
+template <class T>
+void augru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+    switch (args.kind) {
+        case CellKind::augru_paper:
+            return cuda::run_backward<cuda::GruLoopCell<cuda::AugruPaperBlend>>(args, stream);
+        case CellKind::augru_tf:
+            return cuda::run_backward<cuda::GruLoopCell<cuda::AugruTfBlend>>(args, stream);
+        default: return cuda::run_backward<cuda::GruLoopCell<cuda::AgruBlend>>(args, stream);
+    }
+}
+
+template void augru_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);
+template void augru_backward_cuda(const RnnLoopGradArgs<double>&, cudaStream_t);
+
+}  // namespace seqrec_fast

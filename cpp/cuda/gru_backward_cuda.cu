@@ -1,0 +1,18 @@
+// GRU backward on a GPU.
+#include "cuda/rnn_backward.h"
+
+namespace seqrec_fast {
+
+template <class T>
+void gru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+    switch (args.kind) {
+        case CellKind::gru_reset_before:
+            return cuda::run_backward<cuda::GruResetBeforeLoopCell>(args, stream);
+        default: return cuda::run_backward<cuda::GruLoopCell<cuda::GruBlend>>(args, stream);
+    }
+}
+
+template void gru_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);
+template void gru_backward_cuda(const RnnLoopGradArgs<double>&, cudaStream_t);
+
+}  // namespace seqrec_fast

@@ -1,0 +1,18 @@
+// GRU forward on a GPU.
+#include "cuda/rnn_forward.h"
+
+namespace seqrec_fast {
+
+template <class T>
+void gru_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream) {
+    switch (args.kind) {
+        case CellKind::gru_reset_before:
+            return cuda::run_forward<cuda::GruResetBeforeLoopCell>(args, stream);
+        default: return cuda::run_forward<cuda::GruLoopCell<cuda::GruBlend>>(args, stream);
+    }
+}
+
+template void gru_forward_cuda(const RnnLoopArgs<float>&, cudaStream_t);
+template void gru_forward_cuda(const RnnLoopArgs<double>&, cudaStream_t);
+
+}  // namespace seqrec_fast

@@ -1,0 +1,14 @@
+// LSTM backward on a GPU.
+#include "cuda/rnn_backward.h"
+
+namespace seqrec_fast {
+
+template <class T>
+void lstm_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+    cuda::run_backward<cuda::LstmLoopCell>(args, stream);
+}
+
+template void lstm_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);
+template void lstm_backward_cuda(const RnnLoopGradArgs<double>&, cudaStream_t);
+
+}  // namespace seqrec_fast

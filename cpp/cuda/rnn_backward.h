@@ -1,0 +1,361 @@
+// The reverse time loop of all recurrent cells: per step the gradients of the gates, then their
+// product with weight_hh (rnn_product.h), which bounds it. Gradients of states stay in shared
+// memory. What the weights' gradients need is written for the products after the loop.
+#pragma once
+
+#include "cuda/launch.h"
+#include "cuda/rnn_cells.h"
+#include "cuda/rnn_launch.h"
+#include "cuda/warp.h"
+
+namespace seqrec_fast {
+namespace cuda {
+
+// The event of every row in a step, and the states it started from; null: zeros. -1: the row has
+// no such step.
+template <class T, int kRows>
+struct BackwardStep {
+    std::int64_t event[kRows];
+    const T *h_before[kRows], *c_before[kRows];
+    bool reset[kRows];
+};
+
+// Sums of each warp, of what dattention is the sum over units of.
+template <class T, int kRows>
+using WarpSums = T[kRnnThreads / kWarp][kRows];
+
+template <class Cell, class Product>
+class BackwardLoop {
+  public:
+    using T = typename Product::T;
+    using Operand = typename Product::Operand;
+    static constexpr int kRows = Product::kRows;
+    static constexpr int kElements = Product::kElements;
+    using Rows = RowValues<T, kRows>;
+    static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
+    static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
+    static constexpr int kSlots = static_cast<int>(slot_count(Cell::kKind));
+    static constexpr int kFirstSlot = static_cast<int>(first_recurrent_slot(Cell::kKind));
+    static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
+    static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
+
+    SEQREC_FN BackwardLoop(const RnnLoopGradArgs<T>& args, TileRows<kRows>& tile,
+                           BackwardStep<T, kRows>* steps, WarpSums<T, kRows>& warp_sums,
+                           SharedMemory shared)
+        : args_(args),
+          tile_(tile),
+          steps_(steps),
+          warp_sums_(warp_sums),
+          hidden_(static_cast<int>(args.hidden)),
+          product_(args.weights, hidden_, kGates, shared),
+          dgates_(product_.operand(kGates, shared)),
+          dh_(shared.take<Rows>(hidden_)),
+          dc_(kCellState ? shared.take<Rows>(hidden_) : nullptr) {}
+    static std::size_t shared_bytes(std::int64_t hidden) {
+        return Product::weight_bytes(hidden, kGates) + Product::operand_bytes(hidden, kGates) +
+               SharedMemory::bytes<Rows>(hidden) * (kCellState ? 2 : 1);
+    }
+
+    SEQREC_FN void run() {
+        tile_.load(args_.layout, blockIdx.x);
+        __syncthreads();
+        const int last = tile_.max_steps() - 1;
+        find_step(last);
+        load_states();
+        __syncthreads();
+        read_ahead(last);
+        for (int s = last; s >= 0; --s) {
+            find_step(s - 1);
+            if constexpr (kTwoPasses) {
+                product_.for_each_turn([&](int turn) { candidate(s, turn); });
+                __syncthreads();
+                product_.for_each_turn([&](int turn) { reset(s, turn); });
+            } else {
+                all_gates(s);
+            }
+            __syncthreads();
+            read_ahead(s - 1);
+            // With respect to the state before, through the gates that were multiplied by it.
+            product_.for_each_turn([&](int turn) { add_recurrent(s, turn); });
+            if constexpr (has_attention(Cell::kKind)) {
+                store_attention(s);
+            }
+            __syncthreads();
+        }
+        store_states();
+    }
+
+  private:
+    SEQREC_FN const BackwardStep<T, kRows>& step(int s) const { return steps_[s % 2]; }
+
+    SEQREC_FN void find_step(int s) {
+        const auto r = static_cast<int>(threadIdx.x);
+        if (r >= kRows || s < 0) {
+            return;
+        }
+        BackwardStep<T, kRows>& step = steps_[s % 2];
+        step.event[r] = -1;
+        if (s >= tile_.length[r]) {
+            return;
+        }
+        const std::int64_t event = tile_.event(args_.layout, r, s, args_.reverse);
+        const bool reset = args_.reset != nullptr && args_.reset[event] != 0;
+        step.event[r] = event;
+        step.reset[r] = reset;
+        step.h_before[r] = step.c_before[r] = nullptr;
+        if (reset) {
+            return;
+        }
+        if (s == 0) {
+            const std::int64_t at = tile_.session[r] * hidden_;
+            step.h_before[r] = args_.h_0 == nullptr ? nullptr : args_.h_0 + at;
+            step.c_before[r] = args_.c_0 == nullptr ? nullptr : args_.c_0 + at;
+            return;
+        }
+        const std::int64_t before = tile_.event(args_.layout, r, s - 1, args_.reverse);
+        step.h_before[r] = args_.y + before * hidden_;
+        if constexpr (kCellState) {
+            step.c_before[r] = args_.saved + (before * kSaved + 4) * hidden_;
+        }
+    }
+
+    // visit(element, unit, row) for those of a turn that there are.
+    template <class Visit>
+    SEQREC_FN void for_each_of(int turn, const Visit& visit) const {
+        for (int i = 0; i < kElements; ++i) {
+            const int unit = product_.unit(turn, i);
+            if (product_.has(unit)) {
+                visit(i, unit, product_.row(i));
+            }
+        }
+    }
+    // visit(unit, row) for all elements of the thread.
+    template <class Visit>
+    SEQREC_FN void for_each_element(const Visit& visit) const {
+        product_.for_each_turn(
+            [&](int turn) { for_each_of(turn, [&](int, int unit, int r) { visit(unit, r); }); });
+    }
+
+    SEQREC_FN void load_states() {
+        for_each_element([&](int unit, int r) {
+            const std::int64_t at = tile_.session[r] * hidden_ + unit;
+            dh_[unit].of[r] = at < 0 ? T(0) : args_.dh_n[at];
+            if constexpr (kCellState) {
+                dc_[unit].of[r] = at < 0 ? T(0) : args_.dc_n[at];
+            }
+        });
+    }
+    SEQREC_FN void store_states() const {
+        for_each_element([&](int unit, int r) {
+            const std::int64_t at = tile_.session[r] * hidden_ + unit;
+            if (at >= 0) {
+                args_.dh_0[at] = dh_[unit].of[r];
+                if constexpr (kCellState) {
+                    args_.dc_0[at] = dc_[unit].of[r];
+                }
+            }
+        });
+    }
+
+    SEQREC_FN T saved(std::int64_t event, int index, int unit) const {
+        return args_.saved[(event * kSaved + index) * hidden_ + unit];
+    }
+    // What a turn reads of the GPU's memory in a step.
+    struct Inputs {
+        UnitState<T, kSaved> unit[kElements];
+        T dy[kElements];
+    };
+    SEQREC_FN void read(int s, int turn, Inputs& inputs) const {
+        for_each_of(turn, [&](int i, int unit, int r) {
+            const BackwardStep<T, kRows>& now = step(s);
+            const std::int64_t event = now.event[r];
+            if (event < 0) {
+                return;
+            }
+            UnitState<T, kSaved>& state = inputs.unit[i];
+            for (int v = 0; v < kSaved; ++v) {
+                state.saved[v] = saved(event, v, unit);
+            }
+            if constexpr (kSaved == 0) {
+                state.saved[0] = args_.y[event * hidden_ + unit];
+            }
+            inputs.dy[i] = args_.dy[event * hidden_ + unit];
+            state.h_before = now.h_before[r] == nullptr ? T(0) : now.h_before[r][unit];
+            if constexpr (kCellState) {
+                state.c_before = now.c_before[r] == nullptr ? T(0) : now.c_before[r][unit];
+            }
+            if constexpr (has_attention(Cell::kKind)) {
+                state.attention = args_.attention[event];
+            }
+        });
+    }
+    // Of the first turn, all that most threads have: the memory's time passes under a product.
+    SEQREC_FN void read_ahead(int s) {
+        if (s >= 0) {
+            read(s, product_.first_turn(), ahead_);
+        }
+    }
+    SEQREC_FN Inputs inputs(int s, int turn) const {
+        Inputs inputs = ahead_;
+        if (turn != product_.first_turn()) {
+            read(s, turn, inputs);
+        }
+        return inputs;
+    }
+    SEQREC_FN void store_slot(std::int64_t event, int r, int slot, int unit, T value) {
+        args_.dgates[(event * kSlots + slot) * hidden_ + unit] = value;
+        if (slot >= kFirstSlot) {
+            dgates_.set(slot - kFirstSlot, unit, r, value);
+        }
+    }
+
+    // Rows without this step have no part in the product, and keep their dh.
+    SEQREC_FN void clear_slots(int r, int unit) {
+        for (int g = 0; g < kGates; ++g) {
+            dgates_.set(g, unit, r, T(0));
+        }
+    }
+
+    SEQREC_FN void all_gates(int s) {
+        T attention[kRows] = {};
+        product_.for_each_turn([&](int turn) {
+            const Inputs in = inputs(s, turn);
+            for_each_of(turn, [&](int i, int unit, int r) {
+                const T part = gates_of(s, unit, r, in.unit[i], in.dy[i]);
+                if constexpr (kElements == kRows) {
+                    attention[i] += part;
+                } else {
+                    // Which row it is depends on the lane; indices have to be constants.
+                    for (int row = 0; row < kRows; ++row) {
+                        attention[row] += row == r ? part : T(0);
+                    }
+                }
+            });
+        });
+        if constexpr (has_attention(Cell::kKind)) {
+            for (int r = 0; r < kRows; ++r) {
+                const T sum = warp_sum(attention[r]);
+                if (lane_index() == 0) {
+                    warp_sums_[threadIdx.x / kWarp][r] = sum;
+                }
+            }
+        }
+    }
+    // Returns the unit's part of dattention.
+    SEQREC_FN T gates_of(int s, int unit, int r, const UnitState<T, kSaved>& state, T dy) {
+        const BackwardStep<T, kRows>& now = step(s);
+        const std::int64_t event = now.event[r];
+        if (event < 0) {
+            clear_slots(r, unit);
+            return T(0);
+        }
+        const T dh = dh_[unit].of[r] + dy;
+        T dc = 0;
+        if constexpr (kCellState) {
+            dc = dc_[unit].of[r];
+        }
+        args_.h_before[event * hidden_ + unit] = state.h_before;
+        const UnitGrad<T, kSlots> grad = Cell::template step_grad<T>(state, dh, dc);
+        for (int slot = 0; slot < kSlots; ++slot) {
+            store_slot(event, r, slot, unit, grad.slots[slot]);
+        }
+        dh_[unit].of[r] = grad.h;
+        if constexpr (kCellState) {
+            dc_[unit].of[r] = now.reset[r] ? T(0) : grad.c;
+        }
+        return grad.attention;
+    }
+    SEQREC_FN void store_attention(int s) const {
+        const auto r = static_cast<int>(threadIdx.x);
+        if (r < kRows && step(s).event[r] >= 0) {
+            T sum = 0;
+            for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) {
+                sum += warp_sums_[warp][r];
+            }
+            args_.dattention[step(s).event[r]] = sum;
+        }
+    }
+
+    // Reset-before, first pass: of z and n.
+    SEQREC_FN void candidate(int s, int turn) {
+        const Inputs in = inputs(s, turn);
+        for_each_of(turn, [&](int i, int unit, int r) {
+            const std::int64_t event = step(s).event[r];
+            if (event < 0) {
+                return clear_slots(r, unit);
+            }
+            const UnitState<T, kSaved>& state = in.unit[i];
+            const T h = state.h_before, dh = dh_[unit].of[r] + in.dy[i];
+            const auto grad =
+                gru_blend_grad<DeviceMath<T>>(state.saved[1], state.saved[2], h, dh, T(1));
+            store_slot(event, r, 1, unit, grad.z_pre);
+            store_slot(event, r, 2, unit, grad.n_pre);
+            args_.h_before[event * hidden_ + unit] = h;
+            args_.rh_before[event * hidden_ + unit] = state.saved[0] * h;
+            dh_[unit].of[r] = grad.h;
+        });
+    }
+    // And second: of r, from that of r * h.
+    SEQREC_FN void reset(int s, int turn) {
+        const Inputs in = inputs(s, turn);
+        T drh[kElements] = {};
+        product_.template add_transposed<1>(dgates_, 2, turn, drh);
+        for_each_of(turn, [&](int i, int unit, int r) {
+            const std::int64_t event = step(s).event[r];
+            if (event >= 0) {
+                const T gate = in.unit[i].saved[0], h = in.unit[i].h_before;
+                store_slot(event, r, 0, unit, gru_reset_grad<DeviceMath<T>>(gate, drh[i] * h));
+                dh_[unit].of[r] += drh[i] * gate;
+            }
+        });
+    }
+
+    SEQREC_FN void add_recurrent(int s, int turn) {
+        T sum[kElements] = {};
+        product_.template add_transposed<kTwoPasses ? 2 : kGates>(dgates_, 0, turn, sum);
+        for_each_of(turn, [&](int i, int unit, int r) {
+            if (step(s).event[r] >= 0) {
+                dh_[unit].of[r] = step(s).reset[r] ? T(0) : dh_[unit].of[r] + sum[i];
+            }
+        });
+    }
+
+    const RnnLoopGradArgs<T>& args_;
+    TileRows<kRows>& tile_;
+    BackwardStep<T, kRows>* steps_;
+    WarpSums<T, kRows>& warp_sums_;
+    int hidden_;
+    Product product_;
+    Operand dgates_;
+    Rows *dh_, *dc_;
+    Inputs ahead_{};
+};
+
+template <class Cell, class Product>
+__global__ void __launch_bounds__(kRnnThreads)
+    rnn_backward_kernel(RnnLoopGradArgs<typename Product::T> args) {
+    using T = typename Product::T;
+    SEQREC_SHARED TileRows<Product::kRows> tile;
+    SEQREC_SHARED BackwardStep<T, Product::kRows> steps[2];
+    SEQREC_SHARED WarpSums<T, Product::kRows> warp_sums;
+    SEQREC_DYNAMIC_SHARED(unsigned char, shared);
+    BackwardLoop<Cell, Product>(args, tile, steps, warp_sums, SharedMemory(shared)).run();
+}
+
+template <class Cell, class T>
+void run_backward(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+    with_product<T>(
+        "rnn_backward", args.layout.batch, args.weights.packed != nullptr,
+        [&](auto tag) {
+            return BackwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden);
+        },
+        [&](auto tag, std::size_t bytes) {
+            using Product = typename decltype(tag)::Type;
+            const std::int64_t blocks = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            launch("rnn_backward", rnn_backward_kernel<Cell, Product>,
+                   {blocks, Product::threads(args.hidden), bytes}, stream, args);
+        });
+}
+
+}  // namespace cuda
+}  // namespace seqrec_fast

@@ -1,0 +1,116 @@
+// A step of every recurrent cell for one unit of one row, forward and backward, in the form that
+// the time loops call. The formulas are those of cells/.
+#pragma once
+
+#include "cells/augru_cell-inl.h"
+#include "cells/cell_kind.h"
+#include "cells/gru_cell-inl.h"
+#include "cells/lstm_cell-inl.h"
+#include "cells/rnn_cell-inl.h"
+#include "cuda/device_math.h"
+
+namespace seqrec_fast {
+namespace cuda {
+
+// What backward needs of one unit, one row and one step.
+template <class T, int kSaved>
+struct UnitState {
+    T saved[kSaved + 1];  // of a plain RNN: its output
+    T h_before, c_before, attention;
+};
+
+// Gradients with respect to the gates' sums, in their slots, and to what goes past the matrix.
+template <class T, int kSlots>
+struct UnitGrad {
+    T slots[kSlots];
+    T h, c, attention;
+};
+
+// Reset-after GRUs.
+template <class Blend>
+struct GruLoopCell {
+    static constexpr CellKind kKind = Blend::kKind;
+
+    template <class T>
+    static SEQREC_FN T step(const T (&x)[3], const T (&sum)[3], T h, T& /*c*/, T attention,
+                            T* saved) {
+        using M = DeviceMath<T>;
+        const T r = M::sigmoid(x[0] + sum[0]);
+        const T z = M::sigmoid(x[1] + sum[1]);
+        const T n = gru_candidate<M>(x[2], sum[2], r);
+        saved[0] = r;
+        saved[1] = z;
+        saved[2] = n;
+        saved[3] = sum[2];
+        return Blend::template blend<M>(z, n, h, attention);
+    }
+
+    template <class T>
+    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 4>& unit, T dh, T /*dc*/) {
+        using M = DeviceMath<T>;
+        const T r = unit.saved[0], z = unit.saved[1], n = unit.saved[2], h_n = unit.saved[3];
+        GruGrad<M> grad;
+        T attention = 0;
+        if constexpr (has_attention(kKind)) {
+            const auto all =
+                attention_blend_grad<M, Blend>(z, n, unit.h_before, dh, T(1), unit.attention);
+            grad = all;
+            attention = all.attention;
+        } else {
+            grad = gru_blend_grad<M>(z, n, unit.h_before, dh, T(1));
+        }
+        return {{grad.n_pre, gru_reset_grad<M>(r, grad.n_pre * h_n), grad.z_pre, grad.n_pre * r},
+                grad.h,
+                T(0),
+                attention};
+    }
+};
+
+// Its two passes are in the loops.
+struct GruResetBeforeLoopCell {
+    static constexpr CellKind kKind = CellKind::gru_reset_before;
+};
+
+struct LstmLoopCell {
+    static constexpr CellKind kKind = CellKind::lstm;
+
+    template <class T>
+    static SEQREC_FN T step(const T (&x)[4], const T (&sum)[4], T /*h*/, T& c, T /*attention*/,
+                            T* saved) {
+        const auto step = lstm_step<DeviceMath<T>>(x[0] + sum[0], x[1] + sum[1], x[2] + sum[2],
+                                                   x[3] + sum[3], c, T(1));
+        saved[0] = step.i;
+        saved[1] = step.f;
+        saved[2] = step.g;
+        saved[3] = step.o;
+        saved[4] = c = step.c;
+        return step.h;
+    }
+
+    template <class T>
+    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 5>& unit, T dh, T dc) {
+        const T(&saved)[6] = unit.saved;
+        const auto grad = lstm_step_grad<DeviceMath<T>>(saved[0], saved[1], saved[2], saved[3],
+                                                        unit.c_before, saved[4], dh, dc, T(1));
+        return {{grad.i_pre, grad.f_pre, grad.g_pre, grad.o_pre}, T(0), grad.c, T(0)};
+    }
+};
+
+template <class Activation, CellKind kCell>
+struct RnnLoopCell {
+    static constexpr CellKind kKind = kCell;
+
+    template <class T>
+    static SEQREC_FN T step(const T (&x)[1], const T (&sum)[1], T /*h*/, T& /*c*/, T /*attention*/,
+                            T* /*saved*/) {
+        return Activation::template apply<DeviceMath<T>>(x[0] + sum[0]);
+    }
+
+    template <class T>
+    static SEQREC_FN UnitGrad<T, 1> step_grad(const UnitState<T, 0>& unit, T dh, T /*dc*/) {
+        return {{Activation::template grad<DeviceMath<T>>(unit.saved[0], dh)}, T(0), T(0), T(0)};
+    }
+};
+
+}  // namespace cuda
+}  // namespace seqrec_fast

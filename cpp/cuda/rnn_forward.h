@@ -1,0 +1,263 @@
+// The forward time loop of all recurrent cells. States stay in shared memory. What bounds a step is
+// its product, see rnn_product.h; all else a thread does for its own elements.
+#pragma once
+
+#include "cuda/launch.h"
+#include "cuda/rnn_cells.h"
+#include "cuda/rnn_launch.h"
+
+namespace seqrec_fast {
+namespace cuda {
+
+// The event of every row in a step; -1: the row has no such step.
+template <int kRows>
+struct ForwardStep {
+    std::int64_t event[kRows];
+    bool reset[kRows];
+};
+
+template <class Cell, class Product>
+class ForwardLoop {
+  public:
+    using T = typename Product::T;
+    using Operand = typename Product::Operand;
+    static constexpr int kRows = Product::kRows;
+    static constexpr int kElements = Product::kElements;
+    static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
+    static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
+    static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
+    static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
+    using Rows = RowValues<T, kRows>;
+
+    SEQREC_FN ForwardLoop(const RnnLoopArgs<T>& args, TileRows<kRows>& tile,
+                          ForwardStep<kRows>* steps, SharedMemory shared)
+        : args_(args),
+          tile_(tile),
+          steps_(steps),
+          hidden_(static_cast<int>(args.hidden)),
+          product_(args.weights, hidden_, kGates, shared),
+          left_(product_.operand(1, shared)),
+          left_next_(product_.operand(1, shared)),
+          h_(shared.take<Rows>(hidden_)),
+          c_(kCellState ? shared.take<Rows>(hidden_) : nullptr),
+          z_(kTwoPasses ? shared.take<Rows>(hidden_) : nullptr) {
+        if constexpr (kTwoPasses) {
+            left_reset_ = product_.operand(1, shared);
+        }
+    }
+    static std::size_t shared_bytes(std::int64_t hidden) {
+        constexpr int kStates = kCellState || kTwoPasses ? 2 : 1;
+        return Product::weight_bytes(hidden, kGates) +
+               Product::operand_bytes(hidden, 1) * (kTwoPasses ? 3 : 2) +
+               SharedMemory::bytes<Rows>(hidden) * kStates;
+    }
+
+    SEQREC_FN void run() {
+        tile_.load(args_.layout, blockIdx.x);
+        __syncthreads();
+        find_step(0);
+        find_step(1);
+        __syncthreads();
+        load_states();
+        __syncthreads();
+        const int steps = tile_.max_steps();
+        for (int s = 0; s < steps; ++s) {
+            // Nobody reads this entry before the next barrier.
+            find_step(s + 2);
+            if constexpr (kTwoPasses) {
+                product_.for_each_turn([&](int turn) { reset_and_update(s, turn); });
+                __syncthreads();
+                product_.for_each_turn([&](int turn) { candidate(s, turn); });
+            } else {
+                product_.for_each_turn([&](int turn) { all_gates(s, turn); });
+            }
+            __syncthreads();
+            const Operand before = left_;
+            left_ = left_next_;
+            left_next_ = before;
+        }
+    }
+
+  private:
+    SEQREC_FN const ForwardStep<kRows>& step(int s) const { return steps_[s % 3]; }
+
+    SEQREC_FN void find_step(int s) {
+        const auto r = static_cast<int>(threadIdx.x);
+        if (r < kRows) {
+            const bool has = s < tile_.length[r];
+            const std::int64_t event = has ? tile_.event(args_.layout, r, s, args_.reverse) : -1;
+            ForwardStep<kRows>& step = steps_[s % 3];
+            step.event[r] = event;
+            step.reset[r] = has && args_.reset != nullptr && args_.reset[event] != 0;
+        }
+    }
+
+    // visit(element, unit, row) for those of a turn that there are.
+    template <class Visit>
+    SEQREC_FN void for_each_element(int turn, const Visit& visit) const {
+        for (int i = 0; i < kElements; ++i) {
+            const int unit = product_.unit(turn, i);
+            if (product_.has(unit)) {
+                visit(i, unit, product_.row(i));
+            }
+        }
+    }
+
+    SEQREC_FN void load_states() {
+        product_.for_each_turn([&](int turn) {
+            for_each_element(turn, [&](int, int unit, int r) { load_state(unit, r); });
+        });
+    }
+    SEQREC_FN void load_state(int unit, int r) {
+        const std::int64_t b = tile_.session[r], at = b * hidden_ + unit;
+        const bool is_final = b >= 0 && tile_.length[r] == 0;
+        const T h = b < 0 || args_.h_0 == nullptr ? T(0) : args_.h_0[at];
+        set_state(unit, r, step(0).reset[r] ? T(0) : h, left_);
+        if (is_final) {
+            args_.h_n[at] = h;
+        }
+        if constexpr (kCellState) {
+            const T c = b < 0 || args_.c_0 == nullptr ? T(0) : args_.c_0[at];
+            c_[unit].of[r] = step(0).reset[r] ? T(0) : c;
+            if (is_final) {
+                args_.c_n[at] = c;
+            }
+        }
+    }
+    SEQREC_FN void set_state(int unit, int r, T h, const Operand& left) {
+        h_[unit].of[r] = h;
+        left.set(0, unit, r, h);
+    }
+
+    // The gates' sums of a turn: those of the input, and those of the state from bias_hh on.
+    template <int kCount>
+    struct Sums {
+        T x[kCount][kElements], h[kCount][kElements];
+    };
+    template <int kCount>
+    SEQREC_FN Sums<kCount> sums(int s, int turn, int first_gate, const Operand& left) const {
+        Sums<kCount> sums{};
+        for (int g = 0; g < kCount; ++g) {
+            const int gate = (first_gate + g) * hidden_;
+            for_each_element(turn, [&](int i, int unit, int r) {
+                // Asked for before the product, whose time covers that of the memory.
+                const std::int64_t event = step(s).event[r];
+                if (event >= 0) {
+                    sums.x[g][i] = args_.x_gates[event * kGates * hidden_ + gate + unit];
+                }
+                if (args_.bias_hh != nullptr) {
+                    sums.h[g][i] = args_.bias_hh[gate + unit];
+                }
+            });
+        }
+        product_.template add_gates<kCount>(left, first_gate, turn, sums.h);
+        return sums;
+    }
+
+    SEQREC_FN void all_gates(int s, int turn) {
+        const Sums<kGates> sums = this->template sums<kGates>(s, turn, 0, left_);
+        for_each_element(turn, [&](int i, int unit, int r) {
+            T x[kGates], h[kGates], saved[kSaved + 1];
+            for (int g = 0; g < kGates; ++g) {
+                x[g] = sums.x[g][i];
+                h[g] = sums.h[g][i];
+            }
+            const std::int64_t event = step(s).event[r];
+            T a = 0, c = 0;
+            if constexpr (has_attention(Cell::kKind)) {
+                a = event < 0 ? T(0) : args_.attention[event];
+            }
+            if constexpr (kCellState) {
+                c = c_[unit].of[r];
+            }
+            const T next = Cell::template step<T>(x, h, h_[unit].of[r], c, a, saved);
+            if constexpr (kCellState) {
+                c_[unit].of[r] = step(s + 1).reset[r] ? T(0) : c;
+                if (event >= 0 && is_last(s, r)) {
+                    args_.c_n[tile_.session[r] * hidden_ + unit] = c;
+                }
+            }
+            for (int v = 0; v < kSaved; ++v) {
+                save(event, v, unit, saved[v]);
+            }
+            store(s, r, unit, next);
+        });
+    }
+
+    // Reset-before, first pass.
+    SEQREC_FN void reset_and_update(int s, int turn) {
+        const Sums<2> sums = this->template sums<2>(s, turn, 0, left_);
+        for_each_element(turn, [&](int i, int unit, int r) {
+            const std::int64_t event = step(s).event[r];
+            const T reset = DeviceMath<T>::sigmoid(sums.x[0][i] + sums.h[0][i]);
+            const T update = DeviceMath<T>::sigmoid(sums.x[1][i] + sums.h[1][i]);
+            left_reset_.set(0, unit, r, reset * h_[unit].of[r]);
+            z_[unit].of[r] = update;
+            save(event, 0, unit, reset);
+            save(event, 1, unit, update);
+        });
+    }
+    // And second.
+    SEQREC_FN void candidate(int s, int turn) {
+        const Sums<1> sums = this->template sums<1>(s, turn, 2, left_reset_);
+        for_each_element(turn, [&](int i, int unit, int r) {
+            using M = DeviceMath<T>;
+            const T n = gru_candidate<M>(sums.x[0][i], sums.h[0][i], T(1));
+            save(step(s).event[r], 2, unit, n);
+            store(s, r, unit, gru_blend<M>(z_[unit].of[r], n, h_[unit].of[r]));
+        });
+    }
+
+    SEQREC_FN bool is_last(int s, int r) const { return s + 1 == tile_.length[r]; }
+
+    SEQREC_FN void save(std::int64_t event, int index, int unit, T value) const {
+        if (event >= 0 && args_.saved != nullptr) {
+            args_.saved[(event * kSaved + index) * hidden_ + unit] = value;
+        }
+    }
+    SEQREC_FN void store(int s, int r, int unit, T h) {
+        const std::int64_t event = step(s).event[r];
+        set_state(unit, r, event < 0 || step(s + 1).reset[r] ? T(0) : h, left_next_);
+        if (event >= 0) {
+            args_.y[event * hidden_ + unit] = h;
+        }
+        if (event >= 0 && is_last(s, r)) {
+            args_.h_n[tile_.session[r] * hidden_ + unit] = h;
+        }
+    }
+
+    const RnnLoopArgs<T>& args_;
+    TileRows<kRows>& tile_;
+    ForwardStep<kRows>* steps_;
+    int hidden_;
+    Product product_;
+    Operand left_, left_next_, left_reset_{};  // h, h of the next step, r * h
+    Rows *h_, *c_, *z_;
+};
+
+template <class Cell, class Product>
+__global__ void __launch_bounds__(kRnnThreads)
+    rnn_forward_kernel(RnnLoopArgs<typename Product::T> args) {
+    SEQREC_SHARED TileRows<Product::kRows> tile;
+    SEQREC_SHARED ForwardStep<Product::kRows> steps[3];
+    SEQREC_DYNAMIC_SHARED(unsigned char, shared);
+    ForwardLoop<Cell, Product>(args, tile, steps, SharedMemory(shared)).run();
+}
+
+template <class Cell, class T>
+void run_forward(const RnnLoopArgs<T>& args, cudaStream_t stream) {
+    with_product<T>(
+        "rnn_forward", args.layout.batch, args.weights.packed != nullptr,
+        [&](auto tag) {
+            return ForwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden);
+        },
+        [&](auto tag, std::size_t bytes) {
+            using Product = typename decltype(tag)::Type;
+            const std::int64_t blocks = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            launch("rnn_forward", rnn_forward_kernel<Cell, Product>,
+                   {blocks, Product::threads(args.hidden), bytes}, stream, args);
+        });
+}
+
+}  // namespace cuda
+}  // namespace seqrec_fast

@@ -1,0 +1,21 @@
+// Vanilla RNN forward on a GPU.
+#include "cuda/rnn_forward.h"
+
+namespace seqrec_fast {
+
+template <class T>
+void rnn_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream) {
+    switch (args.kind) {
+        case CellKind::rnn_relu:
+            return cuda::run_forward<cuda::RnnLoopCell<cuda::ReluActivation, CellKind::rnn_relu>>(
+                args, stream);
+        default:
+            return cuda::run_forward<cuda::RnnLoopCell<cuda::TanhActivation, CellKind::rnn_tanh>>(
+                args, stream);
+    }
+}
+
+template void rnn_forward_cuda(const RnnLoopArgs<float>&, cudaStream_t);
+template void rnn_forward_cuda(const RnnLoopArgs<double>&, cudaStream_t);
+
+}  // namespace seqrec_fast

@@ -1,0 +1,192 @@
+#include "ops/cuda/rnn.h"
+
+#include "cuda/rnn_kernels.h"
+
+namespace seqrec_fast {
+namespace {
+
+// There if the cell has it, and absent if not.
+template <class T>
+void check_of_cell(const char* function, const char* argument, const MatrixView<T>& view,
+                   bool wanted, std::int64_t rows, std::int64_t columns) {
+    if (wanted) {
+        check_required(function, argument, view, rows, columns);
+    } else {
+        SEQREC_CHECK(!view.present(), function, ": ", argument, " does not belong here");
+    }
+}
+
+// What both passes have.
+struct Sizes {
+    const char* function;
+    CellKind kind;
+    std::int64_t events, batch, hidden, gates;
+
+    bool lstm() const { return kind == CellKind::lstm; }
+
+    template <class T>
+    void check_common(const MatrixView<const T>& h_0, const MatrixView<const T>& c_0,
+                      const MatrixView<const std::uint8_t>& reset,
+                      const MatrixView<const T>& attention) const {
+        check_shape(function, "h_0", h_0, batch, hidden);
+        SEQREC_CHECK(lstm() || !c_0.present(), function, ": c_0 belongs to an LSTM only");
+        check_shape(function, "c_0", c_0, batch, hidden);
+        check_shape(function, "reset", reset, 1, events);
+        check_of_cell(function, "attention", attention, has_attention(kind), 1, events);
+    }
+    template <class T>
+    RecurrentWeights<T> checked_weights(const RecurrentMatrix<T>& matrix, bool transposed) const {
+        const std::int64_t all = gates * hidden;
+        SEQREC_CHECK(matrix.full.present() != matrix.packed.present(), function,
+                     ": weight_hh and packed are ",
+                     matrix.full.present() ? "both given" : "missing", "; expected one of them");
+        SEQREC_CHECK(sizeof(T) == 4 || !matrix.packed.present(), function,
+                     ": packed belongs to float32");
+        check_shape(function, "weight_hh", matrix.full, transposed ? hidden : all,
+                    transposed ? all : hidden);
+        check_shape(function, "packed", matrix.packed, 1, packed_size(hidden, gates));
+        return {matrix.full.data, matrix.packed.data};
+    }
+    template <class T>
+    void check_saved(const MatrixView<T>& saved) const {
+        check_shape(function, "saved", saved, events, saved_count(kind) * hidden);
+    }
+};
+
+DeviceLayout layout_of(const char* function, const DeviceSequences& sequences,
+                       std::int64_t events) {
+    const std::int64_t batch = sequences.batch, seq_len = sequences.seq_len;
+    SEQREC_CHECK(batch >= 0 && seq_len >= 0, function, ": ", batch, " sessions of ", seq_len,
+                 " events; expected no negative number");
+    const bool ragged = sequences.first.present(), packed = sequences.step.present();
+    SEQREC_CHECK(!(ragged && packed), function, ": first and step are given; expected one of them");
+    SEQREC_CHECK((ragged || packed) == sequences.length.present(), function,
+                 ": length belongs to ragged and packed sessions");
+    SEQREC_CHECK(ragged || packed || batch * seq_len == events, function, ": ", events,
+                 " events; expected ", batch * seq_len, ", those of ", batch, " sessions of ",
+                 seq_len);
+    check_shape(function, "first", sequences.first, 1, batch);
+    check_shape(function, "length", sequences.length, 1, batch);
+    check_shape(function, "order", sequences.order, 1, batch);
+    DeviceLayout layout{batch, events, seq_len, 1, batch, nullptr, nullptr, nullptr, nullptr};
+    if (ragged) {
+        layout.step_stride = 1;
+    } else if (sequences.batch_first) {
+        layout.first_stride = seq_len;
+        layout.step_stride = 1;
+    }
+    layout.first = sequences.first.data;
+    layout.step = sequences.step.data;
+    layout.length = sequences.length.data;
+    layout.order = sequences.order.data;
+    return layout;
+}
+
+}  // namespace
+
+std::int64_t packed_size(std::int64_t hidden, std::int64_t gates) {
+    return gates * ((hidden + 15) / 16 * 16) * ((hidden + 31) / 32 * 32);
+}
+
+template <class T>
+void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
+    constexpr const char* kName = "rnn_forward";
+    const std::int64_t hidden = call.h_n.columns, gates = gate_count(call.kind);
+    const std::int64_t events = call.x_gates.rows, batch = call.sequences.batch;
+    const Sizes sizes{kName, call.kind, events, batch, hidden, gates};
+    SEQREC_CHECK(hidden > 0, kName, ": h_n has no columns; expected hidden_size");
+    const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, true);
+    check_required(kName, "x_gates", call.x_gates, events, gates * hidden);
+    check_shape(kName, "bias_hh", call.bias_hh, 1, gates * hidden);
+    sizes.check_common(call.h_0, call.c_0, call.reset, call.attention);
+    check_required(kName, "y", call.y, events, hidden);
+    check_required(kName, "h_n", call.h_n, batch, hidden);
+    check_of_cell(kName, "c_n", call.c_n, sizes.lstm(), batch, hidden);
+    sizes.check_saved(call.saved);
+    const RnnLoopArgs<T> args{call.kind,
+                              hidden,
+                              layout_of(kName, call.sequences, events),
+                              weights,
+                              call.x_gates.data,
+                              call.bias_hh.data,
+                              call.h_0.data,
+                              call.c_0.data,
+                              call.reset.data,
+                              call.attention.data,
+                              call.reverse,
+                              call.y.data,
+                              call.h_n.data,
+                              call.c_n.data,
+                              call.saved.data};
+    switch (call.kind) {
+        case CellKind::gru:
+        case CellKind::gru_reset_before: return gru_forward_cuda(args, stream);
+        case CellKind::augru_paper:
+        case CellKind::augru_tf:
+        case CellKind::agru: return augru_forward_cuda(args, stream);
+        case CellKind::lstm: return lstm_forward_cuda(args, stream);
+        case CellKind::rnn_tanh:
+        case CellKind::rnn_relu: return rnn_forward_cuda(args, stream);
+    }
+}
+
+template <class T>
+void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
+    constexpr const char* kName = "rnn_backward";
+    const std::int64_t hidden = call.y.columns, gates = gate_count(call.kind);
+    const std::int64_t events = call.y.rows, batch = call.sequences.batch;
+    const Sizes sizes{kName, call.kind, events, batch, hidden, gates};
+    SEQREC_CHECK(hidden > 0, kName, ": y has no columns; expected hidden_size");
+    const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, false);
+    sizes.check_common(call.h_0, call.c_0, call.reset, call.attention);
+    check_required(kName, "y", call.y, events, hidden);
+    sizes.check_saved(call.saved);
+    SEQREC_CHECK(saved_count(call.kind) == 0 || call.saved.present(), kName, ": saved is missing");
+    check_required(kName, "dy", call.dy, events, hidden);
+    check_required(kName, "dh_n", call.dh_n, batch, hidden);
+    check_of_cell(kName, "dc_n", call.dc_n, sizes.lstm(), batch, hidden);
+    check_required(kName, "dgates", call.dgates, events, slot_count(call.kind) * hidden);
+    check_required(kName, "h_before", call.h_before, events, hidden);
+    check_of_cell(kName, "rh_before", call.rh_before, call.kind == CellKind::gru_reset_before,
+                  events, hidden);
+    check_required(kName, "dh_0", call.dh_0, batch, hidden);
+    check_of_cell(kName, "dc_0", call.dc_0, sizes.lstm(), batch, hidden);
+    check_of_cell(kName, "dattention", call.dattention, has_attention(call.kind), 1, events);
+    const RnnLoopGradArgs<T> args{call.kind,
+                                  hidden,
+                                  layout_of(kName, call.sequences, events),
+                                  weights,
+                                  call.h_0.data,
+                                  call.c_0.data,
+                                  call.reset.data,
+                                  call.attention.data,
+                                  call.reverse,
+                                  call.y.data,
+                                  call.saved.data,
+                                  call.dy.data,
+                                  call.dh_n.data,
+                                  call.dc_n.data,
+                                  call.dgates.data,
+                                  call.h_before.data,
+                                  call.rh_before.data,
+                                  call.dh_0.data,
+                                  call.dc_0.data,
+                                  call.dattention.data};
+    switch (call.kind) {
+        case CellKind::gru:
+        case CellKind::gru_reset_before: return gru_backward_cuda(args, stream);
+        case CellKind::augru_paper:
+        case CellKind::augru_tf:
+        case CellKind::agru: return augru_backward_cuda(args, stream);
+        case CellKind::lstm: return lstm_backward_cuda(args, stream);
+        case CellKind::rnn_tanh:
+        case CellKind::rnn_relu: return rnn_backward_cuda(args, stream);
+    }
+}
+
+template void rnn_forward(const RnnLoop<float>&, cudaStream_t);
+template void rnn_forward(const RnnLoop<double>&, cudaStream_t);
+template void rnn_backward(const RnnLoopGrad<float>&, cudaStream_t);
+template void rnn_backward(const RnnLoopGrad<double>&, cudaStream_t);
+
+}  // namespace seqrec_fast

@@ -1,0 +1,82 @@
+// The time loops of recurrent layers on a GPU: checked, then started on a stream. Arrays are in the
+// GPU's memory; what offsets, lengths and orders hold is not looked at.
+//
+// N events, B sessions, H hidden_size, G gates.
+#pragma once
+
+#include <cstdint>
+
+#include "base/tensor_view.h"
+#include "cells/cell_kind.h"
+#include "cuda/simt.h"
+
+namespace seqrec_fast {
+
+// Padded: batch, seq_len, batch_first. Ragged: batch, `first` and `length`. PyTorch's packed form:
+// batch, `step` and `length`.
+struct DeviceSequences {
+    std::int64_t batch = 0, seq_len = 0;
+    bool batch_first = false;
+    MatrixView<const std::int64_t> first;   // (1, B): row of the first event of each session
+    MatrixView<const std::int64_t> step;    // (1, T): row of the first event of each step
+    MatrixView<const std::int64_t> length;  // (1, B)
+    MatrixView<const std::int64_t> order;   // (1, B): sessions by length; optional
+};
+
+// Of the two one. In bfloat16, for T float, the product of a step is computed on tensor cores; in
+// the order of cuda/rnn_tensor_product.h.
+template <class T>
+struct RecurrentMatrix {
+    MatrixView<const T> full;                // forward: (H, G * H), transposed; backward (G * H, H)
+    MatrixView<const std::uint16_t> packed;  // (1, packed_size(H, G))
+};
+
+std::int64_t packed_size(std::int64_t hidden, std::int64_t gates);
+
+template <class T>
+struct RnnLoop {
+    CellKind kind;
+    DeviceSequences sequences;
+    RecurrentMatrix<T> weight_hh;
+    MatrixView<const T> x_gates;           // (N, G * H): W_ih x + b_ih
+    MatrixView<const T> bias_hh;           // (1, G * H); optional
+    MatrixView<const T> h_0;               // (B, H); optional: zeros
+    MatrixView<const T> c_0;               // (B, H), LSTM; optional: zeros
+    MatrixView<const std::uint8_t> reset;  // (1, N); optional. Non-zero: state zeroed before
+    MatrixView<const T> attention;         // (1, N); cells with attention
+    bool reverse;
+    MatrixView<T> y;      // (N, H)
+    MatrixView<T> h_n;    // (B, H)
+    MatrixView<T> c_n;    // (B, H), LSTM
+    MatrixView<T> saved;  // (N, saved_count * H): value after value; optional
+};
+
+template <class T>
+void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream);
+
+// Gradients of the gates' sums; those of the weights and of x are products of them.
+template <class T>
+struct RnnLoopGrad {
+    CellKind kind;
+    DeviceSequences sequences;
+    RecurrentMatrix<T> weight_hh;
+    MatrixView<const T> h_0, c_0;          // as in forward
+    MatrixView<const std::uint8_t> reset;  // as in forward
+    MatrixView<const T> attention;         // as in forward
+    bool reverse;
+    MatrixView<const T> y, saved;  // as written by forward
+    MatrixView<const T> dy;        // (N, H)
+    MatrixView<const T> dh_n;      // (B, H)
+    MatrixView<const T> dc_n;      // (B, H), LSTM
+    MatrixView<T> dgates;          // (N, slot_count * H)
+    MatrixView<T> h_before;        // (N, H): the state each event started from
+    MatrixView<T> rh_before;       // (N, H), gru_reset_before: r * h_before
+    MatrixView<T> dh_0;            // (B, H)
+    MatrixView<T> dc_0;            // (B, H), LSTM
+    MatrixView<T> dattention;      // (1, N); cells with attention
+};
+
+template <class T>
+void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream);
+
+}  // namespace seqrec_fast

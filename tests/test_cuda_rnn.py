@@ -1,0 +1,221 @@
+"""The CUDA kernels of recurrent layers, on emulated threads, against those of the CPU."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cuda_kernels import emulated
+from rnn_cases import ATTENTION_CELLS, CELLS, make_weights, relative_error
+from seqrec_fast.nn import _ops, _rnn_cuda_ops
+
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+# More sessions than one tile has rows, none of them in order; one and two of them are empty.
+LENGTHS = {
+    "tiles": (3, 0, 5, 1, 4, 4, 2, 0, 6, 1, 3),
+    "few": (2, 0, 3),
+    "one": (4,),
+    "empty": (0, 0),
+}
+GRADS = ("dx", "dh_0", "dc_0", "dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh", "dweight_hr",
+         "dattention")  # fmt: skip
+
+
+def run_emulated(name: str, dtype: torch.dtype, like: Any, *arguments: Any) -> None:
+    """As nn._devices.run does on CUDA."""
+    module = importlib.import_module("seqrec_fast._cuda_emulated")
+    kept = [a.detach().contiguous() if isinstance(a, torch.Tensor) else a for a in arguments]
+
+    def device_array(tensor: torch.Tensor) -> Any:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return module.DeviceArray(tensor.data_ptr(), dtype, tuple(tensor.shape))
+
+    emulated(
+        name, NUMPY[dtype], *(device_array(a) if isinstance(a, torch.Tensor) else a for a in kept)
+    )
+
+
+class Call:
+    """The arguments of one call of the operators, in one of the layouts."""
+
+    def __init__(self, cell, hidden, dtype, layout="tiles", reverse=False, bias=True,
+                 input_size=3, states=True, reset=True, precision="full"):  # fmt: skip
+        rng = np.random.default_rng(7)
+        self.cell, self.dtype, self.precision = cell, dtype, precision
+
+        def tensor(values: Any) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
+
+        weights = make_weights(rng, cell, input_size or 1, hidden)
+        self.weights = [tensor(weights[name]) for name in
+                        ("weight_ih", "weight_hh", "bias_ih", "bias_hh")] + [None]  # fmt: skip
+        if not bias:
+            self.weights[2:4] = [None, None]
+        if not input_size:
+            self.weights[0] = None
+            input_size = self.weights[1].shape[0]
+        offsets = batch_sizes = None
+        batch_first = layout == "batch_first"
+        if layout in LENGTHS:
+            lengths = LENGTHS[layout]
+            offsets = torch.tensor([0, *np.cumsum(lengths)])
+            shape, batch = [int(offsets[-1])], len(lengths)
+        elif layout == "packed":
+            batch_sizes = torch.tensor([10, 7, 7, 2, 1])
+            shape, batch = [27], 10
+        else:
+            shape, batch = [4, 9], 4 if batch_first else 9
+        self.x = tensor(rng.normal(size=(*shape, input_size)))
+        lstm = cell == "lstm"
+        self.h_0 = tensor(rng.normal(size=(batch, hidden)) * states)
+        self.c_0 = tensor(rng.normal(size=(batch, hidden))) if lstm and states else None
+        flags = torch.from_numpy(rng.random(shape) < 0.2) if reset and layout != "packed" else None
+        self.layout = (offsets, batch_sizes, flags, batch_first, reverse)
+        self.attention = tensor(rng.random(shape)) if cell in ATTENTION_CELLS else None
+        self.seeds = [tensor(rng.normal(size=(*shape, hidden))),
+                      tensor(rng.normal(size=(batch, hidden))),
+                      tensor(rng.normal(size=(batch, hidden))) if lstm else None]  # fmt: skip
+
+    def results(self, forward: Any, backward: Any) -> dict[str, torch.Tensor]:
+        inputs = (self.x, self.h_0, self.c_0, *self.weights)
+        options = {"attention": self.attention, "precision": self.precision}
+        y, h_n, c_n, saved = forward(self.cell, *inputs, *self.layout, True, **options)
+        grads = backward(
+            self.cell, *self.seeds, *inputs, y, saved, *self.layout, True, True, **options
+        )
+        return {"y": y, "h_n": h_n, "c_n": c_n, **dict(zip(GRADS, grads, strict=True))}
+
+    def emulated(self) -> dict[str, torch.Tensor]:
+        def forward(*args: Any, **options: Any) -> Any:
+            return _rnn_cuda_ops.forward(run_emulated, *args, **options)
+
+        def backward(*args: Any, **options: Any) -> Any:
+            return _rnn_cuda_ops.backward(run_emulated, *args, **options)
+
+        return self.results(forward, backward)
+
+
+def assert_same(call: Call) -> None:
+    found = call.emulated()
+    expected = call.results(_ops.rnn_forward_cpu, _ops.rnn_backward_cpu)
+    tolerance = 2e-5 if call.dtype == torch.float32 else 1e-11
+    for name, value in expected.items():
+        assert found[name].shape == value.shape, name
+        torch.testing.assert_close(
+            found[name], value, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.fixture(autouse=True)
+def poisoned_outputs(monkeypatch):
+    """Whatever a kernel does not write is NaN."""
+    new_empty, empty_like = torch.Tensor.new_empty, torch.empty_like
+
+    def poison(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(new_empty(*a, **k)))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("hidden", [1, 5, 33])
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
+def test_equals_the_cpu(cell, hidden, dtype):
+    assert_same(Call(cell, hidden, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cell", [*CELLS, "augru_paper"])
+def test_weights_that_do_not_fit_shared_memory(cell, dtype):
+    assert_same(Call(cell, 129, dtype, "few"))
+
+
+@pytest.mark.parametrize("layout", [*LENGTHS, "time_first", "batch_first", "packed"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "lstm", "agru"])
+def test_layouts(cell, reverse, layout):
+    assert_same(Call(cell, 6, torch.float64, layout, reverse))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_without_optional_parts(cell):
+    assert_same(Call(cell, 6, torch.float64, bias=False, states=False, reset=False))
+    assert_same(Call(cell, 6, torch.float64, input_size=0))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_more_units_than_threads(cell):
+    assert_same(Call(cell, 515, torch.float32, "one"))
+
+
+# Units of tiles and pairs filled or not, weights in shared memory and not.
+@pytest.mark.parametrize("hidden", [9, 16, 33, 96, 130])
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
+def test_bfloat16_on_tensor_cores(cell, hidden):
+    call = Call(
+        cell, hidden, torch.float32, "tiles" if hidden < 96 else "few", precision="bfloat16"
+    )
+    found = call.emulated()
+    expected = call.results(_ops.rnn_forward_cpu, _ops.rnn_backward_cpu)
+    call.precision = "full"
+    exact = call.emulated()
+    for name, value in expected.items():
+        assert found[name].shape == value.shape, name
+        if value.numel():
+            assert found[name].isfinite().all(), name
+            error = relative_error(value, exact[name])
+            assert relative_error(found[name], exact[name]) <= 2 * error + 1e-3, name
+    assert not torch.equal(found["y"], exact["y"])
+
+
+def test_two_runs_give_the_same_bits():
+    call = Call("augru_paper", 70, torch.float32)
+    first, second = call.emulated(), call.emulated()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=0)
+
+
+def test_a_session_does_not_depend_on_its_batch():
+    call = Call("gru", 33, torch.float32)
+    whole = call.emulated()["y"]
+    first, last = call.layout[0][8:10].tolist()
+    call.layout = (torch.tensor([0, last - first]), None, call.layout[2][first:last], False, False)
+    call.x, call.h_0 = call.x[first:last], call.h_0[8:9]
+    y, *_ = _rnn_cuda_ops.forward(
+        run_emulated, call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
+    )
+    # The product of the inputs is not the kernel's.
+    torch.testing.assert_close(y, whole[first:last], rtol=1e-6, atol=1e-6)
+
+
+def test_offsets_out_of_range_touch_nothing():
+    call = Call("gru", 5, torch.float64, "few", reset=False)
+    call.layout = (torch.tensor([0, 2, 900, -4]), *call.layout[1:])
+    y, h_n, *_ = _rnn_cuda_ops.forward(
+        run_emulated, call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
+    )
+    torch.testing.assert_close(h_n[1:], call.h_0[1:])
+    assert y[2:].isnan().all()
+
+
+def test_errors_name_what_came():
+    call = Call("gru", 5, torch.float32)
+    call.h_0 = call.h_0[:3]
+    with pytest.raises(ValueError, match=r"h_0 has shape \(3, 5\); expected \(11, 5\)"):
+        call.emulated()
+    call = Call("agru", 5, torch.float32)
+    call.attention = None
+    with pytest.raises(ValueError, match="attention is missing"):
+        call.emulated()
+    call = Call("gru", 5, torch.float32)
+    for option in ({"precision": "int8"}, {"zoneout": 0.1}):
+        with pytest.raises(NotImplementedError, match="not on CUDA yet"):
+            _rnn_cuda_ops.forward(
+                run_emulated, "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,
+                **option,
+            )  # fmt: skip
