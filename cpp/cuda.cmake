@@ -1,12 +1,19 @@
 # The second extension, _cuda: CUDA kernels, without torch and cuDNN, cudart linked in. And
 # _cuda_emulated, for tests: the same sources, compiled for threads that cuda/emulation plays.
 set(SEQREC_CUDA_KERNELS
+  cuda/cross_entropy_backward_cuda.cu
+  cuda/cross_entropy_forward_cuda.cu
   cuda/gate_backward_cuda.cu
-  cuda/gate_forward_cuda.cu)
+  cuda/gate_forward_cuda.cu
+  cuda/topk_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
   bindings/cuda/register_gate.cpp
-  ops/cuda/gate.cpp)
+  bindings/cuda/register_loss.cpp
+  bindings/cuda/register_topk.cpp
+  ops/cuda/gate.cpp
+  ops/cuda/loss.cpp
+  ops/cuda/topk.cpp)
 
 if(SEQREC_WITH_CUDA)
   pybind11_add_module(_cuda ${SEQREC_CUDA_HOST} ${SEQREC_CUDA_KERNELS})
