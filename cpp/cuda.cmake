@@ -3,6 +3,8 @@
 set(SEQREC_CUDA_KERNELS
   cuda/augru_backward_cuda.cu
   cuda/augru_forward_cuda.cu
+  cuda/cross_entropy_backward_cuda.cu
+  cuda/cross_entropy_forward_cuda.cu
   cuda/gate_backward_cuda.cu
   cuda/gate_forward_cuda.cu
   cuda/gru_backward_cuda.cu
@@ -10,13 +12,18 @@ set(SEQREC_CUDA_KERNELS
   cuda/lstm_backward_cuda.cu
   cuda/lstm_forward_cuda.cu
   cuda/rnn_backward_cuda.cu
-  cuda/rnn_forward_cuda.cu)
+  cuda/rnn_forward_cuda.cu
+  cuda/topk_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
   bindings/cuda/register_gate.cpp
+  bindings/cuda/register_loss.cpp
   bindings/cuda/register_rnn.cpp
+  bindings/cuda/register_topk.cpp
   ops/cuda/gate.cpp
-  ops/cuda/rnn.cpp)
+  ops/cuda/loss.cpp
+  ops/cuda/rnn.cpp
+  ops/cuda/topk.cpp)
 
 if(SEQREC_WITH_CUDA)
   pybind11_add_module(_cuda ${SEQREC_CUDA_HOST} ${SEQREC_CUDA_KERNELS})

@@ -20,3 +20,9 @@ def emulated(name: str, dtype: Any, *arguments: Any) -> None:
 
     function = getattr(module, name + SUFFIX[np.dtype(dtype).name])
     function(*(device_array(a) if isinstance(a, np.ndarray) else a for a in arguments), 0)
+
+
+def run_emulated(name: str, dtype: Any, like: Any, *arguments: Any) -> None:
+    """Stand in for `seqrec_fast.nn._devices.run`, for tensors of the CPU."""
+    arrays = (a.detach().contiguous().numpy() if hasattr(a, "detach") else a for a in arguments)
+    emulated(name, str(dtype).removeprefix("torch."), *arrays)

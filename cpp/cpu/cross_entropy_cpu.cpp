@@ -14,6 +14,7 @@
 
 #include "base/dispatch-inl.h"
 #include "base/parallel.h"
+#include "cells/soft_cap-inl.h"
 #include "cpu/item_panels-inl.h"
 #include "cpu/row_update-inl.h"
 
@@ -41,13 +42,10 @@ struct PanelLogits {
     HWY_INLINE V capped(V sum, std::int64_t at) const {
         const D d;
         const V x = hn::MulAdd(hn::Set(d, scale), sum, hn::LoadU(d, bias + at));
-        return cap == 0 ? x : hn::Mul(hn::Set(d, cap), M::tanh(hn::Div(x, hn::Set(d, cap))));
+        return cap == 0 ? x : SoftCap::apply<M>(x, hn::Set(d, cap));
     }
     // dlogit/dx of the soft cap.
-    HWY_INLINE V cap_gradient(V logit) const {
-        const V ratio = hn::Div(logit, hn::Set(D(), cap));
-        return hn::NegMulAdd(ratio, ratio, hn::Set(D(), T(1)));
-    }
+    HWY_INLINE V cap_gradient(V logit) const { return SoftCap::grad<M>(logit, hn::Set(D(), cap)); }
     // Which lanes of the vector that begins at item `at` of the panel are items.
     HWY_INLINE hn::Mask<D> is_item(std::int64_t at) const {
         const std::int64_t n = std::clamp<std::int64_t>(n_items - at, 0, lane_count<T>());

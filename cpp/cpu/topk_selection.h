@@ -1,42 +1,14 @@
 // Selecting the best k of a stream of scored items, for a tile of queries.
-//
-// A candidate is one 64-bit key: the score in the order of integers, then the inverted id. Keys
-// are unique, so the best k of any set of candidates is one definite answer, whatever the order
-// they came in and however the set was split.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <limits>
 
+#include "cells/candidate_key.h"
+
 namespace seqrec_fast {
-
-// Unsigned integers in the order of floats; -0 and +0 are the same one.
-inline std::uint32_t orderable(float score) {
-    score += 0.0f;  // -0 becomes +0
-    std::uint32_t bits;
-    std::memcpy(&bits, &score, sizeof(bits));
-    return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
-}
-
-inline float from_orderable(std::uint32_t order) {
-    const std::uint32_t bits = (order >> 31) != 0 ? order & 0x7fffffffu : ~order;
-    float score;
-    std::memcpy(&score, &bits, sizeof(score));
-    return score;
-}
-
-inline std::uint64_t candidate_key(float score, std::uint32_t id) {
-    return (static_cast<std::uint64_t>(orderable(score)) << 32) | ~id;
-}
-inline float candidate_score(std::uint64_t key) {
-    return from_orderable(static_cast<std::uint32_t>(key >> 32));
-}
-inline std::uint32_t candidate_id(std::uint64_t key) {
-    return ~static_cast<std::uint32_t>(key);
-}
 
 // Room for candidates of one query that wait to be scored, see candidate_pool-inl.h.
 constexpr std::int64_t waiting_capacity_for(std::int64_t k) {

@@ -30,28 +30,6 @@ void check_precision(const char* function, Precision precision) {
                  ": precision is bfloat16; expected full with float64");
 }
 
-template <class T>
-CrossEntropyArgs<T> checked(const char* function, const CrossEntropy<T>& call) {
-    check_tables(function, call.hidden, call.weight, call.bias, call.target);
-    check_ids(function, "target", call.target, -1, call.weight.rows);
-    check_required(function, "log_sum", call.log_sum, 1, call.hidden.rows);
-    check_precision<T>(function, call.precision);
-    CrossEntropyArgs<T> args{};
-    args.hidden = call.hidden.data;
-    args.weight = call.weight.data;
-    args.bias = call.bias.data;
-    args.target = call.target.data;
-    args.rows = call.hidden.rows;
-    args.items = call.weight.rows;
-    args.dim = call.hidden.columns;
-    args.scale = call.scale;
-    args.softcap = call.softcap;
-    args.label_smoothing = call.label_smoothing;
-    args.precision = call.precision;
-    args.log_sum = call.log_sum.data;
-    return args;
-}
-
 }  // namespace
 
 UpdateRule parse_update_rule(const std::string& name) {
@@ -98,8 +76,30 @@ RowUpdate<T> checked_rule(const char* function, const RowRule<T>& rule, std::int
 }
 
 template <class T>
+CrossEntropyArgs<T> checked_cross_entropy(const char* function, const CrossEntropy<T>& call) {
+    check_tables(function, call.hidden, call.weight, call.bias, call.target);
+    check_required(function, "log_sum", call.log_sum, 1, call.hidden.rows);
+    check_precision<T>(function, call.precision);
+    CrossEntropyArgs<T> args{};
+    args.hidden = call.hidden.data;
+    args.weight = call.weight.data;
+    args.bias = call.bias.data;
+    args.target = call.target.data;
+    args.rows = call.hidden.rows;
+    args.items = call.weight.rows;
+    args.dim = call.hidden.columns;
+    args.scale = call.scale;
+    args.softcap = call.softcap;
+    args.label_smoothing = call.label_smoothing;
+    args.precision = call.precision;
+    args.log_sum = call.log_sum.data;
+    return args;
+}
+
+template <class T>
 void cross_entropy(const char* function, const CrossEntropy<T>& call) {
-    CrossEntropyArgs<T> args = checked(function, call);
+    CrossEntropyArgs<T> args = checked_cross_entropy(function, call);
+    check_ids(function, "target", call.target, -1, args.items);
     check_required(function, "loss", call.loss, 1, call.hidden.rows);
     args.loss = call.loss.data;
     cross_entropy_forward_cpu(args);
@@ -107,7 +107,8 @@ void cross_entropy(const char* function, const CrossEntropy<T>& call) {
 
 template <class T>
 void cross_entropy_grad(const char* function, const CrossEntropyGrad<T>& call) {
-    CrossEntropyArgs<T> args = checked(function, call.forward);
+    CrossEntropyArgs<T> args = checked_cross_entropy(function, call.forward);
+    check_ids(function, "target", call.forward.target, -1, args.items);
     check_required(function, "row_grad", call.row_grad, 1, args.rows);
     check_shape(function, "dhidden", call.dhidden, args.rows, args.dim);
     check_shape(function, "dweight", call.dweight, args.items, args.dim);
@@ -263,13 +264,14 @@ void update_rows(const char* function, const TableUpdate<T>& call) {
                        call.gradients.data, nullptr, n, dim, call.table.data});
 }
 
-#define SEQREC_INSTANTIATE(T)                                                        \
-    template RowUpdate<T> checked_rule(const char*, const RowRule<T>&, std::int64_t, \
-                                       std::int64_t);                                \
-    template void cross_entropy(const char*, const CrossEntropy<T>&);                \
-    template void cross_entropy_grad(const char*, const CrossEntropyGrad<T>&);       \
-    template void sampled_loss(const char*, const SampledLossCall<T>&);              \
-    template void row_sum(const char*, const RowSum<T>&);                            \
+#define SEQREC_INSTANTIATE(T)                                                                \
+    template RowUpdate<T> checked_rule(const char*, const RowRule<T>&, std::int64_t,         \
+                                       std::int64_t);                                        \
+    template CrossEntropyArgs<T> checked_cross_entropy(const char*, const CrossEntropy<T>&); \
+    template void cross_entropy(const char*, const CrossEntropy<T>&);                        \
+    template void cross_entropy_grad(const char*, const CrossEntropyGrad<T>&);               \
+    template void sampled_loss(const char*, const SampledLossCall<T>&);                      \
+    template void row_sum(const char*, const RowSum<T>&);                                    \
     template void update_rows(const char*, const TableUpdate<T>&)
 SEQREC_INSTANTIATE(float);
 SEQREC_INSTANTIATE(double);

@@ -37,6 +37,11 @@ struct CrossEntropy {
     MatrixView<T> loss, log_sum;  // (1, N)
 };
 
+// The same for kernels, without loss; throws std::invalid_argument if a shape does not fit. Targets
+// are not looked at.
+template <class T>
+CrossEntropyArgs<T> checked_cross_entropy(const char* function, const CrossEntropy<T>& call);
+
 template <class T>
 void cross_entropy(const char* function, const CrossEntropy<T>& call);
 

@@ -45,6 +45,11 @@ def run(name: str, dtype: torch.dtype, like: Tensor, *arguments: Any) -> None:
         function(*(_device_array(a) if isinstance(a, Tensor) else a for a in kept), stream)
 
 
+def cuda_function(name: str) -> Any:
+    """Return a compiled function that takes no tensors, of the CUDA kernels."""
+    return getattr(_cuda, name)
+
+
 def _device_array(tensor: Tensor) -> Any:
     dtype = str(tensor.dtype).removeprefix("torch.")
     return _cuda.DeviceArray(tensor.data_ptr(), dtype, tuple(tensor.shape))

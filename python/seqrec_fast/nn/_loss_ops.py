@@ -9,6 +9,8 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
+from ._devices import DEVICES
+from ._loss_cuda import cross_entropy_cuda, cross_entropy_grad_cuda
 from ._tensors import array
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -64,7 +66,7 @@ def _cross_entropy_fake(hidden: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return hidden.new_empty(hidden.shape[0]), hidden.new_empty(hidden.shape[0])
 
 
-def _cross_entropy_grad_cpu(
+def _cross_entropy_grad(
     hidden: Tensor,
     weight: Tensor,
     target: Tensor,
@@ -114,7 +116,15 @@ def run_cross_entropy_grad(
     dbias: Tensor,
     rule: tuple[Any, ...] | None,
 ) -> None:
-    """Fill the gradients that have room; with `rule` update `weight` in place."""
+    """Fill the gradients that have room; with `rule` update `weight` in place, on the CPU."""
+    if hidden.is_cuda:
+        if rule is not None:
+            raise ValueError("linear_cross_entropy: update is given; expected none on CUDA")
+        cross_entropy_grad_cuda(
+            hidden, weight, target, bias, log_sum, row_grad, scale, softcap, label_smoothing,
+            precision, dhidden, dweight, dbias,
+        )  # fmt: skip
+        return
     room = (None if g.dim() == 1 and not g.numel() else g.numpy() for g in (dhidden, dweight))
     _kernel("cross_entropy_grad", hidden.dtype)(
         array(hidden), array(weight), array(bias), array(target), scale, softcap, label_smoothing,
@@ -209,9 +219,12 @@ def _sum_rows_fake(
 
 for _name, _cpu, _fake in (
     ("cross_entropy", _cross_entropy_cpu, _cross_entropy_fake),
-    ("cross_entropy_grad", _cross_entropy_grad_cpu, _cross_entropy_grad_fake),
+    ("cross_entropy_grad", _cross_entropy_grad, _cross_entropy_grad_fake),
     ("sampled_loss", _sampled_loss_cpu, _sampled_loss_fake),
     ("sum_rows", _sum_rows_cpu, _sum_rows_fake),
 ):
     _library.impl(_name, _cpu, "CPU")
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+if "CUDA" in DEVICES:
+    _library.impl("cross_entropy", cross_entropy_cuda, "CUDA")
+    _library.impl("cross_entropy_grad", _cross_entropy_grad, "CUDA")

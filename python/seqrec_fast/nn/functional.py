@@ -10,6 +10,8 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
+from ._devices import DEVICES
+from ._topk_cuda import topk_cuda
 from .attention_pooling import segment_softmax, segment_sum
 from .dispatch import combine_by_expert, dispatch_by_expert, expand_segments, segment_mean
 from .expert_choice import expert_choice, expert_gate
@@ -85,15 +87,17 @@ def topk(
     Parameters
     ----------
     queries : (B, d) or (d,) float32 tensor
-        On the CPU, as all tensors.
+        On the CPU or on CUDA, as all tensors; an ItemIndex is on the CPU.
     items : (N, d) float32 tensor, or ItemIndex
-        A tensor is packed anew in each call, so that it may change between them.
+        A tensor is packed anew in each call, so that it may change between them. CUDA kernels read
+        it as it is.
     k : int
         At least 1; may exceed the number of items.
     bias : (N,) float32 tensor, optional
         Added to the scores. An index has its own.
     exclude : tuple of two int64 tensors, optional
-        ``(values, offsets)``: query b gets none of ``values[offsets[b]:offsets[b + 1]]``.
+        ``(values, offsets)``: query b gets none of ``values[offsets[b]:offsets[b + 1]]``. On CUDA
+        they are not checked, and ids that do not exist are passed over.
 
     Returns
     -------
@@ -199,6 +203,14 @@ def _found(dscores: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     return dscores, ids.clamp(min=0).reshape(-1, width)
 
 
+def _add_at(like: Tensor, ids: Tensor, values: Tensor) -> Tensor:
+    """Return zeros with values added at ids, in an order that does not change from run to run."""
+    zeros = torch.zeros_like(like)
+    if like.is_cuda:  # index_add has atomic additions there
+        return zeros.index_put_((ids,), values, accumulate=True)
+    return zeros.index_add_(0, ids, values)
+
+
 def _backward(ctx: Any, dscores: Tensor | None, dids: Tensor | None) -> tuple[Tensor | None, ...]:
     queries, items, bias, ids = ctx.saved_tensors
     if dscores is None:
@@ -212,9 +224,9 @@ def _backward(ctx: Any, dscores: Tensor | None, dids: Tensor | None) -> tuple[Te
         dqueries = torch.einsum("bk,bkd->bd", dscores, items[ids]).reshape(queries.shape)
     if ctx.needs_input_grad[1]:
         outer = dscores[..., None] * batch[:, None]
-        ditems = torch.zeros_like(items).index_add(0, ids.reshape(-1), outer.flatten(0, 1))
+        ditems = _add_at(items, ids.reshape(-1), outer.flatten(0, 1))
     if ctx.needs_input_grad[3]:
-        dbias = torch.zeros_like(bias).index_add(0, ids.reshape(-1), dscores.reshape(-1))
+        dbias = _add_at(bias, ids.reshape(-1), dscores.reshape(-1))
     return dqueries, ditems, None, dbias, None, None
 
 
@@ -237,6 +249,8 @@ def _index_backward(
 
 
 _library.impl("topk", _topk_cpu, "CPU")
+if "CUDA" in DEVICES:
+    _library.impl("topk", topk_cuda, "CUDA")
 _library.impl("index_topk", _index_topk_cpu, "CPU")
 _library.impl("index_rows", _index_rows_cpu, "CPU")
 torch.library.register_fake("seqrec_fast::topk", _fake, lib=_library)

@@ -71,8 +71,9 @@ def linear_cross_entropy(
     Equals ``torch.nn.functional.cross_entropy(softcap(scale * hidden @ weight.T + bias), target)``
     in value and gradients, where ``softcap(x) = c * tanh(x / c)``. Items are taken 64 at a time
     and their logits computed anew in backward, so memory is that of inputs and gradients. The
-    same bits for any number of threads. Under ``torch.autocast("cpu", torch.bfloat16)`` products
-    are of bfloat16 values, with float32 sums.
+    same bits for any number of threads. On CUDA, logits live in registers, and backward holds the
+    gradients of as many items' logits as 32 MiB have room for. Products are of bfloat16 values,
+    with float32 sums, under ``torch.autocast("cpu", torch.bfloat16)``, which CUDA does not look at.
 
     Parameters
     ----------
@@ -80,6 +81,7 @@ def linear_cross_entropy(
         float32 or float64; bfloat16 and float16 are computed as float32.
     weight : (n_items, d) Tensor
     target : (...) int64 Tensor
+        On CUDA it is not checked: one that is no item makes the loss NaN.
     bias : (n_items,) Tensor, optional
         May hold -inf: such an item has probability 0.
     ignore_index : int
@@ -93,7 +95,8 @@ def linear_cross_entropy(
     reduction : {"mean", "sum", "none"}
     update : RowUpdate, optional
         Of `weight`. Backward then makes its step, items by items, as soon as their gradient is
-        complete, in place of a gradient of the table's size; `weight` gets no ``grad``.
+        complete, in place of a gradient of the table's size; `weight` gets no ``grad``. On the
+        CPU only.
 
     Returns
     -------
@@ -110,11 +113,13 @@ def linear_cross_entropy(
         raise ValueError(f"{name}: label_smoothing is {label_smoothing}; expected 0 to 1")
     if softcap is not None and not softcap > 0:
         raise ValueError(f"{name}: softcap is {softcap}; expected more than 0")
+    if update is not None and hidden.is_cuda:
+        raise ValueError(f"{name}: update is given; expected none for tensors on CUDA")
     if update is not None and update.table is not weight:
         raise ValueError(f"{name}: update is not of this weight")
     check_tables(name, hidden, weight, target, bias)
     rows, wanted = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not wanted.is_cuda:
         check_targets(name, wanted, weight.shape[0], ignore_index)
     wanted = torch.where(wanted == ignore_index, -1, wanted)
     options = (float(scale), float(softcap or 0.0), float(label_smoothing), autocast_precision())

@@ -1,0 +1,87 @@
+"""Cross-entropy over an item table on CUDA; `_loss_ops.py` makes operators of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._devices import SUFFIX, cuda_function, run
+
+# Bytes of the gradients of scores that exist at once: they should stay in the GPU's cache.
+_PANEL_BYTES = 32 << 20
+
+
+def cross_entropy_cuda(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    softcap: float,
+    label_smoothing: float,
+    precision: str,
+) -> tuple[Tensor, Tensor]:
+    """Return rows' losses and the logarithms of their sums of exponentials."""
+    rows, items = hidden.shape[0], weight.shape[0]
+    with torch.cuda.device_of(hidden):  # type: ignore[no-untyped-call]
+        room = cuda_function("cross_entropy_workspace" + SUFFIX[hidden.dtype])(rows, items)
+    loss, log_sum = hidden.new_empty(rows), hidden.new_empty(rows)
+    run(
+        "cross_entropy", hidden.dtype, hidden,
+        hidden, weight, bias, target, scale, softcap, label_smoothing, precision, loss, log_sum,
+        hidden.new_empty(room),
+    )  # fmt: skip
+    return loss, log_sum
+
+
+def cross_entropy_grad_cuda(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    log_sum: Tensor,
+    row_grad: Tensor,
+    scale: float,
+    softcap: float,
+    label_smoothing: float,
+    precision: str,
+    dhidden: Tensor,
+    dweight: Tensor,
+    dbias: Tensor,
+) -> None:
+    """
+    Fill the gradients that have room.
+
+    Gradients of scores exist for a panel of items at a time; the rest is PyTorch's products.
+    """
+    rows, items = hidden.shape[0], weight.shape[0]
+    need_hidden, need_weight = (g.dim() == 2 for g in (dhidden, dweight))
+    width = panel_width(rows, items, hidden.element_size())
+    room = hidden.new_empty(rows * width)
+    # Rows that are left out have gradients of 0, whatever they and the table hold.
+    counted = torch.where((target >= 0)[:, None], hidden, 0.0) if need_weight else hidden
+    head: tuple[Any, ...] = (hidden.contiguous(), weight.contiguous(), bias, target)
+    head += (scale, softcap, label_smoothing, precision, log_sum, row_grad.contiguous())
+    if need_hidden:
+        dhidden.zero_()
+    with torch.autocast(hidden.device.type, enabled=False):
+        for first in range(0, items, width):
+            last = min(first + width, items)
+            dscores = room[: rows * (last - first)].view(rows, last - first)
+            run("cross_entropy_score_grad", hidden.dtype, hidden, *head, first, dscores)
+            if need_hidden:
+                dhidden.addmm_(dscores, weight[first:last], alpha=scale)
+            if need_weight:
+                dweight[first:last].addmm_(dscores.t(), counted, beta=0, alpha=scale)
+            if dbias.numel():
+                torch.sum(dscores, 0, out=dbias[first:last])
+    if need_hidden:
+        dhidden.masked_fill_((target < 0)[:, None], 0.0)
+
+
+def panel_width(rows: int, items: int, element_size: int) -> int:
+    """Return how many items a panel has: whole tiles of 128."""
+    fitting = _PANEL_BYTES // (max(1, rows) * element_size) // 128 * 128
+    return min(items, max(128, fitting))

@@ -1,0 +1,123 @@
+"""Losses over an item table by the CUDA kernels, on emulated threads: the tests of the CPU's."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import test_nn_losses as cases
+from cuda_kernels import emulated, run_emulated
+from loss_cases import tables
+from seqrec_fast.nn import _devices, _loss_cuda, _loss_ops
+from seqrec_fast.nn import functional as SF
+
+
+@pytest.fixture(autouse=True)
+def _by_emulation(monkeypatch):
+    """Let operators on tensors of the CPU do what those on CUDA do."""
+
+    def grad(*arguments):
+        *head, need_hidden, need_weight, need_bias = arguments
+        found = _loss_ops.cross_entropy_gradients(
+            head[0], head[1], need_hidden, need_weight, need_bias
+        )
+        for part in found:
+            part.fill_(math.nan)
+        _loss_cuda.cross_entropy_grad_cuda(*head, *found)
+        return found
+
+    monkeypatch.setattr(_loss_cuda, "run", run_emulated)
+    monkeypatch.setattr(_devices, "_cuda", importlib.import_module("seqrec_fast._cuda_emulated"))
+    monkeypatch.setattr(
+        torch.ops.seqrec_fast, "cross_entropy", _loss_cuda.cross_entropy_cuda, raising=False
+    )
+    monkeypatch.setattr(torch.ops.seqrec_fast, "cross_entropy_grad", grad, raising=False)
+
+
+@pytest.mark.parametrize(("sizes", "options"), cases.CROSS_ENTROPY_CASES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_equals_the_materialised_form(sizes, options, dtype):
+    cases.test_cross_entropy_equals_the_materialised_form(None, sizes, options, dtype)
+
+
+@pytest.mark.parametrize("width", [128, 256])
+def test_panels(monkeypatch, width):
+    monkeypatch.setattr(_loss_cuda, "panel_width", lambda *_: width)
+    options = {"scale": 0.7, "label_smoothing": 0.1}
+    cases.test_cross_entropy_equals_the_materialised_form(
+        None, (40, 600, 24), options, torch.float32
+    )
+
+
+def test_width_of_panels():
+    assert _loss_cuda.panel_width(4, 1000, 4) == 1000
+    assert _loss_cuda.panel_width(0, 1000, 4) == 1000
+    assert _loss_cuda.panel_width(10**7, 1000, 4) == 128
+    assert _loss_cuda.panel_width(12800, 10**6, 4) == 640
+
+
+def test_as_exact_as_torch():
+    cases.test_cross_entropy_is_as_exact_as_torch()
+
+
+def test_hostile_values():
+    cases.test_one_huge_logit_and_all_equal_and_excluded_items()
+    cases.test_values_that_are_not_finite_show(math.nan)
+    cases.test_values_that_are_not_finite_show(math.inf)
+
+
+def test_rows_that_are_left_out():
+    cases.test_rows_without_a_target()
+    hidden, weight, bias, wanted = tables(20, 300, 9)
+    wanted[4] = wanted[17] = -100
+    expected = cases.gradients(
+        cases.materialised(hidden, weight, wanted, bias), (hidden, weight, bias)
+    )
+    with torch.no_grad():
+        hidden[4], hidden[17, 2] = math.nan, math.inf
+    loss = SF.linear_cross_entropy(hidden, weight, wanted, bias)
+    cases.assert_close(cases.gradients(loss, (hidden, weight, bias)), expected, 1e-11)
+
+
+def test_missing_gradients_and_no_bias():
+    cases.test_leading_dimensions_and_missing_gradients()
+
+
+def test_two_runs_give_the_same_bits():
+    hidden, weight, bias, wanted = tables(70, 500, 33, torch.float32)
+    runs = []
+    for _ in range(2):
+        loss = SF.linear_cross_entropy(hidden, weight, wanted, bias, reduction="none")
+        runs.append((loss, *cases.gradients(loss, (hidden, weight, bias))))
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_a_target_that_is_no_item_shows():
+    hidden, weight, bias, wanted = tables(4, 30, 8)
+    wanted[1] = 30
+    loss, _ = _loss_cuda.cross_entropy_cuda(hidden, weight, wanted, bias, 1.0, 0.0, 0.0, "full")
+    assert loss.isnan().tolist() == [False, True, False, False]
+
+
+def test_errors_name_what_came():
+    hidden, weight, bias, wanted = (t.detach().numpy() for t in tables(4, 30, 8))
+    loss, log_sum, room = np.empty(4), np.empty(4), np.empty(64)
+
+    def run(precision="full", weight=weight, room=room):
+        emulated("cross_entropy", np.float64, hidden, weight, bias, wanted, 1.0, 0.0, 0.0,
+                 precision, loss, log_sum, room)  # fmt: skip
+
+    with pytest.raises(ValueError, match="precision is not full; expected full on CUDA"):
+        run("bfloat16")
+    with pytest.raises(ValueError, match=r"weight has shape \(30, 7\); expected \(30, 8\)"):
+        run(weight=weight[:, :7].copy())
+    with pytest.raises(ValueError, match="workspace has 3 entries; expected 16"):
+        run(room=room[:3].copy())
+    panel = np.empty((4, 8))
+    with pytest.raises(ValueError, match="items from 23 on, 8 of them; expected some of 30"):
+        emulated("cross_entropy_score_grad", np.float64, hidden, weight, bias, wanted, 1.0, 0.0,
+                 0.0, "full", log_sum, loss, 23, panel)  # fmt: skip
