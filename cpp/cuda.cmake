@@ -1,12 +1,24 @@
 # The second extension, _cuda: CUDA kernels, without torch and cuDNN, cudart linked in. And
 # _cuda_emulated, for tests: the same sources, compiled for threads that cuda/emulation plays.
 set(SEQREC_CUDA_KERNELS
+  cuda/dispatch_plan_cuda.cu
+  cuda/dispatch_rows_cuda.cu
   cuda/gate_backward_cuda.cu
-  cuda/gate_forward_cuda.cu)
+  cuda/gate_forward_cuda.cu
+  cuda/gate_noise_cuda.cu
+  cuda/route_segments_cuda.cu
+  cuda/row_update_cuda.cu
+  cuda/segment_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
+  bindings/cuda/register_dispatch.cpp
   bindings/cuda/register_gate.cpp
-  ops/cuda/gate.cpp)
+  bindings/cuda/register_row_update.cpp
+  bindings/cuda/register_segments.cpp
+  ops/cuda/dispatch.cpp
+  ops/cuda/gate.cpp
+  ops/cuda/row_update.cpp
+  ops/cuda/segment.cpp)
 
 if(SEQREC_WITH_CUDA)
   pybind11_add_module(_cuda ${SEQREC_CUDA_HOST} ${SEQREC_CUDA_KERNELS})
