@@ -5,24 +5,36 @@ set(SEQREC_CUDA_KERNELS
   cuda/augru_forward_cuda.cu
   cuda/cross_entropy_backward_cuda.cu
   cuda/cross_entropy_forward_cuda.cu
+  cuda/dispatch_plan_cuda.cu
+  cuda/dispatch_rows_cuda.cu
   cuda/gate_backward_cuda.cu
   cuda/gate_forward_cuda.cu
+  cuda/gate_noise_cuda.cu
   cuda/gru_backward_cuda.cu
   cuda/gru_forward_cuda.cu
   cuda/lstm_backward_cuda.cu
   cuda/lstm_forward_cuda.cu
   cuda/rnn_backward_cuda.cu
   cuda/rnn_forward_cuda.cu
+  cuda/route_segments_cuda.cu
+  cuda/row_update_cuda.cu
+  cuda/segment_cuda.cu
   cuda/topk_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
+  bindings/cuda/register_dispatch.cpp
   bindings/cuda/register_gate.cpp
   bindings/cuda/register_loss.cpp
   bindings/cuda/register_rnn.cpp
+  bindings/cuda/register_row_update.cpp
+  bindings/cuda/register_segments.cpp
   bindings/cuda/register_topk.cpp
+  ops/cuda/dispatch.cpp
   ops/cuda/gate.cpp
   ops/cuda/loss.cpp
   ops/cuda/rnn.cpp
+  ops/cuda/row_update.cpp
+  ops/cuda/segment.cpp
   ops/cuda/topk.cpp)
 
 if(SEQREC_WITH_CUDA)

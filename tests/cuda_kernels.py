@@ -7,19 +7,35 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_fast import _core
+
 SUFFIX = {"float32": "_f32", "float64": "_f64", "int64": "_i64"}
 
 
+def on_cpu(name: str, dtype: Any, *arguments: Any) -> None:
+    """Call the function of the CPU."""
+    getattr(_core, name + ("" if dtype is None else SUFFIX[np.dtype(dtype).name]))(*arguments)
+
+
 def emulated(name: str, dtype: Any, *arguments: Any) -> None:
-    """Call a function of `_cuda` on emulated threads; arrays are handed over by their address."""
+    """
+    Call a function of `_cuda` on emulated threads; arrays are handed over by their address.
+
+    Without `dtype` the function is for one alone.
+    """
     module = importlib.import_module("seqrec_fast._cuda_emulated")
 
     def device_array(array: np.ndarray) -> Any:
         assert array.flags.c_contiguous
         return module.DeviceArray(array.ctypes.data, array.dtype.name, array.shape)
 
-    function = getattr(module, name + SUFFIX[np.dtype(dtype).name])
-    function(*(device_array(a) if isinstance(a, np.ndarray) else a for a in arguments), 0)
+    def handed(argument: Any) -> Any:
+        if isinstance(argument, tuple):
+            return tuple(handed(a) for a in argument)
+        return device_array(argument) if isinstance(argument, np.ndarray) else argument
+
+    function = getattr(module, name + ("" if dtype is None else SUFFIX[np.dtype(dtype).name]))
+    function(*(handed(a) for a in arguments), 0)
 
 
 def run_emulated(name: str, dtype: Any, like: Any, *arguments: Any) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuda_kernels import emulated
-from seqrec_fast import _core
+from cuda_kernels import emulated, on_cpu
 from test_gate import EDGES, OPTIONS
 
 SHAPES = [(1, 1), (3, 2), (9, 7), (17, 64), (2, 144), (5, 257), (1, 1000)]
@@ -22,10 +21,6 @@ def gate(run, logits, k, bias=None, mask=None, scale=1.0, **options):
     run("expert_gate", logits.dtype, *call, weights, ids)
     run("expert_gate_grad", logits.dtype, *call, ids, weights, dweights, dlogits)
     return weights, ids, dlogits
-
-
-def on_cpu(name, dtype, *arguments):
-    getattr(_core, name + ("_f32" if dtype == np.float32 else "_f64"))(*arguments)
 
 
 def assert_same(logits, k, **options):

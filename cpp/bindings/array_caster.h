@@ -48,4 +48,14 @@ MatrixView<T> matrix_view(const char* function, const char* argument,
     return view;
 }
 
+// What reads the arrays of one function.
+struct Arrays {
+    const char* function;
+
+    template <class T>
+    MatrixView<T> view(const char* argument, const pybind11::object& object) const {
+        return matrix_view<T>(function, argument, object);
+    }
+};
+
 }  // namespace seqrec_fast

@@ -2,12 +2,10 @@
 #include <vector>
 
 #include "bindings/array_caster.h"
+#include "bindings/dispatch_calls.h"
 #include "bindings/register.h"
-#include "ops/dispatch.h"
 #include "ops/grouped_linear.h"
 #include "ops/multi_gate.h"
-#include "ops/route_segments.h"
-#include "ops/segment.h"
 
 namespace py = pybind11;
 
@@ -25,9 +23,8 @@ Ids array_of(const std::vector<std::int64_t>& values) {
 py::tuple run_dispatch_by_expert(const Object& offsets, const Object& expert_ids,
                                  std::int64_t num_experts, std::int64_t capacity) {
     const char* const kName = "dispatch_by_expert";
-    const DispatchByExpert call{matrix_view<const std::int64_t>(kName, "offsets", offsets),
-                                matrix_view<const std::int64_t>(kName, "expert_ids", expert_ids),
-                                num_experts, capacity};
+    const DispatchByExpert call =
+        read_dispatch(Arrays{kName}, offsets, expert_ids, num_experts, capacity);
     std::vector<std::int64_t> parts;
     {
         const py::gil_scoped_release release;
@@ -48,12 +45,8 @@ template <class T>
 void run_dispatch_rows(const Object& values, const Object& position, const Object& weights,
                        const Object& other, const Object& rows, const Object& dots) {
     const char* const kName = "dispatch_by_expert";
-    const DispatchRows<T> call{matrix_view<const T>(kName, "values", values),
-                               matrix_view<const std::int64_t>(kName, "position", position),
-                               matrix_view<const T>(kName, "weights", weights),
-                               matrix_view<const T>(kName, "dispatched", other),
-                               matrix_view<T>(kName, "dispatched", rows),
-                               matrix_view<T>(kName, "dots", dots)};
+    const auto call =
+        read_dispatch_rows<T>(Arrays{kName}, values, position, weights, other, rows, dots);
     const py::gil_scoped_release release;
     dispatch_rows(kName, call);
 }
@@ -62,12 +55,8 @@ template <class T>
 void run_combine_rows(const Object& rows, const Object& position, const Object& weights,
                       const Object& other, const Object& sums, const Object& dots) {
     const char* const kName = "combine_by_expert";
-    const CombineRows<T> call{matrix_view<const T>(kName, "dispatched", rows),
-                              matrix_view<const std::int64_t>(kName, "position", position),
-                              matrix_view<const T>(kName, "weights", weights),
-                              matrix_view<const T>(kName, "values", other),
-                              matrix_view<T>(kName, "output", sums),
-                              matrix_view<T>(kName, "dots", dots)};
+    const auto call =
+        read_combine_rows<T>(Arrays{kName}, rows, position, weights, other, sums, dots);
     const py::gil_scoped_release release;
     combine_rows(kName, call);
 }
@@ -95,10 +84,7 @@ template <class T>
 void run_segment_sum(const Object& values, const Object& segment_offsets, bool mean,
                      const Object& out) {
     const char* const kName = "segment_mean";
-    const SegmentSum<T> call{
-        matrix_view<const T>(kName, "values", values),
-        matrix_view<const std::int64_t>(kName, "segment_offsets", segment_offsets), mean,
-        matrix_view<T>(kName, "output", out)};
+    const auto call = read_segment_sum<T>(Arrays{kName}, values, segment_offsets, mean, out);
     const py::gil_scoped_release release;
     segment_sum(kName, call);
 }
@@ -107,10 +93,8 @@ template <class T>
 void run_expand_segments(const Object& per_segment, const Object& segment_offsets, bool mean,
                          const Object& out) {
     const char* const kName = "expand_segments";
-    const ExpandSegments<T> call{
-        matrix_view<const T>(kName, "per_segment", per_segment),
-        matrix_view<const std::int64_t>(kName, "segment_offsets", segment_offsets), mean,
-        matrix_view<T>(kName, "output", out)};
+    const auto call =
+        read_expand_segments<T>(Arrays{kName}, per_segment, segment_offsets, mean, out);
     const py::gil_scoped_release release;
     expand_segments(kName, call);
 }
@@ -122,22 +106,9 @@ void run_route_segments(const Object& values, const Object& segment_offsets,
                         const Object& mask, double scale, const Object& means, const Object& logits,
                         const Object& weights, const Object& ids) {
     const char* const kName = "route_segments";
-    RouteSegments<T> call{};
-    call.values = matrix_view<const T>(kName, "values", values);
-    call.offsets = matrix_view<const std::int64_t>(kName, "segment_offsets", segment_offsets);
-    call.prototypes = matrix_view<const T>(kName, "prototypes", prototypes);
-    call.gate = {{},
-                 matrix_view<const T>(kName, "bias", bias),
-                 matrix_view<const std::uint8_t>(kName, "mask", mask),
-                 k,
-                 parse_gate_score(score),
-                 parse_gate_order(order),
-                 renormalize,
-                 scale};
-    call.means = matrix_view<T>(kName, "means", means);
-    call.logits = matrix_view<T>(kName, "logits", logits);
-    call.weights = matrix_view<T>(kName, "weights", weights);
-    call.ids = matrix_view<std::int64_t>(kName, "ids", ids);
+    const auto call =
+        read_route_segments<T>(Arrays{kName}, values, segment_offsets, prototypes, k, score, order,
+                               renormalize, bias, mask, scale, means, logits, weights, ids);
     const py::gil_scoped_release release;
     route_segments(kName, call);
 }

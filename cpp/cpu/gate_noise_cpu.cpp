@@ -10,6 +10,7 @@
 
 #include "base/dispatch-inl.h"
 #include "base/parallel.h"
+#include "cells/gate_noise_cell-inl.h"
 #include "cpu/gate_kernels.h"
 #include "cpu/philox-inl.h"
 #include "cpu/simd_math-inl.h"
@@ -18,33 +19,38 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// Numbers strictly between 0 and 1 from the upper 23 bits of words, so that float32 has them.
+struct NoiseMath : SimdMath<Lanes<float>> {
+    static HWY_INLINE V neg(V x) { return hn::Neg(x); }
+    static HWY_INLINE V log(V x) { return hn::Log(Lanes<float>(), x); }
+    static HWY_INLINE V cos(V x) { return hn::Cos(Lanes<float>(), x); }
+    static HWY_INLINE V sin(V x) { return hn::Sin(Lanes<float>(), x); }
+};
+
+// Uniform numbers from words.
 HWY_INLINE hn::Vec<Lanes<float>> uniform(const std::uint32_t* words) {
     const Lanes<float> d;
     const hn::RebindToUnsigned<Lanes<float>> du;
     const hn::RebindToSigned<Lanes<float>> di;
     const auto bits = hn::BitCast(di, hn::ShiftRight<9>(hn::LoadU(du, words)));
-    return hn::Mul(hn::Add(hn::ConvertTo(d, bits), hn::Set(d, 0.5F)), hn::Set(d, 0x1p-23F));
+    return GateNoiseCell::uniform<NoiseMath>(hn::ConvertTo(d, bits));
 }
 
-// The 64 numbers of a block. Normal ones are by Box and Muller (1958), number i and i + 32 from the
-// words i and i + 32.
+// The 64 numbers of a block; normal ones in pairs, number i and i + 32 from the words i and i + 32.
 inline void noise_block(GateNoise noise, const std::uint32_t* words, float* out) {
+    using M = NoiseMath;
     const Lanes<float> d;
     constexpr int kHalf = kPhiloxWords / 2;
     constexpr int kLanes = static_cast<int>(lane_count<float>());
     for (int i = 0; i < kHalf; i += kLanes) {
-        const auto first = uniform(words + i), second = uniform(words + kHalf + i);
-        const auto minus_log_first = hn::Neg(hn::Log(d, first));
+        auto first = uniform(words + i), second = uniform(words + kHalf + i);
         if (noise == GateNoise::gumbel) {
-            hn::StoreU(hn::Neg(hn::Log(d, minus_log_first)), d, out + i);
-            hn::StoreU(hn::Neg(hn::Log(d, hn::Neg(hn::Log(d, second)))), d, out + kHalf + i);
+            first = GateNoiseCell::gumbel<M>(first);
+            second = GateNoiseCell::gumbel<M>(second);
         } else {
-            const auto radius = hn::Sqrt(hn::Add(minus_log_first, minus_log_first));
-            const auto angle = hn::Mul(second, hn::Set(d, 6.283185307179586F));
-            hn::StoreU(hn::Mul(radius, hn::Cos(d, angle)), d, out + i);
-            hn::StoreU(hn::Mul(radius, hn::Sin(d, angle)), d, out + kHalf + i);
+            GateNoiseCell::normal<M>(first, second, first, second);
         }
+        hn::StoreU(first, d, out + i);
+        hn::StoreU(second, d, out + kHalf + i);
     }
 }
 

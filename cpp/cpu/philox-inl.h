@@ -1,6 +1,5 @@
-// Random bits by counter: Philox 4x32-10 (Salmon et al., 2011, "Parallel random numbers: as easy as
-// 1, 2, 3"). A word is a function of its counter and a key alone, so nothing has to be stored and
-// no order of the draws exists.
+// Random bits by counter, see cells/philox_cell-inl.h. A word is a function of its counter and a
+// key alone, so nothing has to be stored and no order of the draws exists.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_PHILOX_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -13,6 +12,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cells/philox_cell-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,24 +28,18 @@ inline void philox_words(std::uint64_t key, std::uint32_t first, std::uint32_t a
                          std::uint32_t c, std::uint32_t* HWY_RESTRICT words) {
     std::uint32_t* const x[4] = {words, words + kPhiloxCounters, words + 2 * kPhiloxCounters,
                                  words + 3 * kPhiloxCounters};
-    auto key0 = static_cast<std::uint32_t>(key), key1 = static_cast<std::uint32_t>(key >> 32);
     for (int i = 0; i < kPhiloxCounters; ++i) {
         x[0][i] = first + static_cast<std::uint32_t>(i);
         x[1][i] = a;
         x[2][i] = b;
         x[3][i] = c;
     }
-    for (int round = 0; round < 10; ++round) {
+    PhiloxKey round_key(key);
+    for (int round = 0; round < kPhiloxRounds; ++round) {
         for (int i = 0; i < kPhiloxCounters; ++i) {
-            const std::uint64_t p0 = std::uint64_t{0xD2511F53} * x[0][i];
-            const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * x[2][i];
-            x[0][i] = static_cast<std::uint32_t>(p1 >> 32) ^ x[1][i] ^ key0;
-            x[1][i] = static_cast<std::uint32_t>(p1);
-            x[2][i] = static_cast<std::uint32_t>(p0 >> 32) ^ x[3][i] ^ key1;
-            x[3][i] = static_cast<std::uint32_t>(p0);
+            round_key.mix(x[0][i], x[1][i], x[2][i], x[3][i]);
         }
-        key0 += 0x9E3779B9;
-        key1 += 0xBB67AE85;
+        round_key.advance();
     }
 }
 

@@ -22,7 +22,11 @@ struct DeviceMath {
     static SEQREC_FN T div(T a, T b) { return a / b; }
     static SEQREC_FN T abs(T x) { return std::fabs(x); }
     static SEQREC_FN T sqrt(T x) { return std::sqrt(x); }
+    static SEQREC_FN T neg(T x) { return -x; }
+    static SEQREC_FN T log(T x) { return std::log(x); }
     static SEQREC_FN T log1p(T x) { return std::log1p(x); }
+    static SEQREC_FN T cos(T x) { return std::cos(x); }
+    static SEQREC_FN T sin(T x) { return std::sin(x); }
     static SEQREC_FN T mul_add(T a, T b, T c) { return std::fma(a, b, c); }
     static SEQREC_FN T neg_mul_add(T a, T b, T c) { return std::fma(-a, b, c); }
     // NaN stays NaN, as in PyTorch.

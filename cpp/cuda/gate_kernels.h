@@ -12,4 +12,7 @@ void expert_gate_cuda(const ExpertGateArgs<T>& args, cudaStream_t stream);
 template <class T>
 void expert_gate_grad_cuda(const ExpertGateGradArgs<T>& args, cudaStream_t stream);
 
+// The numbers of the CPU, up to the rounding of logarithms, sines and cosines.
+void gate_noise_cuda(const GateNoiseArgs& args, cudaStream_t stream);
+
 }  // namespace seqrec_fast

@@ -23,13 +23,19 @@ void check_ids(const char* function, const char* argument, const View& ids, std:
     }
 }
 
+// Throws unless `offsets` are a row of at least one entry.
+inline void check_offsets_shape(const char* function, const char* argument,
+                                const MatrixView<const std::int64_t>& offsets) {
+    SEQREC_CHECK(offsets.present() && offsets.rows == 1 && offsets.columns >= 1, function, ": ",
+                 argument, " has no entries; expected one more than there are parts");
+}
+
 // Throws unless `offsets` (1, parts + 1) start at 0, never decrease and end at `n`, the number of
 // `what`.
 inline void check_offsets(const char* function, const char* argument,
                           const MatrixView<const std::int64_t>& offsets, std::int64_t n,
                           const char* what) {
-    SEQREC_CHECK(offsets.present() && offsets.rows == 1 && offsets.columns >= 1, function, ": ",
-                 argument, " has no entries; expected one more than there are parts");
+    check_offsets_shape(function, argument, offsets);
     const std::int64_t last = offsets.columns - 1;
     SEQREC_CHECK(offsets.data[0] == 0, function, ": ", argument, "[0] is ", offsets.data[0],
                  "; expected 0");

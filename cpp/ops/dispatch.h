@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/tensor_view.h"
+#include "cpu/dispatch_kernels.h"
 
 namespace seqrec_fast {
 
@@ -15,6 +16,10 @@ struct DispatchByExpert {
     std::int64_t experts;
     std::int64_t capacity;  // -1: none
 };
+
+// The same for kernels; throws std::invalid_argument if something does not fit, without a look at
+// what the arrays hold.
+DispatchPlanArgs checked_dispatch(const char* function, const DispatchByExpert& call);
 
 // Where the M * B subsequences begin: M * B + 1 entries.
 std::vector<std::int64_t> dispatch_offsets(const char* function, const DispatchByExpert& call);
@@ -33,6 +38,10 @@ struct DispatchRows {
     MatrixView<T> dots;                       // (N, k); with `other`
 };
 
+// Positions are not looked at.
+template <class T>
+DispatchRowsArgs<T> checked_dispatch_rows(const char* function, const DispatchRows<T>& call);
+
 template <class T>
 void dispatch_rows(const char* function, const DispatchRows<T>& call);
 
@@ -45,6 +54,10 @@ struct CombineRows {
     MatrixView<T> sums;                       // (N, dim)
     MatrixView<T> dots;                       // (N, k); with `other`
 };
+
+// Positions are not looked at.
+template <class T>
+CombineRowsArgs<T> checked_combine_rows(const char* function, const CombineRows<T>& call);
 
 template <class T>
 void combine_rows(const char* function, const CombineRows<T>& call);

@@ -11,8 +11,7 @@ constexpr const char* kName = "expert_gate";
 
 void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
                 const MatrixView<float>& values) {
-    check_required("gate_noise", "values", values, values.rows, values.columns);
-    gate_noise_cpu({noise, seed, step, values.rows, values.columns, values.data});
+    gate_noise_cpu(checked_gate_noise(noise, seed, step, values));
 }
 
 template <class T>

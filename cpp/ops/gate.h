@@ -52,6 +52,8 @@ void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64
                       const MatrixView<T>& dlogits);
 
 // values (N, E), see GateNoiseArgs.
+GateNoiseArgs checked_gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
+                                 const MatrixView<float>& values);
 void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
                 const MatrixView<float>& values);
 

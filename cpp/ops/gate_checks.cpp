@@ -53,6 +53,12 @@ GateNoise parse_gate_noise(const std::string& name) {
     return parse_enum("gate_noise: noise", name, kNames);
 }
 
+GateNoiseArgs checked_gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
+                                 const MatrixView<float>& values) {
+    check_required("gate_noise", "values", values, values.rows, values.columns);
+    return {noise, seed, step, values.rows, values.columns, values.data};
+}
+
 template <class T>
 ExpertGateArgs<T> checked_gate(const GateCall<T>& call, const MatrixView<T>& weights,
                                const MatrixView<std::int64_t>& ids) {

@@ -1,6 +1,5 @@
 #include "ops/loss.h"
 
-#include <cmath>
 #include <type_traits>
 
 #include "base/enum_names.h"
@@ -32,12 +31,6 @@ void check_precision(const char* function, Precision precision) {
 
 }  // namespace
 
-UpdateRule parse_update_rule(const std::string& name) {
-    static constexpr EnumName<UpdateRule> kNames[] = {
-        {"sgd", UpdateRule::sgd}, {"adagrad", UpdateRule::adagrad}, {"adam", UpdateRule::adam}};
-    return parse_enum("rule", name, kNames);
-}
-
 SampledLoss parse_sampled_loss(const std::string& name) {
     static constexpr EnumName<SampledLoss> kNames[] = {
         {"softmax", SampledLoss::softmax},
@@ -52,27 +45,6 @@ Collisions parse_collisions(const std::string& name) {
     static constexpr EnumName<Collisions> kNames[] = {
         {"keep", Collisions::keep}, {"mask", Collisions::mask}, {"own", Collisions::own}};
     return parse_enum("collisions", name, kNames);
-}
-
-template <class T>
-RowUpdate<T> checked_rule(const char* function, const RowRule<T>& rule, std::int64_t rows,
-                          std::int64_t dim) {
-    RowUpdate<T> update = rule.update;
-    const bool adam = update.rule == UpdateRule::adam;
-    if (adam || update.momentum != 0) {
-        check_required(function, "mean", rule.mean, rows, dim);
-    }
-    if (update.rule != UpdateRule::sgd) {
-        check_required(function, "square", rule.square, rows, dim);
-    }
-    SEQREC_CHECK(update.step >= 1, function, ": step is ", update.step, "; expected at least 1");
-    if (adam) {
-        update.correction_1 = 1 - std::pow(update.beta_1, static_cast<double>(update.step));
-        update.correction_2 = 1 - std::pow(update.beta_2, static_cast<double>(update.step));
-    }
-    update.mean = rule.mean.data;
-    update.square = rule.square.data;
-    return update;
 }
 
 template <class T>
@@ -251,22 +223,16 @@ void row_sum(const char* function, const RowSum<T>& call) {
 
 template <class T>
 void update_rows(const char* function, const TableUpdate<T>& call) {
-    const std::int64_t dim = call.table.columns, n = call.ids.columns;
-    check_required(function, "table", call.table, call.table.rows, dim);
-    check_required(function, "ids", call.ids, 1, n);
-    check_required(function, "gradients", call.gradients, n, dim);
+    const RowUpdateArgs<T> args = checked_update_rows(function, call);
     check_ids(function, "ids", call.ids, 0, call.table.rows);
-    for (std::int64_t i = 1; i < n; ++i) {
+    for (std::int64_t i = 1; i < args.n; ++i) {
         SEQREC_CHECK(call.ids.data[i - 1] < call.ids.data[i], function,
                      ": ids are not ascending at ", i);
     }
-    row_update_cpu<T>({checked_rule(function, call.rule, call.table.rows, dim), call.ids.data,
-                       call.gradients.data, nullptr, n, dim, call.table.data});
+    row_update_cpu(args);
 }
 
 #define SEQREC_INSTANTIATE(T)                                                                \
-    template RowUpdate<T> checked_rule(const char*, const RowRule<T>&, std::int64_t,         \
-                                       std::int64_t);                                        \
     template CrossEntropyArgs<T> checked_cross_entropy(const char*, const CrossEntropy<T>&); \
     template void cross_entropy(const char*, const CrossEntropy<T>&);                        \
     template void cross_entropy_grad(const char*, const CrossEntropyGrad<T>&);               \

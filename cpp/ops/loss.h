@@ -104,6 +104,10 @@ struct TableUpdate {
     MatrixView<T> table;
 };
 
+// Ids are not looked at.
+template <class T>
+RowUpdateArgs<T> checked_update_rows(const char* function, const TableUpdate<T>& call);
+
 template <class T>
 void update_rows(const char* function, const TableUpdate<T>& call);
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu/route_segments.h"
 #include "ops/gate.h"
 
 namespace seqrec_fast {
@@ -16,6 +17,10 @@ struct RouteSegments {
     MatrixView<T> means, logits, weights;    // (S, dim), (S, M), (S, k): written
     MatrixView<std::int64_t> ids;            // (S, k): written
 };
+
+// Offsets are not looked at.
+template <class T>
+RouteSegmentsArgs<T> checked_route_segments(const char* function, const RouteSegments<T>& call);
 
 template <class T>
 void route_segments(const char* function, const RouteSegments<T>& call);

@@ -58,24 +58,18 @@ template SegmentCuts session_segments(const char*, const SessionSegments<std::in
 
 template <class T>
 void segment_sum(const char* function, const SegmentSum<T>& call) {
-    const std::int64_t segments = call.offsets.columns - 1, dim = call.values.columns;
-    check_required(function, "values", call.values, call.values.rows, dim);
+    const SegmentSumArgs<T> args = checked_segment_sum(function, call);
     check_offsets(function, "segment_offsets", call.offsets, call.values.rows, "values");
-    check_required(function, "output", call.out, segments, dim);
     expect_fresh(call.out);
-    segment_sum_cpu<T>(
-        {call.values.data, call.offsets.data, segments, dim, call.mean, call.out.data});
+    segment_sum_cpu(args);
 }
 
 template <class T>
 void expand_segments(const char* function, const ExpandSegments<T>& call) {
-    const std::int64_t segments = call.offsets.columns - 1, dim = call.rows.columns;
-    check_required(function, "per_segment", call.rows, segments, dim);
+    const ExpandSegmentsArgs<T> args = checked_expand_segments(function, call);
     check_offsets(function, "segment_offsets", call.offsets, call.out.rows, "events");
-    check_required(function, "output", call.out, call.out.rows, dim);
     expect_fresh(call.out);
-    expand_segments_cpu<T>(
-        {call.rows.data, call.offsets.data, segments, dim, call.mean, call.out.data});
+    expand_segments_cpu(args);
 }
 
 template void segment_sum(const char*, const SegmentSum<float>&);

@@ -33,6 +33,10 @@ struct SegmentSum {
     MatrixView<T> out;  // (S, dim)
 };
 
+// Offsets are not looked at.
+template <class T>
+SegmentSumArgs<T> checked_segment_sum(const char* function, const SegmentSum<T>& call);
+
 template <class T>
 void segment_sum(const char* function, const SegmentSum<T>& call);
 
@@ -43,6 +47,10 @@ struct ExpandSegments {
     bool mean;
     MatrixView<T> out;  // (N, dim)
 };
+
+// Offsets are not looked at.
+template <class T>
+ExpandSegmentsArgs<T> checked_expand_segments(const char* function, const ExpandSegments<T>& call);
 
 template <class T>
 void expand_segments(const char* function, const ExpandSegments<T>& call);

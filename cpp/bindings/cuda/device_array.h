@@ -66,6 +66,16 @@ MatrixView<T> device_view(const char* function, const char* argument,
     return view;
 }
 
+// What reads the arrays of one function.
+struct DeviceArrays {
+    const char* function;
+
+    template <class T>
+    MatrixView<T> view(const char* argument, const pybind11::object& object) const {
+        return device_view<T>(function, argument, object);
+    }
+};
+
 // A stream as PyTorch gives it: torch.cuda.current_stream().cuda_stream.
 inline cudaStream_t as_stream(std::uintptr_t stream) {
     return reinterpret_cast<cudaStream_t>(stream);

@@ -15,8 +15,11 @@ PYBIND11_MODULE(SEQREC_CUDA_MODULE, m, pybind11::mod_gil_not_used()) {
                      return DeviceArray{address, std::move(dtype), std::move(shape)};
                  }),
              py::arg("address"), py::arg("dtype"), py::arg("shape"));
+    seqrec_fast::register_cuda_dispatch(m);
     seqrec_fast::register_cuda_gate(m);
     seqrec_fast::register_cuda_rnn(m);
     seqrec_fast::register_cuda_loss(m);
     seqrec_fast::register_cuda_topk(m);
+    seqrec_fast::register_cuda_row_update(m);
+    seqrec_fast::register_cuda_segments(m);
 }

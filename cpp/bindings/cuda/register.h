@@ -5,9 +5,12 @@
 
 namespace seqrec_fast {
 
+void register_cuda_dispatch(pybind11::module_& m);
 void register_cuda_gate(pybind11::module_& m);
 void register_cuda_rnn(pybind11::module_& m);
 void register_cuda_loss(pybind11::module_& m);
 void register_cuda_topk(pybind11::module_& m);
+void register_cuda_row_update(pybind11::module_& m);
+void register_cuda_segments(pybind11::module_& m);
 
 }  // namespace seqrec_fast

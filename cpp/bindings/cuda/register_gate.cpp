@@ -48,6 +48,14 @@ void run_gate_grad(const Object& logits, std::int64_t k, const std::string& scor
     expert_gate_grad(call, ids_view, weights_view, dweights_view, dlogits_view, as_stream(stream));
 }
 
+void run_noise(const std::string& noise, std::uint64_t seed, std::uint32_t step,
+               const Object& values, std::uintptr_t stream) {
+    const GateNoise kind = parse_gate_noise(noise);
+    const auto view = device_view<float>("gate_noise", "values", values);
+    const py::gil_scoped_release release;
+    gate_noise(kind, seed, step, view, as_stream(stream));
+}
+
 template <class T>
 void register_for(py::module_& m, const std::string& suffix) {
     m.def(("expert_gate" + suffix).c_str(), &run_gate<T>, py::arg("logits"), py::arg("k"),
@@ -64,6 +72,8 @@ void register_for(py::module_& m, const std::string& suffix) {
 void register_cuda_gate(py::module_& m) {
     register_for<float>(m, "_f32");
     register_for<double>(m, "_f64");
+    m.def("gate_noise", &run_noise, py::arg("noise"), py::arg("seed"), py::arg("step"),
+          py::arg("values"), py::arg("stream"));
 }
 
 }  // namespace seqrec_fast

@@ -17,6 +17,11 @@ void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64
     expert_gate_grad_cuda<T>(checked_gate_grad(call, ids, weights, dweights, dlogits), stream);
 }
 
+void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
+                const MatrixView<float>& values, cudaStream_t stream) {
+    gate_noise_cuda(checked_gate_noise(noise, seed, step, values), stream);
+}
+
 #define SEQREC_INSTANTIATE(T)                                                                 \
     template void expert_gate(const GateCall<T>&, const MatrixView<T>&,                       \
                               const MatrixView<std::int64_t>&, cudaStream_t);                 \

@@ -16,4 +16,7 @@ void expert_gate_grad(const GateCall<T>& call, const MatrixView<const std::int64
                       const MatrixView<const T>& weights, const MatrixView<const T>& dweights,
                       const MatrixView<T>& dlogits, cudaStream_t stream);
 
+void gate_noise(GateNoise noise, std::uint64_t seed, std::uint32_t step,
+                const MatrixView<float>& values, cudaStream_t stream);
+
 }  // namespace seqrec_fast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,23 +27,39 @@ SUFFIX = {torch.float32: "_f32", torch.float64: "_f64", torch.int64: "_i64"}
 DEVICES = ("CPU",) if _cuda is None else ("CPU", "CUDA")
 
 
-def run(name: str, dtype: torch.dtype, like: Tensor, *arguments: Any) -> None:
+def run(name: str, dtype: torch.dtype | None, like: Tensor, *arguments: Any) -> None:
     """
     Call the compiled function `name` for `dtype` and the device of `like`.
 
-    Tensors among the arguments are handed over without a copy if they are contiguous, as outputs
-    have to be. On CUDA the work is put on PyTorch's current stream.
+    Tensors among the arguments, and in tuples among them, are handed over without a copy if they
+    are contiguous, as outputs have to be. On CUDA the work is put on PyTorch's current stream.
+    Without `dtype` the function is for one alone.
     """
+    suffix = "" if dtype is None else SUFFIX[dtype]
     if not like.is_cuda:
-        function = getattr(_core, name + SUFFIX[dtype])
-        function(*(array(a) if isinstance(a, Tensor) else a for a in arguments))
+        getattr(_core, name + suffix)(*_converted(arguments, array))
         return
-    function = getattr(_cuda, name + SUFFIX[dtype])
+    function = getattr(_cuda, name + suffix)
     # what the kernels read must live until they are queued
-    kept = [a.detach().contiguous() if isinstance(a, Tensor) else a for a in arguments]
+    kept = _converted(arguments, lambda tensor: tensor.detach().contiguous())
     with torch.cuda.device(like.device):
         stream = torch.cuda.current_stream().cuda_stream
-        function(*(_device_array(a) if isinstance(a, Tensor) else a for a in kept), stream)
+        function(*_converted(kept, _device_array), stream)
+
+
+def room(name: str, like: Tensor, *sizes: int) -> Tensor:
+    """Return memory for a CUDA kernel on the device of `like`: as much as `name` says, in bytes."""
+    bytes_ = getattr(_cuda, name)(*sizes)
+    return torch.empty(bytes_, dtype=torch.uint8, device=like.device)
+
+
+def _converted(arguments: tuple[Any, ...], convert: Callable[[Tensor], Any]) -> tuple[Any, ...]:
+    def one(argument: Any) -> Any:
+        if isinstance(argument, Tensor):
+            return convert(argument)
+        return _converted(argument, convert) if isinstance(argument, tuple) else argument
+
+    return tuple(one(argument) for argument in arguments)
 
 
 def cuda_function(name: str) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
+from ._devices import DEVICES, room, run
 from ._tensors import array
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -46,9 +47,9 @@ def _segment_sum_fake(values: Tensor, segment_offsets: Tensor, mean: bool) -> Te
     return values.new_empty(segment_offsets.shape[0] - 1, values.shape[1])
 
 
-def _segment_sum_cpu(values: Tensor, segment_offsets: Tensor, mean: bool) -> Tensor:
+def _segment_sum(values: Tensor, segment_offsets: Tensor, mean: bool) -> Tensor:
     out = _segment_sum_fake(values, segment_offsets, mean)
-    kernel("segment_sum", values.dtype)(array(values), array(segment_offsets), mean, out.numpy())
+    run("segment_sum", values.dtype, values, values, segment_offsets, mean, out)
     return out
 
 
@@ -58,13 +59,11 @@ def _expand_segments_fake(
     return per_segment.new_empty(n_events, per_segment.shape[1])
 
 
-def _expand_segments_cpu(
+def _expand_segments(
     per_segment: Tensor, segment_offsets: Tensor, n_events: int, mean: bool
 ) -> Tensor:
     out = _expand_segments_fake(per_segment, segment_offsets, n_events, mean)
-    kernel("expand_segments", out.dtype)(
-        array(per_segment), array(segment_offsets), mean, out.numpy()
-    )
+    run("expand_segments", out.dtype, per_segment, per_segment, segment_offsets, mean, out)
     return out
 
 
@@ -73,6 +72,26 @@ def _dispatch_by_expert_cpu(
 ) -> tuple[Tensor, ...]:
     plan = _core.dispatch_by_expert(array(offsets), array(expert_ids), num_experts, capacity)
     return tuple(torch.from_numpy(part) for part in plan)
+
+
+def _dispatch_by_expert_cuda(
+    offsets: Tensor, expert_ids: Tensor, num_experts: int, capacity: int
+) -> tuple[Tensor, ...]:
+    # How many rows there are is known on the device alone, so the host waits for the count once.
+    events, k = expert_ids.shape
+    batch = offsets.shape[0] - 1
+    parts = expert_ids.new_empty(num_experts * batch + 1)
+    status = expert_ids.new_zeros(2)
+    memory = room("dispatch_room", expert_ids, events, k, batch, num_experts)
+    call = (offsets, expert_ids, num_experts, capacity, memory, parts)
+    run("dispatch_offsets", torch.int64, expert_ids, *call, status)
+    rows, wrong = status.tolist()
+    if wrong:  # the CPU says of what
+        _dispatch_by_expert_cpu(offsets.cpu(), expert_ids.cpu(), num_experts, capacity)
+    index, slot = expert_ids.new_empty(rows), expert_ids.new_empty(rows)
+    position = torch.empty_like(expert_ids, memory_format=torch.contiguous_format)
+    run("dispatch_plan", torch.int64, expert_ids, *call, index, slot, position)
+    return index, slot, parts, position
 
 
 def _dispatch_by_expert_fake(
@@ -94,13 +113,9 @@ def _dispatch_rows_fake(
     return values.new_empty(rows, values.shape[1])
 
 
-def _dispatch_rows_cpu(
-    values: Tensor, position: Tensor, weights: Tensor | None, rows: int
-) -> Tensor:
+def _dispatch_rows(values: Tensor, position: Tensor, weights: Tensor | None, rows: int) -> Tensor:
     out = _dispatch_rows_fake(values, position, weights, rows)
-    kernel("dispatch_rows", out.dtype)(
-        array(values), array(position), array(weights), None, out.numpy(), None
-    )
+    run("dispatch_rows", out.dtype, values, values, position, weights, None, out, None)
     return out
 
 
@@ -108,11 +123,9 @@ def _combine_rows_fake(rows: Tensor, position: Tensor, weights: Tensor | None) -
     return rows.new_empty(position.shape[0], rows.shape[1])
 
 
-def _combine_rows_cpu(rows: Tensor, position: Tensor, weights: Tensor | None) -> Tensor:
+def _combine_rows(rows: Tensor, position: Tensor, weights: Tensor | None) -> Tensor:
     out = _combine_rows_fake(rows, position, weights)
-    kernel("combine_rows", out.dtype)(
-        array(rows), array(position), array(weights), None, out.numpy(), None
-    )
+    run("combine_rows", out.dtype, rows, rows, position, weights, None, out, None)
     return out
 
 
@@ -122,24 +135,19 @@ def _rows_grad_fake(
     return forward_input.new_empty(forward_input.shape), weights.new_empty(weights.shape)
 
 
-def _dispatch_rows_grad_cpu(
+def _dispatch_rows_grad(
     grad: Tensor, values: Tensor, position: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     dvalues, dweights = _rows_grad_fake(grad, values, position, weights)
-    kernel("combine_rows", grad.dtype)(
-        array(grad), array(position), array(weights), array(values), dvalues.numpy(),
-        dweights.numpy(),
-    )  # fmt: skip
+    run("combine_rows", grad.dtype, grad, grad, position, weights, values, dvalues, dweights)
     return dvalues, dweights
 
 
-def _combine_rows_grad_cpu(
+def _combine_rows_grad(
     grad: Tensor, rows: Tensor, position: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     drows, dweights = _rows_grad_fake(grad, rows, position, weights)
-    kernel("dispatch_rows", grad.dtype)(
-        array(grad), array(position), array(weights), array(rows), drows.numpy(), dweights.numpy()
-    )
+    run("dispatch_rows", grad.dtype, grad, grad, position, weights, rows, drows, dweights)
     return drows, dweights
 
 
@@ -190,17 +198,23 @@ def _combine_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return gradients[0], None, gradients[1]
 
 
-for _name, _cpu, _fake in (
-    ("segment_sum", _segment_sum_cpu, _segment_sum_fake),
-    ("expand_segments", _expand_segments_cpu, _expand_segments_fake),
-    ("dispatch_by_expert", _dispatch_by_expert_cpu, _dispatch_by_expert_fake),
-    ("dispatch_rows", _dispatch_rows_cpu, _dispatch_rows_fake),
-    ("dispatch_rows_grad", _dispatch_rows_grad_cpu, _rows_grad_fake),
-    ("combine_rows", _combine_rows_cpu, _combine_rows_fake),
-    ("combine_rows_grad", _combine_rows_grad_cpu, _rows_grad_fake),
+for _name, _function, _fake in (
+    ("segment_sum", _segment_sum, _segment_sum_fake),
+    ("expand_segments", _expand_segments, _expand_segments_fake),
+    ("dispatch_rows", _dispatch_rows, _dispatch_rows_fake),
+    ("dispatch_rows_grad", _dispatch_rows_grad, _rows_grad_fake),
+    ("combine_rows", _combine_rows, _combine_rows_fake),
+    ("combine_rows_grad", _combine_rows_grad, _rows_grad_fake),
 ):
-    _library.impl(_name, _cpu, "CPU")
+    for _device in DEVICES:
+        _library.impl(_name, _function, _device)
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+_library.impl("dispatch_by_expert", _dispatch_by_expert_cpu, "CPU")
+if "CUDA" in DEVICES:
+    _library.impl("dispatch_by_expert", _dispatch_by_expert_cuda, "CUDA")
+torch.library.register_fake(
+    "seqrec_fast::dispatch_by_expert", _dispatch_by_expert_fake, lib=_library
+)
 for _name, _backward, _setup in (
     ("segment_sum", _segment_sum_backward, _segment_sum_setup),
     ("expand_segments", _expand_segments_backward, _expand_segments_setup),

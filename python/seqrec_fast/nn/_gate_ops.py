@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqrec_fast import _core
-
 from ._devices import DEVICES, run
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -99,8 +97,8 @@ def _backward(ctx: Any, dweights: Tensor | None, dids: Tensor | None) -> tuple[A
 
 def gate_noise(logits: Tensor, noise: str, seed: int, step: int) -> Tensor:
     """Return a number for each logit, of the standard distribution, by seed, step and place."""
-    values = torch.empty(logits.shape, dtype=torch.float32)
-    _core.gate_noise(noise, seed, step, values.numpy())
+    values = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
+    run("gate_noise", None, values, noise, seed, step, values)
     return values.to(logits.dtype)
 
 

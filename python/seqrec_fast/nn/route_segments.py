@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from . import _gate_ops as _gate_ops  # registers the operator of the gradient
-from ._dispatch_ops import kernel
+from ._devices import DEVICES, run
 from ._loss_checks import as_working
-from ._tensors import array, working
+from ._tensors import working
 
 __all__ = ["SegmentRoute", "route_segments"]
 
@@ -45,7 +45,7 @@ def _room(values: Tensor, segment_offsets: Tensor, prototypes: Tensor, k: int) -
     )
 
 
-def _route_segments_cpu(
+def _route_segments(
     values: Tensor,
     segment_offsets: Tensor,
     prototypes: Tensor,
@@ -58,10 +58,11 @@ def _route_segments_cpu(
     scale: float,
 ) -> tuple[Tensor, ...]:
     route = _room(values, segment_offsets, prototypes, k)
-    kernel("route_segments", values.dtype)(
-        array(values), array(segment_offsets), array(prototypes), k, score, order, renormalize,
-        array(bias), None if mask is None else array(mask.view(torch.uint8)), scale,
-        route.means.numpy(), route.logits.numpy(), route.weights.numpy(), route.expert_ids.numpy(),
+    run(
+        "route_segments", values.dtype, values,
+        values, segment_offsets, prototypes, k, score, order, renormalize, bias,
+        None if mask is None else mask.view(torch.uint8), scale,
+        route.means, route.logits, route.weights, route.expert_ids,
     )  # fmt: skip
     return tuple(route)
 
@@ -107,7 +108,8 @@ def _backward(
     return dvalues, None, dprototypes, *(None,) * 7
 
 
-_library.impl("route_segments", _route_segments_cpu, "CPU")
+for _device in DEVICES:
+    _library.impl("route_segments", _route_segments, _device)
 torch.library.register_fake("seqrec_fast::route_segments", _route_segments_fake, lib=_library)
 torch.library.register_autograd(
     "seqrec_fast::route_segments", _backward, setup_context=_setup, lib=_library

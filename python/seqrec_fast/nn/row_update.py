@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqrec_fast import _core
-
+from ._devices import run
 from ._tensors import array
 
 _RULES = ("sgd", "adagrad", "adam")
@@ -24,7 +23,7 @@ class RowUpdate:
     Parameters
     ----------
     table : (n, d) float32 or float64 Tensor
-        Contiguous, on the CPU; is changed in place.
+        Contiguous; is changed in place.
     rule : {"sgd", "adagrad", "adam"}
     lr : float
         Learning rate; the attribute may be changed between steps.
@@ -91,7 +90,7 @@ class RowUpdate:
         Parameters
         ----------
         ids : (m,) int64 Tensor
-            Ascending, each once.
+            Ascending, each once; on a GPU that is not looked at.
         gradients : (m, d) Tensor
 
         Raises
@@ -99,15 +98,17 @@ class RowUpdate:
         ValueError
             If ids are not ascending or out of range, or the shapes do not fit.
         """
-        suffix = "_f32" if self.table.dtype == torch.float32 else "_f64"
-        getattr(_core, "update_rows" + suffix)(
-            self._next(), array(ids), array(gradients), self.table.detach().numpy()
-        )
+        rule = (*self._options(), self.mean, self.square)
+        run("update_rows", self.table.dtype, self.table, rule, ids, gradients, self.table)
 
     def _next(self) -> tuple[Any, ...]:
-        """Return the next step as the kernels read it."""
+        """Return the next step as the kernels of the CPU read it."""
+        return (*self._options(), array(self.mean), array(self.square))
+
+    def _options(self) -> tuple[Any, ...]:
+        """Count a step, and return what the kernels want to know of it."""
         self.steps += 1
         return (
             self.rule, self.lr, self.weight_decay, self.momentum, *self.betas, self.eps,
-            self.steps, array(self.mean), array(self.square),
+            self.steps,
         )  # fmt: skip

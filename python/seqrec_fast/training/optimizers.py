@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_fast import _core
 from seqrec_fast.models import NextItemModel
+from seqrec_fast.nn._devices import run
 
 from .options import OPTIMIZERS
-
-_KERNELS: dict[torch.dtype, Any] = {
-    torch.float32: _core.update_rows_f32,
-    torch.float64: _core.update_rows_f64,
-}
-_FIRST = np.zeros(1, dtype=np.int64)
 
 
 def make_optimizers(
@@ -155,15 +148,16 @@ class RowOptimizer(torch.optim.Optimizer):
 
     def _update(self, table: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         # A dense gradient is one long row.
-        rows, ids, values = 1, _FIRST, grad
         if grad.is_sparse:
             grad = grad.coalesce()
-            rows, ids, values = len(table), grad.indices()[0].numpy(), grad.values()
+            rows, ids, values = len(table), grad.indices()[0], grad.values()
+        else:
+            rows, ids, values = 1, torch.zeros(1, dtype=torch.int64, device=table.device), grad
         moments = (
-            None if m is None else m.view(rows, -1).numpy()
-            for m in self.moments(table, group["momentum"])
-        )  # fmt: skip
-        _KERNELS[table.dtype](
+            None if m is None else m.view(rows, -1) for m in self.moments(table, group["momentum"])
+        )
+        run(
+            "update_rows", table.dtype, table,
             self.rule(group, self.next_step([table]), *moments), ids,
-            values.contiguous().view(len(ids), -1).numpy(), table.detach().view(rows, -1).numpy(),
+            values.contiguous().view(len(ids), -1), table.detach().view(rows, -1),
         )  # fmt: skip

@@ -1,0 +1,23 @@
+// What is computed per segment, on a GPU: as cpu/segment_kernels.h and cpu/route_segments.h, with
+// pointers to its memory.
+#pragma once
+
+#include "cpu/route_segments.h"
+#include "cpu/segment_kernels.h"
+#include "cuda/simt.h"
+
+namespace seqrec_fast {
+
+// `events` is N, what the offsets end at; nothing outside of the arrays is touched if they do not.
+template <class T>
+void segment_sum_cuda(const SegmentSumArgs<T>& args, std::int64_t events, cudaStream_t stream);
+
+template <class T>
+void expand_segments_cuda(const ExpandSegmentsArgs<T>& args, std::int64_t events,
+                          cudaStream_t stream);
+
+template <class T>
+void route_segments_cuda(const RouteSegmentsArgs<T>& args, std::int64_t events,
+                         cudaStream_t stream);
+
+}  // namespace seqrec_fast
