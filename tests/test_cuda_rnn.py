@@ -113,13 +113,12 @@ def assert_same(call: Call) -> None:
 @pytest.fixture(autouse=True)
 def poisoned_outputs(monkeypatch):
     """Whatever a kernel does not write is NaN."""
-    new_empty, empty_like = torch.Tensor.new_empty, torch.empty_like
+    new_empty = torch.Tensor.new_empty
 
     def poison(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
 
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(new_empty(*a, **k)))
-    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -129,10 +128,16 @@ def test_equals_the_cpu(cell, hidden, dtype):
     assert_same(Call(cell, hidden, dtype))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("cell", [*CELLS, "augru_paper"])
-def test_weights_that_do_not_fit_shared_memory(cell, dtype):
-    assert_same(Call(cell, 129, dtype, "few"))
+# Weights in the shared memory of two or four blocks, as emulated, or in none.
+@pytest.mark.parametrize("hidden", [90, 101, 129])
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
+def test_weights_that_do_not_fit_one_block(cell, hidden):
+    assert_same(Call(cell, hidden, torch.float32, "tiles" if hidden == 101 else "few"))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_units_in_float64(cell):
+    assert_same(Call(cell, 129, torch.float64, "few"))
 
 
 @pytest.mark.parametrize("layout", [*LENGTHS, "time_first", "batch_first", "packed"])
@@ -148,13 +153,22 @@ def test_without_optional_parts(cell):
     assert_same(Call(cell, 6, torch.float64, input_size=0))
 
 
+def test_inputs_in_any_order_of_memory():
+    call = Call("lstm", 6, torch.float64, "batch_first")
+    call.x = call.x.transpose(0, 1).contiguous().transpose(0, 1)
+    for name in ("h_0", "c_0"):
+        setattr(call, name, getattr(call, name).t().contiguous().t())
+    call.seeds = [seed.transpose(0, 1).contiguous().transpose(0, 1) for seed in call.seeds]
+    assert_same(call)
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_more_units_than_threads(cell):
     assert_same(Call(cell, 515, torch.float32, "one"))
 
 
-# Units of tiles and pairs filled or not, weights in shared memory and not.
-@pytest.mark.parametrize("hidden", [9, 16, 33, 96, 130])
+# Units of tiles and pairs filled or not; weights in one block, in several and in none.
+@pytest.mark.parametrize("hidden", [9, 16, 33, 96, 130, 200])
 @pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
 def test_bfloat16_on_tensor_cores(cell, hidden):
     call = Call(
