@@ -39,6 +39,12 @@ def run_emulated(name: str, dtype: torch.dtype, like: Any, *arguments: Any) -> N
     )
 
 
+FORWARD, BACKWARD = (
+    _rnn_cuda_ops.kernel(function, run_emulated)
+    for function in (_rnn_cuda_ops.forward, _rnn_cuda_ops.backward)
+)
+
+
 class Call:
     """The arguments of one call of the operators, in one of the layouts."""
 
@@ -90,13 +96,7 @@ class Call:
         return {"y": y, "h_n": h_n, "c_n": c_n, **dict(zip(GRADS, grads, strict=True))}
 
     def emulated(self) -> dict[str, torch.Tensor]:
-        def forward(*args: Any, **options: Any) -> Any:
-            return _rnn_cuda_ops.forward(run_emulated, *args, **options)
-
-        def backward(*args: Any, **options: Any) -> Any:
-            return _rnn_cuda_ops.backward(run_emulated, *args, **options)
-
-        return self.results(forward, backward)
+        return self.results(FORWARD, BACKWARD)
 
 
 def assert_same(call: Call) -> None:
@@ -194,25 +194,26 @@ def test_two_runs_give_the_same_bits():
         torch.testing.assert_close(second[name], value, rtol=0, atol=0)
 
 
-def test_a_session_does_not_depend_on_its_batch():
-    call = Call("gru", 33, torch.float32)
-    whole = call.emulated()["y"]
-    first, last = call.layout[0][8:10].tolist()
-    call.layout = (torch.tensor([0, last - first]), None, call.layout[2][first:last], False, False)
-    call.x, call.h_0 = call.x[first:last], call.h_0[8:9]
-    y, *_ = _rnn_cuda_ops.forward(
-        run_emulated, call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
-    )
-    # The product of the inputs is not the kernel's.
-    torch.testing.assert_close(y, whole[first:last], rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize("hidden", [33, 90, 101, 129])
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "lstm", "rnn_tanh"])
+def test_a_session_does_not_depend_on_its_batch(cell, hidden):
+    """Neither on how many sessions a block has nor on where the weights are."""
+    call = Call(cell, hidden, torch.float32, input_size=0)
+    whole = call.emulated()
+    begin, end = call.layout[0][8:10].tolist()
+    call.layout = (torch.tensor([0, end - begin]), None, call.layout[2][begin:end], False, False)
+    call.x, call.h_0 = call.x[begin:end], call.h_0[8:9]
+    call.c_0 = None if call.c_0 is None else call.c_0[8:9]
+    call.seeds = [call.seeds[0][begin:end], *(s if s is None else s[8:9] for s in call.seeds[1:])]
+    alone = call.emulated()
+    for name in ("y", "dx"):
+        torch.testing.assert_close(alone[name], whole[name][begin:end], rtol=0, atol=0)
 
 
 def test_offsets_out_of_range_touch_nothing():
     call = Call("gru", 5, torch.float64, "few", reset=False)
     call.layout = (torch.tensor([0, 2, 900, -4]), *call.layout[1:])
-    y, h_n, *_ = _rnn_cuda_ops.forward(
-        run_emulated, call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
-    )
+    y, h_n, *_ = FORWARD(call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False)
     torch.testing.assert_close(h_n[1:], call.h_0[1:])
     assert y[2:].isnan().all()
 
@@ -229,7 +230,7 @@ def test_errors_name_what_came():
     call = Call("gru", 5, torch.float32)
     for option in ({"precision": "int8"}, {"zoneout": 0.1}):
         with pytest.raises(NotImplementedError, match="not on CUDA yet"):
-            _rnn_cuda_ops.forward(
-                run_emulated, "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,
+            FORWARD(
+                "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,
                 **option,
             )  # fmt: skip

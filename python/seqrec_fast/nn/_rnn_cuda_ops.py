@@ -8,7 +8,6 @@ the loop and the gradients of x and of the weights after it, is PyTorch's: nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -262,6 +261,16 @@ class _Products:
         return sums[: self._n_gates].roll(-self._roll), sums[self._roll :].clone()
 
 
+def kernel(function: Callable[..., Any], run: _Run) -> Callable[..., Any]:
+    """Return what the dispatcher calls: products in the precision that the operator is told."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with torch.autocast("cuda", enabled=False):
+            return function(run, *arguments, **options)
+
+    return call
+
+
 if "CUDA" in DEVICES:
-    library.impl("rnn_forward", partial(forward, run), "CUDA")
-    library.impl("rnn_backward", partial(backward, run), "CUDA")
+    library.impl("rnn_forward", kernel(forward, run), "CUDA")
+    library.impl("rnn_backward", kernel(backward, run), "CUDA")
