@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cuda_kernels import emulated
 from rnn_cases import ATTENTION_CELLS, CELLS, make_weights, relative_error
@@ -208,6 +209,21 @@ def test_a_session_does_not_depend_on_its_batch(cell, hidden):
     alone = call.emulated()
     for name in ("y", "dx"):
         torch.testing.assert_close(alone[name], whole[name][begin:end], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "lstm", "rnn_tanh"])
+@pytest.mark.parametrize("hidden", [5, 33])
+def test_shapes_that_a_compiler_is_told(cell, hidden):
+    call = Call(cell, hidden, torch.float32)
+    arguments = (cell, call.x, call.h_0, call.c_0, *call.weights, *call.layout, True)
+    with FakeTensorMode(), torch.no_grad():
+        on_cuda = (
+            torch.empty(a.shape, dtype=a.dtype, device="cuda") if isinstance(a, torch.Tensor) else a
+            for a in arguments
+        )
+        told = torch.ops.seqrec_fast.rnn_forward(*on_cuda)
+    for expected, found in zip(told, FORWARD(*arguments), strict=True):
+        assert (expected.shape, expected.dtype) == (found.shape, found.dtype)
 
 
 def test_offsets_out_of_range_touch_nothing():

@@ -6,19 +6,11 @@
 #include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
 #include "cuda/rnn_launch.h"
+#include "cuda/rnn_steps.h"
 #include "cuda/warp.h"
 
 namespace seqrec_fast {
 namespace cuda {
-
-// The event of every row in a step, and the states it started from; null: zeros. -1: the row has
-// no such step.
-template <class T, int kRows>
-struct BackwardStep {
-    std::int64_t event[kRows];
-    const T *h_before[kRows], *c_before[kRows];
-    bool reset[kRows];
-};
 
 template <class Cell, class Product>
 class BackwardLoop {
@@ -93,37 +85,7 @@ class BackwardLoop {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
     }
     SEQREC_FN const BackwardStep<T, kRows>& step(int s) const { return steps_[s % 2]; }
-
-    SEQREC_FN void find_step(int s) {
-        const auto r = static_cast<int>(threadIdx.x);
-        if (r >= kRows || s < 0) {
-            return;
-        }
-        BackwardStep<T, kRows>& step = steps_[s % 2];
-        step.event[r] = -1;
-        if (s >= tile_.length[r]) {
-            return;
-        }
-        const std::int64_t event = tile_.event(args_.layout, r, s, args_.reverse);
-        const bool reset = args_.reset != nullptr && args_.reset[event] != 0;
-        step.event[r] = event;
-        step.reset[r] = reset;
-        step.h_before[r] = step.c_before[r] = nullptr;
-        if (reset) {
-            return;
-        }
-        if (s == 0) {
-            const std::int64_t at = tile_.session[r] * hidden_;
-            step.h_before[r] = args_.h_0 == nullptr ? nullptr : args_.h_0 + at;
-            step.c_before[r] = args_.c_0 == nullptr ? nullptr : args_.c_0 + at;
-            return;
-        }
-        const std::int64_t before = tile_.event(args_.layout, r, s - 1, args_.reverse);
-        step.h_before[r] = args_.y + before * hidden_;
-        if constexpr (kCellState) {
-            step.c_before[r] = args_.saved + (before * kSaved + 4) * hidden_;
-        }
-    }
+    SEQREC_FN void find_step(int s) { steps_[(s + 2) % 2].find(args_, tile_, s); }
 
     // visit(element, unit, row) for those of a turn that there are.
     template <class Visit>

@@ -5,16 +5,10 @@
 #include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
 #include "cuda/rnn_launch.h"
+#include "cuda/rnn_steps.h"
 
 namespace seqrec_fast {
 namespace cuda {
-
-// The event of every row in a step; -1: the row has no such step.
-template <int kRows>
-struct ForwardStep {
-    std::int64_t event[kRows];
-    bool reset[kRows];
-};
 
 template <class Cell, class Product>
 class ForwardLoop {
@@ -85,17 +79,7 @@ class ForwardLoop {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
     }
     SEQREC_FN const ForwardStep<kRows>& step(int s) const { return steps_[s % 3]; }
-
-    SEQREC_FN void find_step(int s) {
-        const auto r = static_cast<int>(threadIdx.x);
-        if (r < kRows) {
-            const bool has = s < tile_.length[r];
-            const std::int64_t event = has ? tile_.event(args_.layout, r, s, args_.reverse) : -1;
-            ForwardStep<kRows>& step = steps_[s % 3];
-            step.event[r] = event;
-            step.reset[r] = has && args_.reset != nullptr && args_.reset[event] != 0;
-        }
-    }
+    SEQREC_FN void find_step(int s) { steps_[s % 3].find(args_, tile_, s); }
 
     // visit(element, unit, row) for those of a turn that there are.
     template <class Visit>
