@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cuda_kernels import emulated
 from rnn_cases import ATTENTION_CELLS, CELLS, make_weights, relative_error
@@ -37,6 +38,12 @@ def run_emulated(name: str, dtype: torch.dtype, like: Any, *arguments: Any) -> N
     emulated(
         name, NUMPY[dtype], *(device_array(a) if isinstance(a, torch.Tensor) else a for a in kept)
     )
+
+
+FORWARD, BACKWARD = (
+    _rnn_cuda_ops.kernel(function, run_emulated)
+    for function in (_rnn_cuda_ops.forward, _rnn_cuda_ops.backward)
+)
 
 
 class Call:
@@ -90,13 +97,7 @@ class Call:
         return {"y": y, "h_n": h_n, "c_n": c_n, **dict(zip(GRADS, grads, strict=True))}
 
     def emulated(self) -> dict[str, torch.Tensor]:
-        def forward(*args: Any, **options: Any) -> Any:
-            return _rnn_cuda_ops.forward(run_emulated, *args, **options)
-
-        def backward(*args: Any, **options: Any) -> Any:
-            return _rnn_cuda_ops.backward(run_emulated, *args, **options)
-
-        return self.results(forward, backward)
+        return self.results(FORWARD, BACKWARD)
 
 
 def assert_same(call: Call) -> None:
@@ -113,13 +114,12 @@ def assert_same(call: Call) -> None:
 @pytest.fixture(autouse=True)
 def poisoned_outputs(monkeypatch):
     """Whatever a kernel does not write is NaN."""
-    new_empty, empty_like = torch.Tensor.new_empty, torch.empty_like
+    new_empty = torch.Tensor.new_empty
 
     def poison(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
 
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(new_empty(*a, **k)))
-    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -129,10 +129,16 @@ def test_equals_the_cpu(cell, hidden, dtype):
     assert_same(Call(cell, hidden, dtype))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("cell", [*CELLS, "augru_paper"])
-def test_weights_that_do_not_fit_shared_memory(cell, dtype):
-    assert_same(Call(cell, 129, dtype, "few"))
+# Weights in the shared memory of two or four blocks, as emulated, or in none.
+@pytest.mark.parametrize("hidden", [90, 101, 129])
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
+def test_weights_that_do_not_fit_one_block(cell, hidden):
+    assert_same(Call(cell, hidden, torch.float32, "tiles" if hidden == 101 else "few"))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_units_in_float64(cell):
+    assert_same(Call(cell, 129, torch.float64, "few"))
 
 
 @pytest.mark.parametrize("layout", [*LENGTHS, "time_first", "batch_first", "packed"])
@@ -148,13 +154,22 @@ def test_without_optional_parts(cell):
     assert_same(Call(cell, 6, torch.float64, input_size=0))
 
 
+def test_inputs_in_any_order_of_memory():
+    call = Call("lstm", 6, torch.float64, "batch_first")
+    call.x = call.x.transpose(0, 1).contiguous().transpose(0, 1)
+    for name in ("h_0", "c_0"):
+        setattr(call, name, getattr(call, name).t().contiguous().t())
+    call.seeds = [seed.transpose(0, 1).contiguous().transpose(0, 1) for seed in call.seeds]
+    assert_same(call)
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_more_units_than_threads(cell):
     assert_same(Call(cell, 515, torch.float32, "one"))
 
 
-# Units of tiles and pairs filled or not, weights in shared memory and not.
-@pytest.mark.parametrize("hidden", [9, 16, 33, 96, 130])
+# Units of tiles and pairs filled or not; weights in one block, in several and in none.
+@pytest.mark.parametrize("hidden", [9, 16, 33, 96, 130, 200])
 @pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS])
 def test_bfloat16_on_tensor_cores(cell, hidden):
     call = Call(
@@ -180,25 +195,41 @@ def test_two_runs_give_the_same_bits():
         torch.testing.assert_close(second[name], value, rtol=0, atol=0)
 
 
-def test_a_session_does_not_depend_on_its_batch():
-    call = Call("gru", 33, torch.float32)
-    whole = call.emulated()["y"]
-    first, last = call.layout[0][8:10].tolist()
-    call.layout = (torch.tensor([0, last - first]), None, call.layout[2][first:last], False, False)
-    call.x, call.h_0 = call.x[first:last], call.h_0[8:9]
-    y, *_ = _rnn_cuda_ops.forward(
-        run_emulated, call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
-    )
-    # The product of the inputs is not the kernel's.
-    torch.testing.assert_close(y, whole[first:last], rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize("hidden", [33, 90, 101, 129])
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "lstm", "rnn_tanh"])
+def test_a_session_does_not_depend_on_its_batch(cell, hidden):
+    """Neither on how many sessions a block has nor on where the weights are."""
+    call = Call(cell, hidden, torch.float32, input_size=0)
+    whole = call.emulated()
+    begin, end = call.layout[0][8:10].tolist()
+    call.layout = (torch.tensor([0, end - begin]), None, call.layout[2][begin:end], False, False)
+    call.x, call.h_0 = call.x[begin:end], call.h_0[8:9]
+    call.c_0 = None if call.c_0 is None else call.c_0[8:9]
+    call.seeds = [call.seeds[0][begin:end], *(s if s is None else s[8:9] for s in call.seeds[1:])]
+    alone = call.emulated()
+    for name in ("y", "dx"):
+        torch.testing.assert_close(alone[name], whole[name][begin:end], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "lstm", "rnn_tanh"])
+@pytest.mark.parametrize("hidden", [5, 33])
+def test_shapes_that_a_compiler_is_told(cell, hidden):
+    call = Call(cell, hidden, torch.float32)
+    arguments = (cell, call.x, call.h_0, call.c_0, *call.weights, *call.layout, True)
+    with FakeTensorMode(), torch.no_grad():
+        on_cuda = (
+            torch.empty(a.shape, dtype=a.dtype, device="cuda") if isinstance(a, torch.Tensor) else a
+            for a in arguments
+        )
+        told = torch.ops.seqrec_fast.rnn_forward(*on_cuda)
+    for expected, found in zip(told, FORWARD(*arguments), strict=True):
+        assert (expected.shape, expected.dtype) == (found.shape, found.dtype)
 
 
 def test_offsets_out_of_range_touch_nothing():
     call = Call("gru", 5, torch.float64, "few", reset=False)
     call.layout = (torch.tensor([0, 2, 900, -4]), *call.layout[1:])
-    y, h_n, *_ = _rnn_cuda_ops.forward(
-        run_emulated, call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
-    )
+    y, h_n, *_ = FORWARD(call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False)
     torch.testing.assert_close(h_n[1:], call.h_0[1:])
     assert y[2:].isnan().all()
 
@@ -215,7 +246,7 @@ def test_errors_name_what_came():
     call = Call("gru", 5, torch.float32)
     for option in ({"precision": "int8"}, {"zoneout": 0.1}):
         with pytest.raises(NotImplementedError, match="not on CUDA yet"):
-            _rnn_cuda_ops.forward(
-                run_emulated, "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,
+            FORWARD(
+                "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,
                 **option,
             )  # fmt: skip

@@ -26,6 +26,10 @@ inline std::int64_t multiprocessors() {
 inline std::size_t most_shared_bytes() {
     return static_cast<std::size_t>(device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
+// Blocks of the largest cluster that every GPU with clusters can start; 1: it has none.
+inline std::int64_t most_cluster_blocks() {
+    return device_attribute(cudaDevAttrClusterLaunch) != 0 ? 8 : 1;
+}
 #else
 // Few, so that small tests take every path.
 inline std::int64_t multiprocessors() {
@@ -33,6 +37,9 @@ inline std::int64_t multiprocessors() {
 }
 inline std::size_t most_shared_bytes() {
     return std::size_t{64} << 10;
+}
+inline std::int64_t most_cluster_blocks() {
+    return 4;
 }
 #endif
 

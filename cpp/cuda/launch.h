@@ -16,6 +16,7 @@ struct LaunchShape {
     std::int64_t blocks;
     unsigned threads;
     std::size_t shared_bytes = 0;
+    unsigned cluster = 1;  // neighbouring blocks that run together, see cuda/cluster.h
 };
 
 // Starts `kernel` on `stream`; nothing for no blocks. Throws std::runtime_error, with the name of
@@ -39,9 +40,24 @@ void launch(const char* function, void (*kernel)(Parameters...), const LaunchSha
                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      static_cast<int>(shape.shared_bytes));
     }
-    if (error == cudaSuccess) {
+    if (error == cudaSuccess && shape.cluster > 1) {
+        cudaLaunchAttribute attribute{};
+        attribute.id = cudaLaunchAttributeClusterDimension;
+        attribute.val.clusterDim.x = shape.cluster;
+        attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+        cudaLaunchConfig_t config{};
+        config.gridDim = dim3(blocks);
+        config.blockDim = dim3(shape.threads);
+        config.dynamicSmemBytes = shape.shared_bytes;
+        config.stream = stream;
+        config.attrs = &attribute;
+        config.numAttrs = 1;
+        error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+    } else if (error == cudaSuccess) {
         kernel<<<blocks, shape.threads, shape.shared_bytes, stream>>>(
             std::forward<Arguments>(arguments)...);
+    }
+    if (error == cudaSuccess) {
         error = cudaGetLastError();
     }
     if (error != cudaSuccess) {
@@ -50,7 +66,9 @@ void launch(const char* function, void (*kernel)(Parameters...), const LaunchSha
 #else
     static_cast<void>(function);
     static_cast<void>(stream);
-    simt::run(dim3(blocks), dim3(shape.threads), shape.shared_bytes, [&] { kernel(arguments...); });
+    simt::run(
+        dim3(blocks), dim3(shape.threads), shape.shared_bytes, [&] { kernel(arguments...); },
+        shape.cluster);
 #endif
 }
 

@@ -6,23 +6,11 @@
 #include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
 #include "cuda/rnn_launch.h"
+#include "cuda/rnn_steps.h"
 #include "cuda/warp.h"
 
 namespace seqrec_fast {
 namespace cuda {
-
-// The event of every row in a step, and the states it started from; null: zeros. -1: the row has
-// no such step.
-template <class T, int kRows>
-struct BackwardStep {
-    std::int64_t event[kRows];
-    const T *h_before[kRows], *c_before[kRows];
-    bool reset[kRows];
-};
-
-// Sums of each warp, of what dattention is the sum over units of.
-template <class T, int kRows>
-using WarpSums = T[kRnnThreads / kWarp][kRows];
 
 template <class Cell, class Product>
 class BackwardLoop {
@@ -38,86 +26,66 @@ class BackwardLoop {
     static constexpr int kFirstSlot = static_cast<int>(first_recurrent_slot(Cell::kKind));
     static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
     static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
+    static constexpr bool kAttention = has_attention(Cell::kKind);
 
-    SEQREC_FN BackwardLoop(const RnnLoopGradArgs<T>& args, TileRows<kRows>& tile,
-                           BackwardStep<T, kRows>* steps, WarpSums<T, kRows>& warp_sums,
-                           SharedMemory shared)
+    SEQREC_FN BackwardLoop(const RnnLoopGradArgs<T>& args, SharedMemory shared)
         : args_(args),
-          tile_(tile),
-          steps_(steps),
-          warp_sums_(warp_sums),
+          tile_(*shared.take<TileRows<kRows>>(1)),
+          steps_(shared.take<BackwardStep<T, kRows>>(2)),
+          warp_sums_(kAttention ? shared.take<Rows>(most_warp_sums(cluster_parts())) : nullptr),
           hidden_(static_cast<int>(args.hidden)),
           product_(args.weights, hidden_, kGates, shared),
           dgates_(product_.operand(kGates, shared)),
           dh_(shared.take<Rows>(hidden_)),
           dc_(kCellState ? shared.take<Rows>(hidden_) : nullptr) {}
-    static std::size_t shared_bytes(std::int64_t hidden) {
-        return Product::weight_bytes(hidden, kGates) + Product::operand_bytes(hidden, kGates) +
-               SharedMemory::bytes<Rows>(hidden) * (kCellState ? 2 : 1);
+    static std::size_t shared_bytes(std::int64_t hidden, std::int64_t blocks) {
+        return SharedMemory::bytes<TileRows<kRows>>(1) +
+               SharedMemory::bytes<BackwardStep<T, kRows>>(2) +
+               Product::weight_bytes(hidden, kGates, blocks) +
+               Product::operand_bytes(hidden, kGates) +
+               SharedMemory::bytes<Rows>(hidden) * (kCellState ? 2 : 1) +
+               (kAttention ? SharedMemory::bytes<Rows>(most_warp_sums(blocks)) : 0);
     }
 
     SEQREC_FN void run() {
-        tile_.load(args_.layout, blockIdx.x);
-        __syncthreads();
+        tile_.load(args_.layout, tile_index());
+        sync_tile<Product::kPlace>();
         const int last = tile_.max_steps() - 1;
         find_step(last);
         load_states();
-        __syncthreads();
+        sync_tile<Product::kPlace>();
         read_ahead(last);
         for (int s = last; s >= 0; --s) {
             find_step(s - 1);
             if constexpr (kTwoPasses) {
                 product_.for_each_turn([&](int turn) { candidate(s, turn); });
-                __syncthreads();
+                sync_tile<Product::kPlace>();
                 product_.for_each_turn([&](int turn) { reset(s, turn); });
             } else {
                 all_gates(s);
             }
-            __syncthreads();
+            sync_tile<Product::kPlace>();
             read_ahead(s - 1);
             // With respect to the state before, through the gates that were multiplied by it.
             product_.for_each_turn([&](int turn) { add_recurrent(s, turn); });
             if constexpr (has_attention(Cell::kKind)) {
                 store_attention(s);
             }
-            __syncthreads();
+            sync_tile<Product::kPlace>();
         }
         store_states();
     }
 
   private:
-    SEQREC_FN const BackwardStep<T, kRows>& step(int s) const { return steps_[s % 2]; }
-
-    SEQREC_FN void find_step(int s) {
-        const auto r = static_cast<int>(threadIdx.x);
-        if (r >= kRows || s < 0) {
-            return;
-        }
-        BackwardStep<T, kRows>& step = steps_[s % 2];
-        step.event[r] = -1;
-        if (s >= tile_.length[r]) {
-            return;
-        }
-        const std::int64_t event = tile_.event(args_.layout, r, s, args_.reverse);
-        const bool reset = args_.reset != nullptr && args_.reset[event] != 0;
-        step.event[r] = event;
-        step.reset[r] = reset;
-        step.h_before[r] = step.c_before[r] = nullptr;
-        if (reset) {
-            return;
-        }
-        if (s == 0) {
-            const std::int64_t at = tile_.session[r] * hidden_;
-            step.h_before[r] = args_.h_0 == nullptr ? nullptr : args_.h_0 + at;
-            step.c_before[r] = args_.c_0 == nullptr ? nullptr : args_.c_0 + at;
-            return;
-        }
-        const std::int64_t before = tile_.event(args_.layout, r, s - 1, args_.reverse);
-        step.h_before[r] = args_.y + before * hidden_;
-        if constexpr (kCellState) {
-            step.c_before[r] = args_.saved + (before * kSaved + 4) * hidden_;
-        }
+    static SEQREC_FN constexpr std::int64_t most_warp_sums(std::int64_t blocks) {
+        return blocks * (kRnnThreads / kWarp);
     }
+    // The blocks of a cluster share a tile.
+    SEQREC_FN static std::int64_t tile_index() {
+        return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
+    }
+    SEQREC_FN const BackwardStep<T, kRows>& step(int s) const { return steps_[s % 2]; }
+    SEQREC_FN void find_step(int s) { steps_[(s + 2) % 2].find(args_, tile_, s); }
 
     // visit(element, unit, row) for those of a turn that there are.
     template <class Visit>
@@ -233,10 +201,11 @@ class BackwardLoop {
             });
         });
         if constexpr (has_attention(Cell::kKind)) {
+            const unsigned warp = cluster_part() * (blockDim.x / kWarp) + threadIdx.x / kWarp;
             for (int r = 0; r < kRows; ++r) {
                 const T sum = warp_sum(attention[r]);
                 if (lane_index() == 0) {
-                    warp_sums_[threadIdx.x / kWarp][r] = sum;
+                    first_block(warp_sums_)[warp].of[r] = sum;
                 }
             }
         }
@@ -267,13 +236,23 @@ class BackwardLoop {
     }
     SEQREC_FN void store_attention(int s) const {
         const auto r = static_cast<int>(threadIdx.x);
-        if (r < kRows && step(s).event[r] >= 0) {
+        if (cluster_part() == 0 && r < kRows && step(s).event[r] >= 0) {
             T sum = 0;
-            for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) {
-                sum += warp_sums_[warp][r];
+            for (unsigned warp = 0; warp < cluster_parts() * (blockDim.x / kWarp); ++warp) {
+                sum += warp_sums_[warp].of[r];
             }
             args_.dattention[step(s).event[r]] = sum;
         }
+    }
+    // Which of the blocks of the tile this is.
+    static SEQREC_FN unsigned cluster_part() {
+        return Product::kPlace == WeightPlace::cluster ? static_cast<unsigned>(cluster_rank()) : 0;
+    }
+    static SEQREC_FN unsigned cluster_parts() {
+        return Product::kPlace == WeightPlace::cluster ? static_cast<unsigned>(cluster_size()) : 1;
+    }
+    static SEQREC_FN Rows* first_block(Rows* p) {
+        return Product::kPlace == WeightPlace::cluster ? shared_of_rank(p, 0) : p;
     }
 
     // Reset-before, first pass: of z and n.
@@ -323,7 +302,7 @@ class BackwardLoop {
     const RnnLoopGradArgs<T>& args_;
     TileRows<kRows>& tile_;
     BackwardStep<T, kRows>* steps_;
-    WarpSums<T, kRows>& warp_sums_;
+    Rows* warp_sums_;  // of every warp and block, in the first block; cells with attention
     int hidden_;
     Product product_;
     Operand dgates_;
@@ -334,26 +313,25 @@ class BackwardLoop {
 template <class Cell, class Product>
 __global__ void __launch_bounds__(kRnnThreads)
     rnn_backward_kernel(RnnLoopGradArgs<typename Product::T> args) {
-    using T = typename Product::T;
-    SEQREC_SHARED TileRows<Product::kRows> tile;
-    SEQREC_SHARED BackwardStep<T, Product::kRows> steps[2];
-    SEQREC_SHARED WarpSums<T, Product::kRows> warp_sums;
     SEQREC_DYNAMIC_SHARED(unsigned char, shared);
-    BackwardLoop<Cell, Product>(args, tile, steps, warp_sums, SharedMemory(shared)).run();
+    BackwardLoop<Cell, Product>(args, SharedMemory(shared)).run();
 }
 
 template <class Cell, class T>
 void run_backward(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
     with_product<T>(
         "rnn_backward", args.layout.batch, args.weights.packed != nullptr,
-        [&](auto tag) {
-            return BackwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden);
+        [&](auto tag, std::int64_t blocks) {
+            return BackwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden,
+                                                                                  blocks);
         },
-        [&](auto tag, std::size_t bytes) {
+        [&](auto tag, std::int64_t blocks, std::size_t bytes) {
             using Product = typename decltype(tag)::Type;
-            const std::int64_t blocks = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            const std::int64_t tiles = (args.layout.batch + Product::kRows - 1) / Product::kRows;
             launch("rnn_backward", rnn_backward_kernel<Cell, Product>,
-                   {blocks, Product::threads(args.hidden), bytes}, stream, args);
+                   {tiles * blocks, Product::threads(args.hidden, blocks), bytes,
+                    static_cast<unsigned>(blocks)},
+                   stream, args);
         });
 }
 

@@ -5,16 +5,10 @@
 #include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
 #include "cuda/rnn_launch.h"
+#include "cuda/rnn_steps.h"
 
 namespace seqrec_fast {
 namespace cuda {
-
-// The event of every row in a step; -1: the row has no such step.
-template <int kRows>
-struct ForwardStep {
-    std::int64_t event[kRows];
-    bool reset[kRows];
-};
 
 template <class Cell, class Product>
 class ForwardLoop {
@@ -29,11 +23,10 @@ class ForwardLoop {
     static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
     using Rows = RowValues<T, kRows>;
 
-    SEQREC_FN ForwardLoop(const RnnLoopArgs<T>& args, TileRows<kRows>& tile,
-                          ForwardStep<kRows>* steps, SharedMemory shared)
+    SEQREC_FN ForwardLoop(const RnnLoopArgs<T>& args, SharedMemory shared)
         : args_(args),
-          tile_(tile),
-          steps_(steps),
+          tile_(*shared.take<TileRows<kRows>>(1)),
+          steps_(shared.take<ForwardStep<kRows>>(3)),
           hidden_(static_cast<int>(args.hidden)),
           product_(args.weights, hidden_, kGates, shared),
           left_(product_.operand(1, shared)),
@@ -45,33 +38,35 @@ class ForwardLoop {
             left_reset_ = product_.operand(1, shared);
         }
     }
-    static std::size_t shared_bytes(std::int64_t hidden) {
+    static std::size_t shared_bytes(std::int64_t hidden, std::int64_t blocks) {
         constexpr int kStates = kCellState || kTwoPasses ? 2 : 1;
-        return Product::weight_bytes(hidden, kGates) +
+        return SharedMemory::bytes<TileRows<kRows>>(1) +
+               SharedMemory::bytes<ForwardStep<kRows>>(3) +
+               Product::weight_bytes(hidden, kGates, blocks) +
                Product::operand_bytes(hidden, 1) * (kTwoPasses ? 3 : 2) +
                SharedMemory::bytes<Rows>(hidden) * kStates;
     }
 
     SEQREC_FN void run() {
-        tile_.load(args_.layout, blockIdx.x);
-        __syncthreads();
+        tile_.load(args_.layout, tile_index());
+        sync_tile<Product::kPlace>();
         find_step(0);
         find_step(1);
-        __syncthreads();
+        sync_tile<Product::kPlace>();
         load_states();
-        __syncthreads();
+        sync_tile<Product::kPlace>();
         const int steps = tile_.max_steps();
         for (int s = 0; s < steps; ++s) {
             // Nobody reads this entry before the next barrier.
             find_step(s + 2);
             if constexpr (kTwoPasses) {
                 product_.for_each_turn([&](int turn) { reset_and_update(s, turn); });
-                __syncthreads();
+                sync_tile<Product::kPlace>();
                 product_.for_each_turn([&](int turn) { candidate(s, turn); });
             } else {
                 product_.for_each_turn([&](int turn) { all_gates(s, turn); });
             }
-            __syncthreads();
+            sync_tile<Product::kPlace>();
             const Operand before = left_;
             left_ = left_next_;
             left_next_ = before;
@@ -79,18 +74,12 @@ class ForwardLoop {
     }
 
   private:
-    SEQREC_FN const ForwardStep<kRows>& step(int s) const { return steps_[s % 3]; }
-
-    SEQREC_FN void find_step(int s) {
-        const auto r = static_cast<int>(threadIdx.x);
-        if (r < kRows) {
-            const bool has = s < tile_.length[r];
-            const std::int64_t event = has ? tile_.event(args_.layout, r, s, args_.reverse) : -1;
-            ForwardStep<kRows>& step = steps_[s % 3];
-            step.event[r] = event;
-            step.reset[r] = has && args_.reset != nullptr && args_.reset[event] != 0;
-        }
+    // The blocks of a cluster share a tile.
+    SEQREC_FN static std::int64_t tile_index() {
+        return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
     }
+    SEQREC_FN const ForwardStep<kRows>& step(int s) const { return steps_[s % 3]; }
+    SEQREC_FN void find_step(int s) { steps_[s % 3].find(args_, tile_, s); }
 
     // visit(element, unit, row) for those of a turn that there are.
     template <class Visit>
@@ -238,24 +227,25 @@ class ForwardLoop {
 template <class Cell, class Product>
 __global__ void __launch_bounds__(kRnnThreads)
     rnn_forward_kernel(RnnLoopArgs<typename Product::T> args) {
-    SEQREC_SHARED TileRows<Product::kRows> tile;
-    SEQREC_SHARED ForwardStep<Product::kRows> steps[3];
     SEQREC_DYNAMIC_SHARED(unsigned char, shared);
-    ForwardLoop<Cell, Product>(args, tile, steps, SharedMemory(shared)).run();
+    ForwardLoop<Cell, Product>(args, SharedMemory(shared)).run();
 }
 
 template <class Cell, class T>
 void run_forward(const RnnLoopArgs<T>& args, cudaStream_t stream) {
     with_product<T>(
         "rnn_forward", args.layout.batch, args.weights.packed != nullptr,
-        [&](auto tag) {
-            return ForwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden);
+        [&](auto tag, std::int64_t blocks) {
+            return ForwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden,
+                                                                                 blocks);
         },
-        [&](auto tag, std::size_t bytes) {
+        [&](auto tag, std::int64_t blocks, std::size_t bytes) {
             using Product = typename decltype(tag)::Type;
-            const std::int64_t blocks = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            const std::int64_t tiles = (args.layout.batch + Product::kRows - 1) / Product::kRows;
             launch("rnn_forward", rnn_forward_kernel<Cell, Product>,
-                   {blocks, Product::threads(args.hidden), bytes}, stream, args);
+                   {tiles * blocks, Product::threads(args.hidden, blocks), bytes,
+                    static_cast<unsigned>(blocks)},
+                   stream, args);
         });
 }
 

@@ -16,40 +16,52 @@ struct ProductTag {
     using Type = Product;
 };
 
-// Calls start(tag of a product, bytes of dynamic shared memory): few rows to a block where there
-// are not enough sessions for all multiprocessors, weights in shared memory where they fit there.
-// `bytes(tag)` is what a product needs with the states of a loop.
+// Calls start(tag of a product, blocks of a cluster, bytes of dynamic shared memory): few rows to a
+// block where there are not enough sessions for all multiprocessors; weights in the shared memory
+// of a block where they fit there, else in that of the smallest cluster that has room for them.
+// `bytes(tag, blocks)` is what a product needs with the states of a loop.
 template <class T, class Bytes, class Start>
 void with_product(const char* function, std::int64_t batch, bool tensor_cores, const Bytes& bytes,
                   const Start& start) {
-    constexpr std::size_t kTables = std::size_t{4} << 10;
-    const std::size_t room = most_shared_bytes() - kTables;
-    const auto fits = [&](auto tag) { return bytes(tag) <= room; };
-    const auto go = [&](auto tag) {
-        SEQREC_CHECK(fits(tag), function, ": the states of ", decltype(tag)::Type::kRows,
-                     " sessions take ", bytes(tag), " bytes; expected up to ", room,
-                     ", the shared memory of this GPU");
-        start(tag, bytes(tag));
+    const std::size_t room = most_shared_bytes();
+    const auto go = [&](auto tag, std::int64_t blocks) {
+        SEQREC_CHECK(bytes(tag, blocks) <= room, function, ": the states of ",
+                     decltype(tag)::Type::kRows, " sessions take ", bytes(tag, blocks),
+                     " bytes; expected up to ", room, ", the shared memory of this GPU");
+        start(tag, blocks, bytes(tag, blocks));
     };
-    const auto choose = [&](auto stationary, auto streamed) {
-        return fits(stationary) ? go(stationary) : go(streamed);
+    const auto choose = [&](auto block, auto cluster, auto stream) {
+        if (bytes(block, 1) <= room) {
+            return go(block, 1);
+        }
+        for (std::int64_t blocks = 2; blocks <= most_cluster_blocks(); blocks *= 2) {
+            if (bytes(cluster, blocks) <= room) {
+                return go(cluster, blocks);
+            }
+        }
+        go(stream, 1);
     };
+    constexpr WeightPlace kStream = WeightPlace::stream;
+    constexpr int kMany = sizeof(T) == 4 ? 8 : 4;
+    constexpr ProductTag<FmaProduct<T, kMany, kStream>> many{};
+    constexpr ProductTag<FmaProduct<T, 2, kStream>> few{};
+    const bool is_many = batch > 2 * multiprocessors() && bytes(many, 1) <= room;
     if constexpr (sizeof(T) == 4) {
-        constexpr ProductTag<FmaProduct<T, 8, false>> many{};
+        constexpr WeightPlace kBlock = WeightPlace::block, kCluster = WeightPlace::cluster;
         if (tensor_cores) {
-            choose(ProductTag<TensorProduct<true>>(), ProductTag<TensorProduct<false>>());
-        } else if (batch > 2 * multiprocessors() && fits(many)) {
-            choose(ProductTag<FmaProduct<T, 8, true>>(), many);
+            choose(ProductTag<TensorProduct<kBlock>>(), ProductTag<TensorProduct<kCluster>>(),
+                   ProductTag<TensorProduct<kStream>>());
+        } else if (is_many) {
+            choose(ProductTag<FmaProduct<T, kMany, kBlock>>(),
+                   ProductTag<FmaProduct<T, kMany, kCluster>>(), many);
         } else {
-            choose(ProductTag<FmaProduct<T, 2, true>>(), ProductTag<FmaProduct<T, 2, false>>());
+            choose(ProductTag<FmaProduct<T, 2, kBlock>>(), ProductTag<FmaProduct<T, 2, kCluster>>(),
+                   few);
         }
+    } else if (is_many) {
+        go(many, 1);
     } else {
-        constexpr ProductTag<FmaProduct<T, 4, false>> many{};
-        if (batch > 2 * multiprocessors() && fits(many)) {
-            go(many);
-        } else {
-            go(ProductTag<FmaProduct<T, 2, false>>());
-        }
+        go(few, 1);
     }
 }
 

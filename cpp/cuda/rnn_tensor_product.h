@@ -19,10 +19,11 @@ namespace cuda {
 // 8), where a pair is 32 terms of a sum. The terms of a pair are in such an order that a lane's
 // share of the right side, too, is 16 bytes in a row: lane t of four has 8 t to 8 t + 7. Bound by
 // the reading of weights, 512 bytes for a product of 16 x 8 x 16.
-template <bool kStationary>
+template <WeightPlace kWeightPlace>
 class TensorProduct {
   public:
     using T = float;
+    static constexpr WeightPlace kPlace = kWeightPlace;
     static constexpr int kRows = 8;
     static constexpr int kElements = 4;
     static constexpr int kUnits = 16;
@@ -33,7 +34,9 @@ class TensorProduct {
         int stride, width;
 
         SEQREC_FN void set(int gate, int unit, int row, float value) const {
-            values[row * stride + gate * width + unit] = round_to_bfloat16(value);
+            const std::uint16_t rounded = round_to_bfloat16(value);
+            put_in_all<kPlace>(values + row * stride + gate * width + unit,
+                               [&](std::uint16_t* p) { *p = rounded; });
         }
     };
 
@@ -42,9 +45,12 @@ class TensorProduct {
         : weights_(reinterpret_cast<const FragmentA*>(weights.packed)),
           hidden_(hidden),
           gates_(gates),
-          pairs_((hidden + kPair - 1) / kPair) {
-        if (kStationary) {
-            weights_ = shared.keep(weights_, fragments(hidden, gates));
+          pairs_((hidden + kPair - 1) / kPair),
+          own_(own_turns<kPlace>((hidden + kUnits - 1) / kUnits)) {
+        weights_ += own_.begin * fragments(hidden, gates);
+        if (kPlace != WeightPlace::stream) {
+            const std::int64_t each = fragments(hidden, gates);
+            weights_ = shared.keep(weights_, (own_.end - own_.begin) * each, own_.most * each);
         }
     }
     // Padded with zeros.
@@ -57,22 +63,25 @@ class TensorProduct {
         }
         return {values, stride, width};
     }
-    static std::size_t weight_bytes(std::int64_t hidden, std::int64_t gates) {
-        return kStationary ? SharedMemory::bytes<FragmentA>(fragments(hidden, gates)) : 0;
+    static std::size_t weight_bytes(std::int64_t hidden, std::int64_t gates, std::int64_t blocks) {
+        return kPlace == WeightPlace::stream
+                   ? 0
+                   : SharedMemory::bytes<FragmentA>(share(hidden, blocks) *
+                                                    fragments(hidden, gates));
     }
     static std::size_t operand_bytes(std::int64_t hidden, std::int64_t gates) {
         const std::int64_t width = (hidden + kPair - 1) / kPair * kPair;
         return SharedMemory::bytes<std::uint16_t>(operand_stride(static_cast<int>(width * gates)) *
                                                   kRows);
     }
-    static unsigned threads(std::int64_t hidden) {
-        return rnn_threads((hidden + kUnits - 1) / kUnits, kWarp);
+    static unsigned threads(std::int64_t hidden, std::int64_t blocks) {
+        return rnn_threads(share(hidden, blocks), kWarp);
     }
 
-    SEQREC_FN int first_turn() const { return static_cast<int>(threadIdx.x) / kWarp; }
+    SEQREC_FN int first_turn() const { return own_.begin + static_cast<int>(threadIdx.x) / kWarp; }
     template <class Visit>
     SEQREC_FN void for_each_turn(const Visit& visit) const {
-        for (int turn = first_turn(); turn * kUnits < hidden_;
+        for (int turn = first_turn(); turn < own_.end;
              turn += static_cast<int>(blockDim.x) / kWarp) {
             visit(turn);
         }
@@ -86,6 +95,7 @@ class TensorProduct {
     template <int kCount>
     SEQREC_FN void add_gates(const Operand& left, int first_gate, int turn,
                              float (&sum)[kCount][kElements]) const {
+        __syncwarp();  // lanes may have parted
         for (int pair = 0; pair < pairs_; ++pair) {
             const Terms terms = terms_of(left, 0, pair);
             for (int half = 0; half < 2; ++half) {
@@ -100,6 +110,7 @@ class TensorProduct {
     template <int kCount>
     SEQREC_FN void add_transposed(const Operand& left, int first_gate, int turn,
                                   float (&sum)[kElements]) const {
+        __syncwarp();
         float part[kCount][kElements] = {};
         for (int pair = 0; pair < pairs_; ++pair) {
             for (int g = 0; g < kCount; ++g) {
@@ -122,8 +133,13 @@ class TensorProduct {
         FragmentB of[2];
     };
 
+    // Turns of a block.
+    static std::int64_t share(std::int64_t hidden, std::int64_t blocks) {
+        return ((hidden + kUnits - 1) / kUnits + blocks - 1) / blocks;
+    }
+    // Of a turn.
     static SEQREC_FN constexpr std::int64_t fragments(std::int64_t hidden, std::int64_t gates) {
-        return (hidden + kUnits - 1) / kUnits * gates * ((hidden + kPair - 1) / kPair) * 2 * kWarp;
+        return gates * ((hidden + kPair - 1) / kPair) * 2 * kWarp;
     }
     // Rows start in different halves of the banks.
     static SEQREC_FN constexpr int operand_stride(int width) {
@@ -136,12 +152,14 @@ class TensorProduct {
                                                gate * left.width + pair * kPair + lane % 4 * 8);
     }
     SEQREC_FN FragmentA weight(int turn, int gate, int pair, int half) const {
-        return weights_[(((turn * gates_ + gate) * pairs_ + pair) * 2 + half) * kWarp +
+        return weights_[((((turn - own_.begin) * gates_ + gate) * pairs_ + pair) * 2 + half) *
+                            kWarp +
                         lane_index()];
     }
 
     const FragmentA* weights_;
     int hidden_, gates_, pairs_;
+    OwnTurns own_;
 };
 
 }  // namespace cuda

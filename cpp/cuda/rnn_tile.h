@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cuda/cluster.h"
 #include "cuda/device_math.h"
 #include "cuda/rnn_kernels.h"
 
@@ -66,6 +67,48 @@ struct TileRows {
     }
 };
 
+// Where a step's product finds weight_hh: in the shared memory of the block; in that of the blocks
+// of a cluster, each with the units it computes; or in L2, from where it is read once a step for
+// all rows of the tile.
+enum class WeightPlace { block, cluster, stream };
+
+// The turns (units, or groups of them) that this block computes; `most`: that any block does. What
+// blocks reach in each other's memory lies in the same place, so all take as much before it.
+struct OwnTurns {
+    int begin, end, most;
+};
+template <WeightPlace place>
+SEQREC_FN OwnTurns own_turns(int turns) {
+    if constexpr (place == WeightPlace::cluster) {
+        const int share = (turns + cluster_size() - 1) / cluster_size();
+        const int begin = share * cluster_rank(), end = begin + share;
+        return {begin < turns ? begin : turns, end < turns ? end : turns, share};
+    } else {
+        return {0, turns, turns};
+    }
+}
+
+// Calls put(p) with where `p`, in this block's shared memory, is in that of all blocks that the
+// product of the tile is shared by.
+template <WeightPlace place, class T, class Put>
+SEQREC_FN void put_in_all(T* p, const Put& put) {
+    if constexpr (place == WeightPlace::cluster) {
+        for (int rank = 0; rank < cluster_size(); ++rank) {
+            put(shared_of_rank(p, rank));
+        }
+    } else {
+        put(p);
+    }
+}
+template <WeightPlace place>
+SEQREC_FN void sync_tile() {
+    if constexpr (place == WeightPlace::cluster) {
+        cluster_sync();
+    } else {
+        __syncthreads();
+    }
+}
+
 // Dynamic shared memory, taken piece by piece, each aligned to 16 bytes.
 class SharedMemory {
   public:
@@ -81,10 +124,10 @@ class SharedMemory {
         next_ += bytes<V>(n);
         return taken;
     }
-    // Copies what all threads of the block will read again and again.
+    // Copies what all threads of the block will read again and again, into room for `most`.
     template <class V>
-    SEQREC_FN const V* keep(const V* from, std::int64_t n) {
-        V* const to = take<V>(n);
+    SEQREC_FN const V* keep(const V* from, std::int64_t n, std::int64_t most) {
+        V* const to = take<V>(most);
         for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) {
             to[i] = from[i];
         }

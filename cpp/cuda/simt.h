@@ -14,8 +14,11 @@
 #define SEQREC_DYNAMIC_SHARED(T, name)                                   \
     extern __shared__ __align__(16) unsigned char seqrec_shared_bytes[]; \
     T* const name = reinterpret_cast<T*>(seqrec_shared_bytes)
-#else
+#elif defined(SEQREC_SIMT_EMULATION)
 #include "cuda/emulation/simt_emulation.h"
+#else
+// What host code of a build with CUDA names: the stream.
+#include <cuda_runtime_api.h>
 #endif
 
 namespace seqrec_fast {

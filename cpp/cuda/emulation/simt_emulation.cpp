@@ -24,7 +24,7 @@ struct Fiber {
     Index thread;
     bool done = false;
     // How many barriers and collectives it has reached.
-    std::uint64_t block_syncs = 0, collectives = 0;
+    std::uint64_t block_syncs = 0, cluster_syncs = 0, collectives = 0;
 };
 
 struct Warp {
@@ -34,29 +34,37 @@ struct Warp {
 
 class Block {
   public:
-    Block(Index block, std::size_t shared_bytes, const std::function<void()>& thread)
+    Block(Index block, std::size_t shared_bytes, unsigned cluster,
+          const std::function<void()>& thread)
         : thread_(thread),
-          fibers_(std::size_t{block.x} * block.y * block.z),
+          threads_(std::size_t{block.x} * block.y * block.z),
+          cluster_(cluster),
+          fibers_(threads_ * cluster),
           warps_((fibers_.size() + kWarpSize - 1) / kWarpSize),
-          shared_(shared_bytes / sizeof(std::max_align_t) + 1) {
+          shared_each_(shared_bytes / sizeof(std::max_align_t) + 1),
+          shared_(shared_each_ * cluster) {
+        if (cluster > 1 && threads_ % kWarpSize != 0) {
+            fail("a cluster of blocks that are not whole warps");
+        }
         for (auto& fiber : fibers_) {
             fiber.stack = std::make_unique<unsigned char[]>(kStack);
         }
         position_.block_dim = block;
     }
 
+    // `index`: of the first block of the cluster.
     void run(Index index, Index grid, std::uint64_t order) {
-        position_.block = index;
+        first_block_ = index;
         position_.grid_dim = grid;
         const Index dim = position_.block_dim;
         // Shared memory holds what the last block left, or worse: nothing that may be relied on.
         std::memset(shared_.data(), 0x7f, shared_.size() * sizeof(std::max_align_t));
         for (std::size_t i = 0; i < fibers_.size(); ++i) {
             Fiber& fiber = fibers_[i];
-            const auto at = static_cast<unsigned>(i);
+            const auto at = static_cast<unsigned>(i % threads_);
             fiber.thread = {at % dim.x, at / dim.x % dim.y, at / (dim.x * dim.y)};
             fiber.done = false;
-            fiber.block_syncs = fiber.collectives = 0;
+            fiber.block_syncs = fiber.cluster_syncs = fiber.collectives = 0;
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.get();
             fiber.context.uc_stack.ss_size = kStack;
@@ -69,8 +77,19 @@ class Block {
     void sync_block() {
         const std::uint64_t mine = ++current_->block_syncs;
         progress_ = true;
-        while (std::any_of(fibers_.begin(), fibers_.end(), [&](const Fiber& other) {
+        const auto begin = fibers_.begin() + static_cast<std::ptrdiff_t>(rank() * threads_);
+        const auto end = begin + static_cast<std::ptrdiff_t>(threads_);
+        while (std::any_of(begin, end, [&](const Fiber& other) {
             return !other.done && other.block_syncs < mine;
+        })) {
+            yield();
+        }
+    }
+    void sync_cluster() {
+        const std::uint64_t mine = ++current_->cluster_syncs;
+        progress_ = true;
+        while (std::any_of(fibers_.begin(), fibers_.end(), [&](const Fiber& other) {
+            return !other.done && other.cluster_syncs < mine;
         })) {
             yield();
         }
@@ -104,10 +123,19 @@ class Block {
 
     const Position& position() {
         position_.thread = current_->thread;
+        position_.block = first_block_;
+        position_.block.x += rank();
         return position_;
     }
+    unsigned rank() const { return static_cast<unsigned>(index() / threads_); }
+    unsigned cluster() const { return cluster_; }
+    void* shared_of(void* p, unsigned other) {
+        const std::ptrdiff_t offset =
+            static_cast<unsigned char*>(p) - static_cast<unsigned char*>(shared());
+        return reinterpret_cast<unsigned char*>(&shared_[other * shared_each_]) + offset;
+    }
     unsigned lane() const { return static_cast<unsigned>(index() % kWarpSize); }
-    void* shared() { return shared_.data(); }
+    void* shared() { return &shared_[rank() * shared_each_]; }
 
   private:
     static void enter();
@@ -150,12 +178,16 @@ class Block {
     }
 
     const std::function<void()>& thread_;
+    std::size_t threads_;  // of a block
+    unsigned cluster_;
     std::vector<Fiber> fibers_;
     std::vector<Warp> warps_;
+    std::size_t shared_each_;
     std::vector<std::max_align_t> shared_;
     ucontext_t scheduler_{};
     Fiber* current_ = nullptr;
     Position position_;
+    Index first_block_;
     bool progress_ = false;
     std::exception_ptr error_;
 };
@@ -195,14 +227,31 @@ void* dynamic_shared() {
     return t_block->shared();
 }
 
-void run(Index grid, Index block, std::size_t shared_bytes, const std::function<void()>& thread) {
-    Block emulated(block, shared_bytes, thread);
+unsigned cluster_size() {
+    return t_block->cluster();
+}
+
+unsigned cluster_rank() {
+    return t_block->rank();
+}
+
+void sync_cluster() {
+    t_block->sync_cluster();
+}
+
+void* shared_of_rank(void* p, unsigned rank) {
+    return t_block->shared_of(p, rank);
+}
+
+void run(Index grid, Index block, std::size_t shared_bytes, const std::function<void()>& thread,
+         unsigned cluster) {
+    Block emulated(block, shared_bytes, cluster, thread);
     Block* const outer = std::exchange(t_block, &emulated);
     ++t_launches;
     try {
         for (unsigned z = 0; z < grid.z; ++z) {
             for (unsigned y = 0; y < grid.y; ++y) {
-                for (unsigned x = 0; x < grid.x; ++x) {
+                for (unsigned x = 0; x < grid.x; x += cluster) {
                     emulated.run({x, y, z}, grid, t_launches);
                 }
             }

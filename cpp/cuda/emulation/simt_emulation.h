@@ -33,9 +33,18 @@ unsigned lane();
 
 void* dynamic_shared();
 
-// Runs all blocks, one after another. Throws std::runtime_error where threads wait for each other
-// for ever.
-void run(Index grid, Index block, std::size_t shared_bytes, const std::function<void()>& thread);
+// Of a cluster: `cluster` neighbouring blocks that run at the same time. Their SEQREC_SHARED
+// variables are one, so kernels that are started in clusters must do without.
+unsigned cluster_size();
+unsigned cluster_rank();
+void sync_cluster();
+// Where `p`, in this block's dynamic shared memory, is in that of another block of the cluster.
+void* shared_of_rank(void* p, unsigned rank);
+
+// Runs all blocks, one cluster after another. Throws std::runtime_error where threads wait for each
+// other for ever.
+void run(Index grid, Index block, std::size_t shared_bytes, const std::function<void()>& thread,
+         unsigned cluster = 1);
 
 template <class T>
 T shuffle(unsigned mask, T value, unsigned from) {

@@ -8,7 +8,6 @@ the loop and the gradients of x and of the weights after it, is PyTorch's: nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -142,7 +141,7 @@ def forward(
         x_gates = torch.nn.functional.linear(events, weight_ih, bias_ih)
     matrices = weight_hh.reshape(-1, hidden, hidden)
     weights = _recurrent_weights(matrices, weight_hh.t(), precision)
-    y, h_n = x.new_empty(*x.shape[:-1], hidden), torch.empty_like(h_0)
+    y, h_n = x.new_empty(*x.shape[:-1], hidden), x.new_empty(h_0.shape)
     c_n = x.new_empty(h_0.shape if cell == "lstm" else 0)
     width = _core.saved_count(cell) * hidden
     saved = x.new_empty((events.shape[0], width) if save and width else 0)
@@ -197,8 +196,8 @@ def backward(
     dgates = x.new_empty(n, gates + (hidden if cell in _RESET_AFTER else 0))
     h_before = x.new_empty(n, hidden)
     rh_before = x.new_empty(n, hidden) if cell == "gru_reset_before" else None
-    dh_0 = torch.empty_like(h_0)
-    dc_0 = torch.empty_like(h_0) if cell == "lstm" else None
+    dh_0 = x.new_empty(h_0.shape)
+    dc_0 = x.new_empty(h_0.shape) if cell == "lstm" else None
     dattention = None if attention is None else x.new_empty(attention.shape)
     run(
         "rnn_backward", x.dtype, x,
@@ -262,6 +261,16 @@ class _Products:
         return sums[: self._n_gates].roll(-self._roll), sums[self._roll :].clone()
 
 
+def kernel(function: Callable[..., Any], run: _Run) -> Callable[..., Any]:
+    """Return what the dispatcher calls: products in the precision that the operator is told."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with torch.autocast("cuda", enabled=False):
+            return function(run, *arguments, **options)
+
+    return call
+
+
 if "CUDA" in DEVICES:
-    library.impl("rnn_forward", partial(forward, run), "CUDA")
-    library.impl("rnn_backward", partial(backward, run), "CUDA")
+    library.impl("rnn_forward", kernel(forward, run), "CUDA")
+    library.impl("rnn_backward", kernel(backward, run), "CUDA")
