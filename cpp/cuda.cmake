@@ -5,14 +5,17 @@ set(SEQREC_CUDA_KERNELS
   cuda/cross_entropy_forward_cuda.cu
   cuda/gate_backward_cuda.cu
   cuda/gate_forward_cuda.cu
+  cuda/sampled_loss_cuda.cu
   cuda/topk_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
   bindings/cuda/register_gate.cpp
   bindings/cuda/register_loss.cpp
+  bindings/cuda/register_sampled_loss.cpp
   bindings/cuda/register_topk.cpp
   ops/cuda/gate.cpp
   ops/cuda/loss.cpp
+  ops/cuda/sampled_loss.cpp
   ops/cuda/topk.cpp)
 
 if(SEQREC_WITH_CUDA)

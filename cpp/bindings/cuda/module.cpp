@@ -17,5 +17,6 @@ PYBIND11_MODULE(SEQREC_CUDA_MODULE, m, pybind11::mod_gil_not_used()) {
              py::arg("address"), py::arg("dtype"), py::arg("shape"));
     seqrec_fast::register_cuda_gate(m);
     seqrec_fast::register_cuda_loss(m);
+    seqrec_fast::register_cuda_sampled_loss(m);
     seqrec_fast::register_cuda_topk(m);
 }
