@@ -16,6 +16,7 @@ using CandidateKey = unsigned long long;
 // register tiles, and arithmetic bounds it.
 template <int kQueries>
 using StreamShape = TileShape<float, kQueries, 1, 256>;
+using StreamOfEight = TileShape<float, 4, 1, 128>;
 template <int kQueriesPerThread>
 using TiledShape = TileShape<float, kQueriesPerThread, 4, 32>;
 
@@ -30,7 +31,7 @@ struct TopkPlan {
         for (tile_queries = least; tile_queries < std::min(n_queries, most);) {
             tile_queries *= 2;
         }
-        tile_items = streams ? 256 : 128;
+        tile_items = tile_queries < 8 ? 256 : 128;
         n_tiles = (n_queries + tile_queries - 1) / tile_queries;
         // As many as run at once. A range that is not much longer than k keeps all it has.
         const std::int64_t blocks = std::int64_t{multiprocessors()} * (streams ? 4 : 2);
