@@ -59,12 +59,8 @@ SEQREC_FN float sum_at(const TileSums<Shape>& sums, int place) {
     return sum;
 }
 
-// Blocks of a multiprocessor.
 template <class Shape>
-constexpr int kBlocksAtOnce = Shape::kItemThreads == kWarp ? 2 : 1;
-
-template <class Shape>
-__global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Shape>)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     scan_kernel(TopkRowsArgs args, TopkPlan plan) {
     SEQREC_DYNAMIC_SHARED(float, parts);
     SEQREC_SHARED Reservoirs<Shape::kRows> reservoirs;
@@ -210,7 +206,7 @@ void scan_by_shape(const TopkRowsArgs& args, const TopkPlan& plan, cudaStream_t 
         case 1: return scan<StreamShape<1>>(args, plan, stream);
         case 2: return scan<StreamShape<2>>(args, plan, stream);
         case 4: return scan<StreamShape<4>>(args, plan, stream);
-        case 8: return scan<StreamOfEight>(args, plan, stream);
+        case 8: return scan<StreamShape<8>>(args, plan, stream);
         case 16: return scan<TiledShape<2>>(args, plan, stream);
         case 32: return scan<TiledShape<4>>(args, plan, stream);
         default: return scan<TiledShape<8>>(args, plan, stream);
