@@ -18,6 +18,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/rnn_forward_cuda.cu
   cuda/route_segments_cuda.cu
   cuda/row_update_cuda.cu
+  cuda/sampled_loss_cuda.cu
   cuda/segment_cuda.cu
   cuda/topk_cuda.cu)
 set(SEQREC_CUDA_HOST
@@ -27,6 +28,7 @@ set(SEQREC_CUDA_HOST
   bindings/cuda/register_loss.cpp
   bindings/cuda/register_rnn.cpp
   bindings/cuda/register_row_update.cpp
+  bindings/cuda/register_sampled_loss.cpp
   bindings/cuda/register_segments.cpp
   bindings/cuda/register_topk.cpp
   ops/cuda/dispatch.cpp
@@ -34,6 +36,7 @@ set(SEQREC_CUDA_HOST
   ops/cuda/loss.cpp
   ops/cuda/rnn.cpp
   ops/cuda/row_update.cpp
+  ops/cuda/sampled_loss.cpp
   ops/cuda/segment.cpp
   ops/cuda/topk.cpp)
 

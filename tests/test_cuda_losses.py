@@ -12,13 +12,20 @@ import torch
 import test_nn_losses as cases
 from cuda_kernels import emulated, run_emulated
 from loss_cases import tables
-from seqrec_fast.nn import _devices, _loss_cuda, _loss_ops
+from seqrec_fast.nn import _devices, _loss_cuda, _loss_ops, _sampled_loss_cuda, sampled_losses
 from seqrec_fast.nn import functional as SF
 
 
 @pytest.fixture(autouse=True)
 def _by_emulation(monkeypatch):
     """Let operators on tensors of the CPU do what those on CUDA do."""
+
+    def sampled(*arguments):
+        room = _loss_ops._sampled_loss_room(arguments[3], arguments[6], arguments[-1])
+        for part in room:
+            part.fill_(math.nan)
+        _sampled_loss_cuda.sampled_loss_cuda(room, *arguments)
+        return room
 
     def grad(*arguments):
         *head, need_hidden, need_weight, need_bias = arguments
@@ -31,11 +38,12 @@ def _by_emulation(monkeypatch):
         return found
 
     monkeypatch.setattr(_loss_cuda, "run", run_emulated)
+    monkeypatch.setattr(_sampled_loss_cuda, "run", run_emulated)
     monkeypatch.setattr(_devices, "_cuda", importlib.import_module("seqrec_fast._cuda_emulated"))
-    monkeypatch.setattr(
-        torch.ops.seqrec_fast, "cross_entropy", _loss_cuda.cross_entropy_cuda, raising=False
-    )
-    monkeypatch.setattr(torch.ops.seqrec_fast, "cross_entropy_grad", grad, raising=False)
+    ops = torch.ops.seqrec_fast
+    monkeypatch.setattr(ops, "cross_entropy", _loss_cuda.cross_entropy_cuda, raising=False)
+    monkeypatch.setattr(ops, "cross_entropy_grad", grad, raising=False)
+    monkeypatch.setattr(ops, "sampled_loss", sampled, raising=False)
 
 
 @pytest.mark.parametrize(("sizes", "options"), cases.CROSS_ENTROPY_CASES, ids=str)
@@ -121,3 +129,48 @@ def test_errors_name_what_came():
     with pytest.raises(ValueError, match="items from 23 on, 8 of them; expected some of 30"):
         emulated("cross_entropy_score_grad", np.float64, hidden, weight, bias, wanted, 1.0, 0.0,
                  0.0, "full", log_sum, loss, 23, panel)  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [(37, 200, 19, 150, 1), (21, 90, 5, 3, 4)], ids=str)
+@pytest.mark.parametrize("collisions", ["mask", "own", "keep"])
+@pytest.mark.parametrize("name", cases.LOSSES)
+def test_sampled_losses_equal_their_formulas(name, collisions, sizes):
+    if collisions != "own" or sizes[-1] == 1:
+        cases.test_sampled_losses_equal_their_formulas(None, name, collisions, sizes)
+
+
+@pytest.mark.parametrize("room", [1, 64 << 20])
+@pytest.mark.parametrize("name", cases.LOSSES)
+def test_sampled_losses_with_negatives_per_row(monkeypatch, name, room):
+    monkeypatch.setattr(_sampled_loss_cuda, "_GATHERED_BYTES", room)
+    cases.test_sampled_losses_equal_their_formulas(None, name, "mask", (20, 90, 16, 33, 20))
+
+
+@pytest.mark.parametrize("name", cases.LOSSES)
+def test_hostile_values_of_sampled_losses(name):
+    cases.test_a_row_all_of_whose_negatives_are_left_out(name)
+    cases.test_extreme_scores_stay_finite(name)
+    for value in (math.nan, math.inf):
+        cases.test_values_that_are_not_finite_show_in_their_row(None, name, value)
+    cases.test_a_negative_of_nan_shows(None, name)
+
+
+def test_gradients_that_are_left_to_the_sum_of_all(monkeypatch):
+    inputs, options = cases.sampled_case("bpr_max", "mask", (20, 60, 8, 30, 1), torch.float32)
+    found = []
+    for now in (True, False):
+        monkeypatch.setattr(sampled_losses, "_sums_now", lambda ids, now=now: now)
+        for sparse in (False, True):
+            loss = SF.bpr_max_loss(*inputs, sparse=sparse, **options)
+            found.append(torch.autograd.grad(loss, (inputs[1], inputs[4])))
+    for weight, bias in found:
+        torch.testing.assert_close(weight.to_dense(), found[0][0])
+        torch.testing.assert_close(bias, found[0][1])
+
+
+def test_errors_of_sampled_losses():
+    inputs, _ = cases.sampled_case("gbce", "mask", (6, 20, 3, 9, 1), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="full on CUDA"):
+        SF.gbce_loss(*inputs)
+    with pytest.raises(ValueError, match=r"negatives has shape \(1, 3\); expected the 6 targets"):
+        SF.gbce_loss(*inputs[:3], inputs[3][:3], collisions="own")

@@ -134,6 +134,18 @@ def test_the_call_on_tensors(by_emulation, rng):
     )
     expected = sf.topk(queries, items, 6, bias=bias, exclude=(values, offsets))
     same((t.numpy() for t in tensors), expected)
+    mask = rng.random((3, 90)) < 0.2
+    for allow in (mask, mask[1]):
+        tensors = _topk_cuda.topk_cuda(
+            torch.from_numpy(queries), torch.from_numpy(items), 6, *arguments,
+            torch.from_numpy(allow),
+        )  # fmt: skip
+        expected = sf.topk(queries, items, 6, bias=bias, exclude=(values, offsets), allow=allow)
+        same((t.numpy() for t in tensors), expected)
+    with pytest.raises(TypeError, match=r"allow is torch.float32; expected bool"):
+        _topk_cuda.topk_cuda(
+            torch.from_numpy(queries), torch.from_numpy(items), 6, None, None, None, torch.ones(90)
+        )
     one = _topk_cuda.topk_cuda(
         torch.from_numpy(queries[0]), torch.from_numpy(items), 6, None, None, None
     )

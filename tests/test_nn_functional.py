@@ -44,6 +44,21 @@ def test_equals_the_call_on_arrays(tensors):
     np.testing.assert_array_equal(one[1].numpy(), expected[1][2])
 
 
+def test_masks_of_allowed_items(tensors):
+    queries, items, _ = tensors
+    index = sf.ItemIndex(items.numpy())
+    masks = torch.rand(7, 300, generator=torch.Generator().manual_seed(2)) < 0.1
+    for allow in (masks, masks[3]):
+        expected = sf.topk(queries.numpy(), items.numpy(), 9, allow=allow.numpy())
+        for table in (items, index):
+            scores, ids = functional.topk(queries, table, 9, allow=allow)
+            np.testing.assert_array_equal(scores.numpy(), expected[0])
+            np.testing.assert_array_equal(ids.numpy(), expected[1])
+    wanted = queries.clone().requires_grad_()
+    functional.topk(wanted, items, 9, allow=masks)[0].sum().backward()
+    assert wanted.grad.abs().sum() > 0
+
+
 def test_views_of_tensors(tensors):
     queries, items, _ = tensors
     expected = functional.topk(queries, items, 5)

@@ -32,20 +32,23 @@ __global__ void __launch_bounds__(LossShape<T>::kThreads)
                 if (row >= args.rows) {
                     continue;
                 }
-                const std::int64_t target = args.target[row];
                 const T log_sum = args.log_sum[row], row_grad = args.row_grad[row];
+                const bool counts = args.target[row] >= 0;
+                const std::int64_t first = tile * S::kItems + S::item(0), rest = n_items - first;
+                const int left = rest < S::kItems ? static_cast<int>(rest) : S::kItems;
+                // Of the thread's items; negative or beyond them for most rows.
+                const std::int64_t target = args.target[row] - first_item - first;
+                T* const to = dscores + row * n_items + first;
                 SEQREC_UNROLL
                 for (int i = 0; i < S::kItemsPerThread; ++i) {
-                    const std::int64_t place = tile * S::kItems + S::item(i);
-                    if (place >= n_items) {
-                        continue;
+                    constexpr int kStep = S::kItemThreads;
+                    if (i * kStep < left) {
+                        const T logit = logits(sums[r][i], first_item + first + i * kStep);
+                        T grad = M::exp_of_negative(logit - log_sum) - evenly;
+                        grad -= target == i * kStep ? own : T(0);
+                        grad *= row_grad * logits.cap_gradient(logit);
+                        to[i * kStep] = counts ? grad : T(0);
                     }
-                    const std::int64_t item = first_item + place;
-                    const T logit = logits(sums[r][i], item);
-                    T grad = M::exp_of_negative(logit - log_sum) - evenly;
-                    grad -= item == target ? own : T(0);
-                    grad *= row_grad * logits.cap_gradient(logit);
-                    dscores[row * n_items + place] = target < 0 ? T(0) : grad;
                 }
             }
         },

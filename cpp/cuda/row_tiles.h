@@ -65,25 +65,25 @@ class StagedRows {
                          std::int64_t term) {
         const int row = Shape::thread() / 8;
         const std::int64_t at = term + Shape::thread() % 8 * P::kValues;
-        const T* const from = rows.data + (first + row) * rows.dim + at;
+        const T* from = rows.data + (first + row) * rows.dim + at;
         const std::int64_t step = kRowsAtOnce * rows.dim;
-        std::int64_t left = rows.count - first < kTileRows ? rows.count - first : kTileRows;
-        left = at < rows.dim ? left - row : 0;
+        // How many of the thread's rows exist, and how many terms from `at` on.
+        const std::int64_t last = rows.count - first < kTileRows ? rows.count - first : kTileRows;
+        const int left = at < rows.dim ? static_cast<int>(last) - row : 0;
         if (in_pieces) {
             SEQREC_UNROLL
-            for (int i = 0; i < kPieces; ++i) {
-                pieces_[i] =
-                    i * kRowsAtOnce < left ? *reinterpret_cast<const P*>(from + i * step) : P{};
+            for (int i = 0; i < kPieces; ++i, from += step) {
+                pieces_[i] = i * kRowsAtOnce < left ? *reinterpret_cast<const P*>(from) : P{};
             }
             return;
         }
-        const std::int64_t values = rows.dim - at;
+        const int values =
+            rows.dim - at < P::kValues ? static_cast<int>(rows.dim - at) : P::kValues;
         SEQREC_UNROLL
-        for (int i = 0; i < kPieces; ++i) {
+        for (int i = 0; i < kPieces; ++i, from += step) {
             SEQREC_UNROLL
             for (int j = 0; j < P::kValues; ++j) {
-                pieces_[i].values[j] =
-                    i * kRowsAtOnce < left && j < values ? from[i * step + j] : T(0);
+                pieces_[i].values[j] = i * kRowsAtOnce < left && j < values ? from[j] : T(0);
             }
         }
     }
@@ -168,30 +168,32 @@ class TileProducts {
     //     use(tile, sums)      then all threads meet at a barrier
     //     after()              may use shared memory
     template <class Before, class Use, class After>
-    SEQREC_FN void each(std::int64_t begin, std::int64_t end, const Before& before, const Use& use,
-                        const After& after) {
+    SEQREC_FN void each(std::int64_t begin_tile, std::int64_t end_tile, const Before& before,
+                        const Use& use, const After& after) {
+        // Fewer than 2^31 rows and terms: half the registers.
+        const int begin = static_cast<int>(begin_tile), end = static_cast<int>(end_tile);
+        const int dim = static_cast<int>(rows_.dim);
         TileSums<Shape> sums;
         clear_sums<Shape>(sums);
         if (begin < end) {
             fetch(begin, 0);
         }
-        for (std::int64_t tile = begin, term = 0; tile < end;) {
+        for (int tile = begin, term = 0; tile < end;) {
             __syncthreads();
             staged_items_.put(item_part_);
             staged_rows_.put(row_part_);
-            const bool last = term + Shape::kTerms >= rows_.dim;
+            const bool last = term + Shape::kTerms >= dim;
             if (last) {
                 before();
             }
             __syncthreads();
-            const std::int64_t left = rows_.dim - term;
-            const std::int64_t next_tile = last ? tile + 1 : tile;
-            const std::int64_t next_term = last ? 0 : term + Shape::kTerms;
+            const int left = dim - term;
+            const int next_tile = last ? tile + 1 : tile;
+            const int next_term = last ? 0 : term + Shape::kTerms;
             if (next_tile < end) {
                 fetch(next_tile, next_term);
             }
-            add_products<Shape>(row_part_, item_part_,
-                                left < Shape::kTerms ? static_cast<int>(left) : Shape::kTerms,
+            add_products<Shape>(row_part_, item_part_, left < Shape::kTerms ? left : Shape::kTerms,
                                 sums);
             if (last) {
                 use(tile, sums);
@@ -205,8 +207,8 @@ class TileProducts {
     }
 
   private:
-    SEQREC_FN void fetch(std::int64_t tile, std::int64_t term) {
-        staged_items_.fetch(items_, items_in_pieces_, tile * Shape::kItems, term);
+    SEQREC_FN void fetch(int tile, int term) {
+        staged_items_.fetch(items_, items_in_pieces_, std::int64_t{tile} * Shape::kItems, term);
         staged_rows_.fetch(rows_, rows_in_pieces_, first_row_, term);
     }
 

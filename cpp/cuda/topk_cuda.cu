@@ -26,12 +26,15 @@ __global__ void __launch_bounds__(kThreads) start_kernel(TopkRowsArgs args, Topk
 template <class Shape>
 SEQREC_FN unsigned hits_of(const TopkRowsArgs& args, const Candidates<Shape::kRows>& candidates,
                            std::int64_t first_item, const TileSums<Shape>& sums) {
+    const std::int64_t first = first_item + Shape::item(0), rest = args.n_items - first;
+    const int left = rest < Shape::kItems ? static_cast<int>(rest) : Shape::kItems;
+    const float* const biases = args.bias == nullptr ? nullptr : args.bias + first;
     unsigned hits = 0;
     SEQREC_UNROLL
     for (int i = 0; i < Shape::kItemsPerThread; ++i) {
-        const std::int64_t item = first_item + Shape::item(i);
-        if (item < args.n_items) {
-            const float bias = args.bias == nullptr ? 0.0f : args.bias[item];
+        constexpr int kStep = Shape::kItemThreads;
+        if (i * kStep < left) {
+            const float bias = biases == nullptr ? 0.0f : biases[i * kStep];
             SEQREC_UNROLL
             for (int r = 0; r < Shape::kRowsPerThread; ++r) {
                 const bool hit = sums[r][i] + bias >= candidates.floor(Shape::row(r));
@@ -57,7 +60,8 @@ SEQREC_FN float sum_at(const TileSums<Shape>& sums, int place) {
 }
 
 template <class Shape>
-__global__ void __launch_bounds__(kThreads) scan_kernel(TopkRowsArgs args, TopkPlan plan) {
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
+    scan_kernel(TopkRowsArgs args, TopkPlan plan) {
     SEQREC_DYNAMIC_SHARED(float, parts);
     SEQREC_SHARED Reservoirs<Shape::kRows> reservoirs;
     // Tiles of queries that read the same items run together, so that these come from L2.

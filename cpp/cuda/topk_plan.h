@@ -12,10 +12,13 @@ namespace cuda {
 
 using CandidateKey = unsigned long long;
 
-// Few queries: a thread has an item, and the stream of items from memory bounds the kernel. More:
-// register tiles, and arithmetic bounds it.
+// Of a multiprocessor.
+constexpr int kBlocksAtOnce = 2;
+
+// Few queries: a thread scores an item for one query or half of them, and the stream of items
+// from memory bounds the kernel. More: register tiles, and arithmetic bounds it.
 template <int kQueries>
-using StreamShape = TileShape<float, kQueries, 1, 256>;
+using StreamShape = TileShape<float, (kQueries + 1) / 2, 1, kQueries == 1 ? 256 : 128>;
 template <int kQueriesPerThread>
 using TiledShape = TileShape<float, kQueriesPerThread, 4, 32>;
 
@@ -30,10 +33,10 @@ struct TopkPlan {
         for (tile_queries = least; tile_queries < std::min(n_queries, most);) {
             tile_queries *= 2;
         }
-        tile_items = streams ? 256 : 128;
+        tile_items = tile_queries == 1 ? 256 : 128;
         n_tiles = (n_queries + tile_queries - 1) / tile_queries;
         // As many as run at once. A range that is not much longer than k keeps all it has.
-        const std::int64_t blocks = std::int64_t{multiprocessors()} * (streams ? 4 : 2);
+        const std::int64_t blocks = std::int64_t{multiprocessors()} * kBlocksAtOnce;
         const std::int64_t shortest = std::max(tile_items, 2 * k_pass);
         const std::int64_t longest = std::max<std::int64_t>(1, n_items / shortest);
         n_ranges =

@@ -18,9 +18,9 @@ void run_topk(const Object& queries, const Object& items, const Object& bias, st
         device_view<const float>("topk", "items", items),
         device_view<const float>("topk", "bias", bias),
         k,
-        device_view<const std::int64_t>("topk", "excluded", excluded),
-        device_view<const std::int64_t>("topk", "exclude_offsets", exclude_offsets),
-        device_view<const std::uint8_t>("topk", "allowed", allowed),
+        device_view<const std::int64_t>("topk", "exclude", excluded),
+        device_view<const std::int64_t>("topk", "the offsets of exclude", exclude_offsets),
+        device_view<const std::uint8_t>("topk", "allow", allowed),
         device_view<std::int64_t>("topk", "workspace", workspace),
         device_view<float>("topk", "scores", scores),
         device_view<std::int64_t>("topk", "ids", ids)};

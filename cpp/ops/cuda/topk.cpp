@@ -23,10 +23,10 @@ void topk(const TopkOfRows& call, cudaStream_t stream) {
     check_required("topk", "items", call.items, n_items, dim);
     check_shape("topk", "bias", call.bias, 1, n_items);
     SEQREC_CHECK(call.excluded.present() == call.exclude_offsets.present(),
-                 "topk: excluded ids and their offsets; expected both or neither");
-    check_shape("topk", "excluded", call.excluded, 1, call.excluded.columns);
-    check_shape("topk", "exclude_offsets", call.exclude_offsets, 1, n_queries + 1);
-    check_shape("topk", "allowed", call.allowed, call.allowed.rows == 1 ? 1 : n_queries, n_items);
+                 "topk: exclude has only one of its arrays; expected values and offsets");
+    check_shape("topk", "exclude", call.excluded, 1, call.excluded.columns);
+    check_shape("topk", "the offsets of exclude", call.exclude_offsets, 1, n_queries + 1);
+    check_shape("topk", "allow", call.allowed, call.allowed.rows == 1 ? 1 : n_queries, n_items);
     check_required("topk", "scores", call.scores, n_queries, call.k);
     check_required("topk", "ids", call.ids, n_queries, call.k);
     const std::int64_t room = topk_workspace(n_queries, n_items, call.k);

@@ -11,6 +11,7 @@ from seqrec_fast import _core
 
 from ._devices import DEVICES
 from ._loss_cuda import cross_entropy_cuda, cross_entropy_grad_cuda
+from ._sampled_loss_cuda import sampled_loss_cuda
 from ._tensors import array
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -195,6 +196,12 @@ def _sampled_loss_cpu(
     return room
 
 
+def _sampled_loss_cuda(*args: Any) -> tuple[Tensor, ...]:
+    room = _sampled_loss_room(args[3], args[6], args[-1])
+    sampled_loss_cuda(room, *args)
+    return room
+
+
 def _sampled_loss_fake(*args: Any) -> tuple[Tensor, ...]:
     return _sampled_loss_room(args[3], args[6], args[-1])
 
@@ -228,3 +235,4 @@ for _name, _cpu, _fake in (
 if "CUDA" in DEVICES:
     _library.impl("cross_entropy", cross_entropy_cuda, "CUDA")
     _library.impl("cross_entropy_grad", _cross_entropy_grad, "CUDA")
+    _library.impl("sampled_loss", _sampled_loss_cuda, "CUDA")

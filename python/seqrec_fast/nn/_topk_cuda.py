@@ -17,6 +17,7 @@ def topk_cuda(
     bias: Tensor | None,
     excluded: Tensor | None,
     exclude_offsets: Tensor | None,
+    allow: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """
     Return the k best items for each query.
@@ -32,13 +33,17 @@ def topk_cuda(
     if excluded is not None and exclude_offsets is not None:
         excluded = ascending_by_query(excluded, exclude_offsets)
     batch = queries.reshape(-1, items.shape[1])
+    if allow is not None:
+        if allow.dtype != torch.bool:
+            raise TypeError(f"topk: allow is {allow.dtype}; expected bool")
+        allow = allow.contiguous().view(torch.uint8)
     with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
         room = cuda_function("topk_workspace")(batch.shape[0], items.shape[0], k)
     shape = (*queries.shape[:-1], k)
     scores, ids = queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
     run(
         "topk", torch.float32, queries,
-        batch, items, bias, k, excluded, exclude_offsets, None,
+        batch, items, bias, k, excluded, exclude_offsets, allow,
         queries.new_empty(room, dtype=torch.int64), scores.view(-1, k), ids.view(-1, k),
     )  # fmt: skip
     return scores, ids

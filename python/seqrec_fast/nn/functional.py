@@ -60,12 +60,12 @@ __all__ = [
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
     "topk(Tensor queries, Tensor items, SymInt k, Tensor? bias, Tensor? excluded,"
-    " Tensor? exclude_offsets) -> (Tensor scores, Tensor ids)"
+    " Tensor? exclude_offsets, Tensor? allow=None) -> (Tensor scores, Tensor ids)"
 )
 # An index is no tensor: operators know it by its number.
 _library.define(
-    "index_topk(Tensor queries, int index, SymInt k, Tensor? excluded, Tensor? exclude_offsets)"
-    " -> (Tensor scores, Tensor ids)"
+    "index_topk(Tensor queries, int index, SymInt k, Tensor? excluded, Tensor? exclude_offsets,"
+    " Tensor? allow=None) -> (Tensor scores, Tensor ids)"
 )
 _library.define("index_rows(int index, Tensor ids, SymInt dim) -> Tensor")
 
@@ -77,6 +77,7 @@ def topk(
     *,
     bias: Tensor | None = None,
     exclude: tuple[Tensor, Tensor] | None = None,
+    allow: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """
     Return the k best items for each query, exactly, with gradients of their scores.
@@ -98,6 +99,8 @@ def topk(
     exclude : tuple of two int64 tensors, optional
         ``(values, offsets)``: query b gets none of ``values[offsets[b]:offsets[b + 1]]``. On CUDA
         they are not checked, and ids that do not exist are passed over.
+    allow : (N,) or (B, N) bool tensor, optional
+        The items that may be returned, by default all.
 
     Returns
     -------
@@ -119,9 +122,9 @@ def topk(
     if isinstance(items, ItemIndex):
         if bias is not None:
             raise ValueError("topk: bias is given; an ItemIndex has its own")
-        return _index_topk(queries, items.number, k, values, offsets)
+        return _index_topk(queries, items.number, k, values, offsets, allow)
     result: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.topk(
-        queries, items, k, bias, values, offsets
+        queries, items, k, bias, values, offsets, allow
     )
     return result
 
@@ -150,6 +153,7 @@ def _topk_cpu(
     bias: Tensor | None,
     excluded: Tensor | None,
     exclude_offsets: Tensor | None,
+    allow: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     return _tensors(
         topk_of_arrays(
@@ -158,6 +162,7 @@ def _topk_cpu(
             k,
             bias=None if bias is None else _array(bias),
             exclude=_exclude(excluded, exclude_offsets),
+            allow=None if allow is None else _array(allow),
         )
     )
 
@@ -168,9 +173,12 @@ def _index_topk_cpu(
     k: int,
     excluded: Tensor | None,
     exclude_offsets: Tensor | None,
+    allow: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     exclude = _exclude(excluded, exclude_offsets)
-    return _tensors(index_of_number(index).topk(_array(queries), k, exclude=exclude))
+    mask = None if allow is None else _array(allow)
+    found = index_of_number(index).topk(_array(queries), k, exclude=exclude, allow=mask)
+    return _tensors(found)
 
 
 def _index_rows_cpu(index: int, ids: Tensor, dim: int) -> Tensor:
@@ -190,7 +198,7 @@ def _index_rows_fake(index: int, ids: Tensor, dim: int) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, items, _, bias, _, _ = inputs
+    queries, items, _, bias, *_ = inputs
     ctx.save_for_backward(queries, items, bias, output[1])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
@@ -214,7 +222,7 @@ def _add_at(like: Tensor, ids: Tensor, values: Tensor) -> Tensor:
 def _backward(ctx: Any, dscores: Tensor | None, dids: Tensor | None) -> tuple[Tensor | None, ...]:
     queries, items, bias, ids = ctx.saved_tensors
     if dscores is None:
-        return (None,) * 6
+        return (None,) * 7
     dscores, ids = _found(dscores, ids)
     batch = queries.reshape(-1, queries.shape[-1])
     dqueries = ditems = dbias = None
@@ -227,7 +235,7 @@ def _backward(ctx: Any, dscores: Tensor | None, dids: Tensor | None) -> tuple[Te
         ditems = _add_at(items, ids.reshape(-1), outer.flatten(0, 1))
     if ctx.needs_input_grad[3]:
         dbias = _add_at(bias, ids.reshape(-1), dscores.reshape(-1))
-    return dqueries, ditems, None, dbias, None, None
+    return dqueries, ditems, None, dbias, None, None, None
 
 
 def _index_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -242,10 +250,10 @@ def _index_backward(
     ctx: Any, dscores: Tensor | None, dids: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     if dscores is None:
-        return (None,) * 5
+        return (None,) * 6
     dscores, ids = _found(dscores, ctx.saved_tensors[0])
     rows = torch.ops.seqrec_fast.index_rows(ctx.index, ids, ctx.shape[-1])
-    return torch.einsum("bk,bkd->bd", dscores, rows).reshape(ctx.shape), None, None, None, None
+    return torch.einsum("bk,bkd->bd", dscores, rows).reshape(ctx.shape), *(None,) * 5
 
 
 _library.impl("topk", _topk_cpu, "CPU")

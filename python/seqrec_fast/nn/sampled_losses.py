@@ -57,7 +57,7 @@ class _SampledLoss(torch.autograd.Function):
         upstream = gradients[0]
         if ctx.arguments is None:
             ids, *found = ctx.saved_tensors
-            if torch.compiler.is_compiling() or upstream != 1:
+            if not _sums_now(upstream) or upstream != 1:
                 found = [None if g is None else g * upstream for g in found]
         else:
             hidden, _, _, target, negatives, _, _ = ctx.saved_tensors
@@ -98,13 +98,22 @@ def _by_item(
     return [unique, dhidden if need_hidden else None, drows, dbias_rows]
 
 
+def _sums_now(ids: Tensor) -> bool:
+    """
+    Return whether equal ids are summed as soon as there are gradients.
+
+    Their number depends on values, which a compiled graph must not and for which a GPU would have
+    to be waited for: then it is left to the sum of all.
+    """
+    return not torch.compiler.is_compiling() and not ids.is_cuda
+
+
 def _sum_rows(
     ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    if not torch.compiler.is_compiling():
+    if _sums_now(ids):
         summed: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.sum_rows(ids, rows, repeats, factors)
         return summed
-    # Shapes must not depend on values: equal ids are summed by _scatter.
     parts = torch.cat([part.repeat_interleave(n, 0) for part, n in zip(rows, repeats, strict=True)])
     return ids, parts if factors is None else parts * factors[:, None]
 
@@ -113,11 +122,14 @@ def _scatter(ids: Tensor, rows: Tensor, shape: tuple[int, ...], sparse: bool) ->
     if sparse:
         return torch.sparse_coo_tensor(
             ids[None], rows, shape, check_invariants=False,
-            is_coalesced=not torch.compiler.is_compiling(),
+            is_coalesced=_sums_now(ids),
         )  # fmt: skip
-    if not torch.compiler.is_compiling() and len(ids) == shape[0]:
+    if _sums_now(ids) and len(ids) == shape[0]:
         return rows  # ascending, each once: all of them
-    return rows.new_zeros(shape).index_add_(0, ids, rows)
+    zeros = rows.new_zeros(shape)
+    if ids.is_cuda:  # index_add has atomic additions there, in any order
+        return zeros.index_put_((ids,), rows, accumulate=True)
+    return zeros.index_add_(0, ids, rows)
 
 
 def _sampled(
