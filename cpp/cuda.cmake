@@ -7,6 +7,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/gate_forward_cuda.cu
   cuda/gate_noise_cuda.cu
   cuda/route_segments_cuda.cu
+  cuda/row_sum_cuda.cu
   cuda/row_update_cuda.cu
   cuda/segment_cuda.cu)
 set(SEQREC_CUDA_HOST

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
+from ._devices import DEVICES, run
 from ._tensors import array
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -200,6 +201,17 @@ def _sum_rows_cpu(
     return torch.from_numpy(unique), sums
 
 
+def _sum_rows_cuda(
+    ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    ascending, order = torch.sort(ids, stable=True)
+    unique, counts = torch.unique_consecutive(ascending, return_counts=True)
+    begin = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    sums = rows[0].new_empty(len(unique), rows[0].shape[1])
+    run("row_sum", sums.dtype, sums, order, begin, tuple(rows), factors, sums, repeats)
+    return unique, sums
+
+
 def _sum_rows_fake(
     ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -215,3 +227,5 @@ for _name, _cpu, _fake in (
 ):
     _library.impl(_name, _cpu, "CPU")
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+if "CUDA" in DEVICES:
+    _library.impl("sum_rows", _sum_rows_cuda, "CUDA")
