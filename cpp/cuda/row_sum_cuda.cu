@@ -1,6 +1,8 @@
 // Sums of the rows of one id on a GPU: some lanes have an id and add its rows in their order, so
 // the bits are those of the CPU. Bound by memory, or for few ids with many rows by its latency:
 // several rows are on their way at a time.
+#include <vector>
+
 #include "cuda/launch.h"
 #include "cuda/row_update_kernels.h"
 #include "cuda/row_vectors.h"
@@ -57,12 +59,9 @@ __global__ void __launch_bounds__(kThreads) row_sum_kernel(RowPartsSum<T> args, 
 
 template <class T>
 void row_sum_cuda(const RowPartsSum<T>& args, cudaStream_t stream) {
-    bool aligned = true;
-    for (int part = 0; part < args.parts.count; ++part) {
-        aligned = aligned && reinterpret_cast<std::uintptr_t>(args.parts.rows[part]) % 16 == 0;
-    }
-    const void* const odd = reinterpret_cast<const void*>(std::uintptr_t{aligned ? 0U : 1U});
-    cuda::with_row_vectors<T>(args.dim, {odd, args.sums}, [&](auto n) {
+    std::vector<const void*> arrays(args.parts.rows, args.parts.rows + args.parts.count);
+    arrays.push_back(args.sums);
+    cuda::with_row_vectors_of<T>(args.dim, arrays, [&](auto n) {
         const auto lanes = cuda::RowLanes::of(args.dim / n);
         const std::int64_t threads = args.unique * lanes.count();
         cuda::launch("row_sum", cuda::row_sum_kernel<T, n>,
