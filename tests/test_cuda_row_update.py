@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cuda_kernels import emulated, on_cpu
+from cuda_kernels import emulated, on_cpu, run_emulated
 from seqrec_fast import _core
 from seqrec_fast.nn import _loss_ops
 from seqrec_fast.nn.row_update import RowUpdate
@@ -80,18 +80,9 @@ def test_noise_is_that_of_the_cpu(noise, shape):
 @pytest.fixture
 def _on_emulated_threads(monkeypatch):
     """Steps of tensors of the CPU, by the CUDA kernels."""
-
-    def run(name, dtype, like, *arguments):
-        def array(a):
-            if isinstance(a, tuple):
-                return tuple(map(array, a))
-            return a.detach().numpy() if isinstance(a, torch.Tensor) else a
-
-        emulated(name, str(dtype).removeprefix("torch."), *map(array, arguments))
-
-    monkeypatch.setattr("seqrec_fast.nn.row_update.run", run)
-    monkeypatch.setattr(_loss_ops, "run", run)
-    monkeypatch.setattr(optimizers, "run", run)
+    monkeypatch.setattr("seqrec_fast.nn.row_update.run", run_emulated)
+    monkeypatch.setattr(_loss_ops, "run", run_emulated)
+    monkeypatch.setattr(optimizers, "run", run_emulated)
 
 
 def _tables(rule):
