@@ -17,6 +17,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/rnn_backward_cuda.cu
   cuda/rnn_forward_cuda.cu
   cuda/route_segments_cuda.cu
+  cuda/row_sum_cuda.cu
   cuda/row_update_cuda.cu
   cuda/sampled_loss_cuda.cu
   cuda/segment_cuda.cu

@@ -19,19 +19,24 @@ def on_cpu(name: str, dtype: Any, *arguments: Any) -> None:
 
 def emulated(name: str, dtype: Any, *arguments: Any) -> None:
     """
-    Call a function of `_cuda` on emulated threads; arrays are handed over by their address.
+    Call a function of `_cuda` on emulated threads, with arrays and tensors by their address.
 
     Without `dtype` the function is for one alone.
     """
     module = importlib.import_module("seqrec_fast._cuda_emulated")
 
+    kept = []  # copies live until the call has ended
+
     def device_array(array: np.ndarray) -> Any:
         assert array.flags.c_contiguous
+        kept.append(array)
         return module.DeviceArray(array.ctypes.data, array.dtype.name, array.shape)
 
     def handed(argument: Any) -> Any:
         if isinstance(argument, tuple):
             return tuple(handed(a) for a in argument)
+        if hasattr(argument, "detach"):
+            argument = argument.detach().contiguous().numpy()
         return device_array(argument) if isinstance(argument, np.ndarray) else argument
 
     function = getattr(module, name + ("" if dtype is None else SUFFIX[np.dtype(dtype).name]))
@@ -40,5 +45,4 @@ def emulated(name: str, dtype: Any, *arguments: Any) -> None:
 
 def run_emulated(name: str, dtype: Any, like: Any, *arguments: Any) -> None:
     """Stand in for `seqrec_fast.nn._devices.run`, for tensors of the CPU."""
-    arrays = (a.detach().contiguous().numpy() if hasattr(a, "detach") else a for a in arguments)
-    emulated(name, str(dtype).removeprefix("torch."), *arrays)
+    emulated(name, None if dtype is None else str(dtype).removeprefix("torch."), *arguments)

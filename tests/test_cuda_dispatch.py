@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import seqrec_fast as sf
-from cuda_kernels import emulated, on_cpu
+from cuda_kernels import emulated, on_cpu, run_emulated
 from dispatch_cases import CASES, case, choices, offsets_of
 from seqrec_fast.nn import _dispatch_ops
 
@@ -144,14 +144,10 @@ def _on_emulated_threads(monkeypatch):
     """The operators' CUDA functions, on tensors of the CPU."""
     module = importlib.import_module("seqrec_fast._cuda_emulated")
 
-    def run(name, dtype, like, *arguments):
-        arrays = (a.detach().numpy() if isinstance(a, torch.Tensor) else a for a in arguments)
-        emulated(name, str(dtype).removeprefix("torch."), *arrays)
-
     def room(name, like, *sizes):
         return torch.empty(getattr(module, name)(*sizes), dtype=torch.uint8)
 
-    monkeypatch.setattr(_dispatch_ops, "run", run)
+    monkeypatch.setattr(_dispatch_ops, "run", run_emulated)
     monkeypatch.setattr(_dispatch_ops, "room", room)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cuda_kernels import emulated, on_cpu
+from cuda_kernels import emulated, on_cpu, run_emulated
 from seqrec_fast import _core
+from seqrec_fast.nn import _loss_ops
 from seqrec_fast.nn.row_update import RowUpdate
 from seqrec_fast.training import optimizers
 
@@ -46,6 +47,26 @@ def test_rows_equal_those_of_the_cpu(rng, rule, momentum, dim, dtype):
         np.testing.assert_array_equal(np.delete(ours, ids, 0), np.delete(theirs, ids, 0))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [1, 6, 16])
+def test_sums_have_the_bits_of_the_cpu(rng, dim, dtype):
+    """Of two matrices, one with repeated rows; an id has many of them."""
+    first, second = (rng.standard_normal((n, dim)).astype(dtype) for n in (7, 30))
+    ids = rng.integers(0, 9, 7 + 60)
+    ids[10:40] = 3
+    order, begin, unique = _core.order_rows(ids)
+    for factors in (None, rng.standard_normal(67).astype(dtype)):
+        found, expected = (np.full((len(unique), dim), np.nan, dtype) for _ in range(2))
+        emulated("row_sum", dtype, order, begin, (first, second), factors, found, [1, 2])
+        on_cpu("row_sum", dtype, order, begin, [first, second], factors, expected, [1, 2])
+        if factors is None:
+            np.testing.assert_array_equal(found, expected)
+        # a target without fused products rounds them
+        np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12)
+    nothing = np.zeros((0, dim), dtype)
+    emulated("row_sum", dtype, np.zeros(0, int), np.zeros(1, int), (nothing,), None, nothing, [])
+
+
 @pytest.mark.parametrize("noise", ["normal", "gumbel"])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 8), (3, 16), (4, 17), (3, 64), (2, 150), (0, 3)])
 def test_noise_is_that_of_the_cpu(noise, shape):
@@ -59,17 +80,9 @@ def test_noise_is_that_of_the_cpu(noise, shape):
 @pytest.fixture
 def _on_emulated_threads(monkeypatch):
     """Steps of tensors of the CPU, by the CUDA kernels."""
-
-    def run(name, dtype, like, *arguments):
-        def array(a):
-            if isinstance(a, tuple):
-                return tuple(map(array, a))
-            return a.detach().numpy() if isinstance(a, torch.Tensor) else a
-
-        emulated(name, str(dtype).removeprefix("torch."), *map(array, arguments))
-
-    monkeypatch.setattr("seqrec_fast.nn.row_update.run", run)
-    monkeypatch.setattr(optimizers, "run", run)
+    monkeypatch.setattr("seqrec_fast.nn.row_update.run", run_emulated)
+    monkeypatch.setattr(_loss_ops, "run", run_emulated)
+    monkeypatch.setattr(optimizers, "run", run_emulated)
 
 
 def _tables(rule):
@@ -97,6 +110,15 @@ def test_the_optimizers(rule, request):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.usefixtures("_on_emulated_threads")
+def test_the_operator_of_sums(rng):
+    ids = torch.from_numpy(rng.integers(0, 5, 12))
+    rows = [torch.from_numpy(rng.standard_normal((6, 3)))] * 2
+    found = _loss_ops._sum_rows_cuda(ids, rows, [1, 1], None)
+    for ours, theirs in zip(found, _loss_ops._sum_rows_cpu(ids, rows, [1, 1], None), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_errors_name_what_came():
     table = np.zeros((3, 2), np.float32)
     rule = rule_of("adam", 0.0, 1, table.copy(), None)
@@ -105,5 +127,10 @@ def test_errors_name_what_came():
     rule = rule_of("sgd", 0.0, 1, None, None)
     with pytest.raises(ValueError, match=r"gradients has shape \(2, 2\); expected \(1, 2\)"):
         emulated("update_rows", np.float32, rule, np.array([0]), table[:2], table)
+    order, begin = np.array([0]), np.array([0, 1])
+    with pytest.raises(ValueError, match="rows are 9 matrices; expected up to 8 on a GPU"):
+        emulated("row_sum", np.float32, np.arange(9), begin, (table[:1],) * 9, None, table[:1], [])
+    with pytest.raises(ValueError, match=r"row_sum: order has shape \(1, 1\); expected \(1, 3\)"):
+        emulated("row_sum", np.float32, order, begin, (table,), None, table[:1], [])
     with pytest.raises(ValueError, match="noise is x; expected one of normal"):
         emulated("gate_noise", None, "x", 0, 0, table)

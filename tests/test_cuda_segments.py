@@ -44,7 +44,7 @@ def test_ids_are_spread(rng, lengths, dim):
 
 @pytest.mark.parametrize("offsets", [[0, 99, 3], [-5, 2, 3], [2, 1, 3]])
 def test_wrong_offsets_touch_nothing_else(offsets):
-    """Whose results say nothing; that nothing else is read, the sanitizers' build would tell."""
+    """Segments are held inside the events; what the results are is open."""
     values, sums = np.ones((3, 5), np.float32), np.empty((2, 5), np.float32)
     emulated("segment_sum", np.float32, values, np.array(offsets), True, sums)
     emulated("expand_segments", np.float32, sums, np.array(offsets), True, values)

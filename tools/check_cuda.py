@@ -3,8 +3,8 @@ Compile all CUDA kernels without a GPU, and check what the compiler says of them
 
     python tools/check_cuda.py [--nvcc PATH] [--architectures 80 90]
 
-Fails if a source does not compile without warnings, a kernel spills registers to memory, or a file
-that uses tensor cores (it includes cuda/tensor_core.h) has no such instruction in its code. Prints
+Fails if a source does not compile without warnings, a kernel spills more than 384 bytes of
+registers to memory (recurrent layers in float64 spill some), or a file that uses tensor cores (it includes cuda/tensor_core.h) has no such instruction in its code. Prints
 registers and shared memory of each kernel. Without nvcc it says so and ends with 0.
 """
 
@@ -22,6 +22,7 @@ CPP = Path(__file__).parent.parent / "cpp"
 _KERNEL = re.compile(r"Function properties for (\S+)")
 _SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers.*?(?:, (\d+) bytes smem)?(?:,|$)")
+_MOST_SPILLED = 384
 _TENSOR_CORE = re.compile(r"\b[HIDQ]G?MMA\.")
 
 
@@ -61,8 +62,10 @@ def check(nvcc: str, source: Path, architecture: str, folder: Path) -> list[str]
     for line in report.splitlines():
         if found := _KERNEL.search(line):
             name = demangled(found[1])
-        elif (found := _SPILLS.search(line)) and found[1] != "0":
-            wrong.append(f"{source.name}, sm_{architecture}: {name} spills {found[1]} bytes")
+        elif (found := _SPILLS.search(line)) and int(found[1]) > 0:
+            print(f"  sm_{architecture} {name}: {found[1]} bytes spilt")
+            if int(found[1]) > _MOST_SPILLED:
+                wrong.append(f"{source.name}, sm_{architecture}: {name} spills {found[1]} bytes")
         elif found := _USED.search(line):
             print(f"  sm_{architecture} {name}: {found[1]} registers, {found[2] or 0} bytes shared")
     if "cuda/tensor_core.h" in source.read_text() and sass and not _TENSOR_CORE.search(sass):

@@ -21,4 +21,24 @@ struct RowUpdate {
     T* square = nullptr;  // adagrad: sum of squares; adam: their mean
 };
 
+// What its formula needs of it, computed once, in double precision.
+template <class T>
+struct RowUpdateFactors {
+    explicit RowUpdateFactors(const RowUpdate<T>& update)
+        : rule(update.rule),
+          has_momentum(update.momentum != 0),
+          minus_lr(static_cast<T>(-update.lr)),
+          kept(static_cast<T>(1 - update.lr * update.weight_decay)),
+          momentum(static_cast<T>(update.momentum)),
+          eps(static_cast<T>(update.eps)),
+          share_1(static_cast<T>(1 - update.beta_1)),
+          share_2(static_cast<T>(1 - update.beta_2)),
+          correction_1(static_cast<T>(1 / update.correction_1)),
+          correction_2(static_cast<T>(1 / update.correction_2)) {}
+
+    UpdateRule rule;
+    bool has_momentum;
+    T minus_lr, kept, momentum, eps, share_1, share_2, correction_1, correction_2;
+};
+
 }  // namespace seqrec_fast

@@ -27,17 +27,17 @@ class RowUpdateCell {
     using V = typename M::V;
 
     template <class T>
-    SEQREC_FN explicit RowUpdateCell(const RowUpdate<T>& update)
-        : rule_(update.rule),
-          has_momentum_(update.momentum != 0),
-          minus_lr_(M::set(-update.lr)),
-          eps_(M::set(update.eps)),
-          kept_(M::set(1 - update.lr * update.weight_decay)),
-          momentum_(M::set(update.momentum)),
-          share_1_(M::set(1 - update.beta_1)),
-          share_2_(M::set(1 - update.beta_2)),
-          correction_1_(M::set(1 / update.correction_1)),
-          correction_2_(M::set(1 / update.correction_2)) {}
+    SEQREC_FN explicit RowUpdateCell(const RowUpdateFactors<T>& factors)
+        : rule_(factors.rule),
+          has_momentum_(factors.has_momentum),
+          minus_lr_(M::set(factors.minus_lr)),
+          kept_(M::set(factors.kept)),
+          momentum_(M::set(factors.momentum)),
+          eps_(M::set(factors.eps)),
+          share_1_(M::set(factors.share_1)),
+          share_2_(M::set(factors.share_2)),
+          correction_1_(M::set(factors.correction_1)),
+          correction_2_(M::set(factors.correction_2)) {}
 
     // The new value.
     template <class State>
@@ -74,7 +74,7 @@ class RowUpdateCell {
 
     UpdateRule rule_;
     bool has_momentum_;
-    V minus_lr_, eps_, kept_, momentum_, share_1_, share_2_, correction_1_, correction_2_;
+    V minus_lr_, kept_, momentum_, eps_, share_1_, share_2_, correction_1_, correction_2_;
 };
 
 }  // namespace SEQREC_TARGET_NAMESPACE

@@ -35,7 +35,7 @@ template <class T>
 void update_row(const RowUpdate<T>& update, T* table, std::int64_t row, std::int64_t dim,
                 const T* gradient) {
     const Lanes<T> d;
-    const RowUpdateCell<SimdMath<Lanes<T>>> cell(update);
+    const RowUpdateCell<SimdMath<Lanes<T>>> cell(RowUpdateFactors<T>{update});
     const std::int64_t first = row * dim;
     for (std::int64_t k = 0; k < dim; k += lane_count<T>()) {
         const std::int64_t n = dim - k, at = first + k;

@@ -36,7 +36,8 @@ struct StateElement {
 };
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) row_update_kernel(RowUpdateArgs<T> args) {
+__global__ void __launch_bounds__(kThreads)
+    row_update_kernel(RowUpdateArgs<T> args, RowUpdateFactors<T> factors) {
     using M = DeviceMath<T>;
     using Row = RowVector<T, N>;
     const std::int64_t vectors = args.dim / N;
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kThreads) row_update_kernel(RowUpdateArgs<T> a
     }
     const std::int64_t i = index / vectors, column = (index - i * vectors) * N;
     const std::int64_t at = args.ids[i] * args.dim + column;
-    const RowUpdateCell<M> cell(args.update);
+    const RowUpdateCell<M> cell(factors);
     const RowUpdate<T>& update = args.update;
     const bool has_mean = update.rule == UpdateRule::adam || update.momentum != 0;
     const bool has_square = update.rule != UpdateRule::sgd;
@@ -73,7 +74,7 @@ void row_update_cuda(const RowUpdateArgs<T>& args, cudaStream_t stream) {
             const std::int64_t threads = args.n * (args.dim / n);
             cuda::launch("update_rows", cuda::row_update_kernel<T, n>,
                          {(threads + cuda::kThreads - 1) / cuda::kThreads, cuda::kThreads}, stream,
-                         args);
+                         args, RowUpdateFactors<T>(update));
         });
 }
 

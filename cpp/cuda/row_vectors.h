@@ -39,9 +39,8 @@ struct alignas(N * sizeof(T)) RowVector {
 
 // Calls visit(std::integral_constant<int, N>()): N elements of rows of `dim` may be read and
 // written at once in all `arrays`.
-template <class T, class Visit>
-void with_row_vectors(std::int64_t dim, std::initializer_list<const void*> arrays,
-                      const Visit& visit) {
+template <class T, class Arrays, class Visit>
+void with_row_vectors_of(std::int64_t dim, const Arrays& arrays, const Visit& visit) {
     constexpr int kWide = 16 / static_cast<int>(sizeof(T));
     bool wide = dim % kWide == 0;
     for (const void* const array : arrays) {
@@ -52,6 +51,12 @@ void with_row_vectors(std::int64_t dim, std::initializer_list<const void*> array
     } else {
         visit(std::integral_constant<int, 1>());
     }
+}
+
+template <class T, class Visit>
+void with_row_vectors(std::int64_t dim, std::initializer_list<const void*> arrays,
+                      const Visit& visit) {
+    with_row_vectors_of<T>(dim, arrays, visit);
 }
 
 // Lanes that share a row: 1 << bits.

@@ -17,6 +17,8 @@ struct DispatchByExpert {
     std::int64_t capacity;  // -1: none
 };
 
+void check_num_experts(const char* function, std::int64_t experts);
+
 // The same for kernels; throws std::invalid_argument if something does not fit, without a look at
 // what the arrays hold.
 DispatchPlanArgs checked_dispatch(const char* function, const DispatchByExpert& call);

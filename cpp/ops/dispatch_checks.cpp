@@ -6,11 +6,15 @@
 
 namespace seqrec_fast {
 
+void check_num_experts(const char* function, std::int64_t experts) {
+    constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+    SEQREC_CHECK(experts >= 1 && experts <= kMost, function, ": num_experts is ", experts,
+                 "; expected 1 to ", kMost);
+}
+
 DispatchPlanArgs checked_dispatch(const char* function, const DispatchByExpert& call) {
-    constexpr std::int64_t kMostExperts = std::numeric_limits<std::int32_t>::max();
     const MatrixView<const std::int64_t>& ids = call.expert_ids;
-    SEQREC_CHECK(call.experts >= 1 && call.experts <= kMostExperts, function, ": num_experts is ",
-                 call.experts, "; expected 1 to ", kMostExperts);
+    check_num_experts(function, call.experts);
     SEQREC_CHECK(call.capacity >= -1, function, ": capacity is ", call.capacity,
                  "; expected 0 or more");
     check_required(function, "expert_ids", ids, ids.rows, ids.columns);

@@ -192,24 +192,16 @@ RowOrder order_rows(const std::int64_t* ids, std::int64_t n) {
 
 template <class T>
 void row_sum(const char* function, const RowSum<T>& call) {
+    const std::int64_t n = checked_row_count(function, call);
     std::vector<const T*> rows;
-    SEQREC_CHECK(call.repeats.empty() || call.repeats.size() == call.rows.size(), function,
-                 ": repeats has ", call.repeats.size(), " numbers; expected ", call.rows.size());
     for (std::size_t m = 0; m < call.rows.size(); ++m) {
         const MatrixView<const T>& part = call.rows[m];
         const std::int64_t repeats = call.repeats.empty() ? 1 : call.repeats[m];
-        SEQREC_CHECK(repeats >= 0, function, ": repeats[", m, "] is ", repeats,
-                     "; expected 0 or more");
-        check_required(function, "rows", part, part.rows, call.sums.columns);
         for (std::int64_t i = 0; i < part.rows; ++i) {
             rows.insert(rows.end(), static_cast<std::size_t>(repeats),
                         part.data + i * part.columns);
         }
     }
-    const auto n = static_cast<std::int64_t>(rows.size());
-    check_required(function, "order", call.order, 1, n);
-    check_required(function, "begin", call.begin, 1, call.sums.rows + 1);
-    check_shape(function, "factors", call.factors, 1, n);
     check_ids(function, "order", call.order, 0, n);
     for (std::int64_t i = 0; i < call.sums.rows; ++i) {
         SEQREC_CHECK(call.begin.data[i] <= call.begin.data[i + 1], function,

@@ -93,6 +93,10 @@ struct RowSum {
     MatrixView<T> sums;
 };
 
+// How many rows there are; what `order` and `begin` hold is not looked at.
+template <class T>
+std::int64_t checked_row_count(const char* function, const RowSum<T>& call);
+
 template <class T>
 void row_sum(const char* function, const RowSum<T>& call);
 

@@ -48,9 +48,29 @@ RowUpdateArgs<T> checked_update_rows(const char* function, const TableUpdate<T>&
             call.table.data};
 }
 
+template <class T>
+std::int64_t checked_row_count(const char* function, const RowSum<T>& call) {
+    SEQREC_CHECK(call.repeats.empty() || call.repeats.size() == call.rows.size(), function,
+                 ": repeats has ", call.repeats.size(), " numbers; expected ", call.rows.size());
+    std::int64_t n = 0;
+    for (std::size_t m = 0; m < call.rows.size(); ++m) {
+        const MatrixView<const T>& part = call.rows[m];
+        const std::int64_t repeats = call.repeats.empty() ? 1 : call.repeats[m];
+        SEQREC_CHECK(repeats >= 0, function, ": repeats[", m, "] is ", repeats,
+                     "; expected 0 or more");
+        check_required(function, "rows", part, part.rows, call.sums.columns);
+        n += repeats * part.rows;
+    }
+    check_required(function, "order", call.order, 1, n);
+    check_required(function, "begin", call.begin, 1, call.sums.rows + 1);
+    check_shape(function, "factors", call.factors, 1, n);
+    return n;
+}
+
 #define SEQREC_INSTANTIATE(T)                                                        \
     template RowUpdate<T> checked_rule(const char*, const RowRule<T>&, std::int64_t, \
                                        std::int64_t);                                \
+    template std::int64_t checked_row_count(const char*, const RowSum<T>&);          \
     template RowUpdateArgs<T> checked_update_rows(const char*, const TableUpdate<T>&)
 SEQREC_INSTANTIATE(float);
 SEQREC_INSTANTIATE(double);

@@ -73,7 +73,8 @@ T shuffle(unsigned mask, T value, unsigned from) {
 #define blockDim (::seqrec_fast::simt::position().block_dim)
 #define gridDim (::seqrec_fast::simt::position().grid_dim)
 
-using cudaStream_t = void*;
+// The type of CUDA, so that plain C++ and what nvcc compiles link.
+using cudaStream_t = struct CUstream_st*;
 struct dim3 : seqrec_fast::simt::Index {
     dim3(unsigned x_, unsigned y_ = 1, unsigned z_ = 1) : Index{x_, y_, z_} {}
 };

@@ -27,8 +27,9 @@ DispatchPlanCall checked_plan(const char* function, const DispatchByExpert& call
 
 std::int64_t dispatch_room(const char* function, std::int64_t events, std::int64_t k,
                            std::int64_t batch, std::int64_t experts) {
-    SEQREC_CHECK(events >= 0 && k >= 0 && batch >= 0 && experts >= 0, function, ": sizes are ",
-                 events, ", ", k, ", ", batch, " and ", experts, "; expected 0 or more");
+    check_num_experts(function, experts);
+    SEQREC_CHECK(events >= 0 && k >= 0 && batch >= 0, function, ": sizes are ", events, ", ", k,
+                 " and ", batch, "; expected 0 or more");
     check_choices(function, events, k);
     return dispatch_room_bytes({nullptr, nullptr, batch, k, experts, -1}, events);
 }

@@ -40,8 +40,14 @@ def run(name: str, dtype: torch.dtype | None, like: Tensor, *arguments: Any) -> 
         getattr(_core, name + suffix)(*_converted(arguments, array))
         return
     function = getattr(_cuda, name + suffix)
+
+    def on_device(tensor: Tensor) -> Tensor:
+        if tensor.device != like.device:
+            raise ValueError(f"{name}: a tensor is on {tensor.device}; expected {like.device}")
+        return tensor.detach().contiguous()
+
     # what the kernels read must live until they are queued
-    kept = _converted(arguments, lambda tensor: tensor.detach().contiguous())
+    kept = _converted(arguments, on_device)
     with torch.cuda.device(like.device):
         stream = torch.cuda.current_stream().cuda_stream
         function(*_converted(kept, _device_array), stream)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-from ._devices import DEVICES, room, run
+from ._devices import DEVICES, SUFFIX, room, run
 from ._tensors import array
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -35,12 +35,10 @@ _library.define(
     " -> (Tensor drows, Tensor dweights)"
 )
 
-_SUFFIX = {torch.float32: "_f32", torch.float64: "_f64", torch.int64: "_i64"}
-
 
 def kernel(name: str, dtype: torch.dtype) -> Any:
     """Return the compiled function for a dtype."""
-    return getattr(_core, name + _SUFFIX[dtype])
+    return getattr(_core, name + SUFFIX[dtype])
 
 
 def _segment_sum_fake(values: Tensor, segment_offsets: Tensor, mean: bool) -> Tensor:
@@ -80,9 +78,9 @@ def _dispatch_by_expert_cuda(
     # How many rows there are is known on the device alone, so the host waits for the count once.
     events, k = expert_ids.shape
     batch = offsets.shape[0] - 1
+    memory = room("dispatch_room", expert_ids, events, k, batch, num_experts)
     parts = expert_ids.new_empty(num_experts * batch + 1)
     status = expert_ids.new_zeros(2)
-    memory = room("dispatch_room", expert_ids, events, k, batch, num_experts)
     call = (offsets, expert_ids, num_experts, capacity, memory, parts)
     run("dispatch_offsets", torch.int64, expert_ids, *call, status)
     rows, wrong = status.tolist()

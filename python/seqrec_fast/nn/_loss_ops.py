@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-from ._devices import DEVICES
+from ._devices import DEVICES, run
 from ._loss_cuda import cross_entropy_cuda, cross_entropy_grad_cuda
 from ._sampled_loss_cuda import sampled_loss_cuda
 from ._tensors import array
@@ -217,6 +217,17 @@ def _sum_rows_cpu(
     return torch.from_numpy(unique), sums
 
 
+def _sum_rows_cuda(
+    ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    ascending, order = torch.sort(ids, stable=True)
+    unique, counts = torch.unique_consecutive(ascending, return_counts=True)
+    begin = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    sums = rows[0].new_empty(len(unique), rows[0].shape[1])
+    run("row_sum", sums.dtype, sums, order, begin, tuple(rows), factors, sums, repeats)
+    return unique, sums
+
+
 def _sum_rows_fake(
     ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -236,3 +247,4 @@ if "CUDA" in DEVICES:
     _library.impl("cross_entropy", cross_entropy_cuda, "CUDA")
     _library.impl("cross_entropy_grad", _cross_entropy_grad, "CUDA")
     _library.impl("sampled_loss", _sampled_loss_cuda, "CUDA")
+    _library.impl("sum_rows", _sum_rows_cuda, "CUDA")

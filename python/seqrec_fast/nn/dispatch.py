@@ -70,7 +70,8 @@ def dispatch_by_expert(
     The result is a ragged batch itself: ``nn.GRU(...)(dispatched, offsets=dispatch.offsets)`` runs
     over all subsequences at once, and rows ``dispatch.offsets[m * B]`` to
     ``dispatch.offsets[(m + 1) * B]`` are all of expert m. The same bits for any number of threads;
-    an expert without events has no rows, and its gradient is exactly 0.
+    an expert without events has no rows, and its gradient is exactly 0. On a GPU the host waits for
+    the number of rows, so a CUDA graph cannot hold the call.
 
     Parameters
     ----------

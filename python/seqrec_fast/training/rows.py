@@ -48,8 +48,10 @@ class RowLookups:
             ids = torch.cat([ids for ids, _ in taken])
             values = torch.cat([_gradient(rows) for _, rows in taken])
             if len(taken) > 1 or id(taken[0][1]) not in self._increasing:
-                ids, places = torch.unique(ids, return_inverse=True)
-                values = values.new_zeros(len(ids), *table.shape[1:]).index_add_(0, places, values)
+                # not index_add_: on a GPU its order of sums changes from run to run
+                flat = values.reshape(len(ids), table.shape[1:].numel())
+                ids, sums = torch.ops.seqrec_fast.sum_rows(ids, [flat], [1], None)
+                values = sums.view(len(ids), *table.shape[1:])
             table.grad = torch.sparse_coo_tensor(
                 ids[None], values, table.shape, is_coalesced=True, check_invariants=False
             )
