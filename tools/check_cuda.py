@@ -4,8 +4,9 @@ Compile all CUDA kernels without a GPU, and check what the compiler says of them
     python tools/check_cuda.py [--nvcc PATH] [--architectures 80 90]
 
 Fails if a source does not compile without warnings, a kernel spills more than 384 bytes of
-registers to memory (recurrent layers in float64 spill some), or a file that uses tensor cores (it includes cuda/tensor_core.h) has no such instruction in its code. Prints
-registers and shared memory of each kernel. Without nvcc it says so and ends with 0.
+registers to memory (recurrent layers spill some), or a file that uses tensor cores (it includes
+cuda/tensor_core.h, perhaps by way of others) has no such instruction in its code. Prints registers
+and shared memory of each kernel. Without nvcc it says so and ends with 0.
 """
 
 from __future__ import annotations
@@ -54,6 +55,18 @@ def demangled(name: str) -> str:
     return plain.split("(")[0]
 
 
+def included(source: Path) -> set[Path]:
+    """Return the headers of the project that a source sees."""
+    found: set[Path] = set()
+    waiting = [source]
+    while waiting:
+        names = re.findall(r'#include "([^"]+)"', waiting.pop().read_text())
+        new = {CPP / name for name in names} - found
+        found |= new
+        waiting += new
+    return found
+
+
 def check(nvcc: str, source: Path, architecture: str, folder: Path) -> list[str]:
     """Print the kernels of a source; return what is wrong with them."""
     report, sass = compiled(nvcc, source, architecture, folder)
@@ -68,7 +81,7 @@ def check(nvcc: str, source: Path, architecture: str, folder: Path) -> list[str]
                 wrong.append(f"{source.name}, sm_{architecture}: {name} spills {found[1]} bytes")
         elif found := _USED.search(line):
             print(f"  sm_{architecture} {name}: {found[1]} registers, {found[2] or 0} bytes shared")
-    if "cuda/tensor_core.h" in source.read_text() and sass and not _TENSOR_CORE.search(sass):
+    if CPP / "cuda/tensor_core.h" in included(source) and sass and not _TENSOR_CORE.search(sass):
         wrong.append(f"{source.name}, sm_{architecture}: no tensor-core instruction")
     return wrong
 
