@@ -12,11 +12,14 @@ and shared memory of each kernel. Without nvcc it says so and ends with 0.
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CPP = Path(__file__).parent.parent / "cpp"
@@ -37,7 +40,7 @@ def compiled(nvcc: str, source: Path, architecture: str, folder: Path) -> tuple[
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        sys.exit(f"{source.name}, sm_{architecture}:\n{result.stdout}{result.stderr}")
+        raise SystemExit(f"{source.name}, sm_{architecture}:\n{result.stdout}{result.stderr}")
     dump = shutil.which("cuobjdump") or str(Path(nvcc).resolve().with_name("cuobjdump"))
     sass = ""
     if Path(dump).exists():
@@ -61,29 +64,30 @@ def included(source: Path) -> set[Path]:
     waiting = [source]
     while waiting:
         names = re.findall(r'#include "([^"]+)"', waiting.pop().read_text())
-        new = {CPP / name for name in names} - found
+        new = {CPP / name for name in names if (CPP / name).exists()} - found
         found |= new
         waiting += new
     return found
 
 
-def check(nvcc: str, source: Path, architecture: str, folder: Path) -> list[str]:
-    """Print the kernels of a source; return what is wrong with them."""
+def check(nvcc: str, source: Path, architecture: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Return lines about the kernels of a source, and what is wrong with them."""
     report, sass = compiled(nvcc, source, architecture, folder)
-    wrong = []
+    lines, wrong = [source.name], []
     name = ""
     for line in report.splitlines():
         if found := _KERNEL.search(line):
             name = demangled(found[1])
         elif (found := _SPILLS.search(line)) and int(found[1]) > 0:
-            print(f"  sm_{architecture} {name}: {found[1]} bytes spilt")
+            lines.append(f"  sm_{architecture} {name}: {found[1]} bytes spilt")
             if int(found[1]) > _MOST_SPILLED:
                 wrong.append(f"{source.name}, sm_{architecture}: {name} spills {found[1]} bytes")
         elif found := _USED.search(line):
-            print(f"  sm_{architecture} {name}: {found[1]} registers, {found[2] or 0} bytes shared")
+            used = f"{found[1]} registers, {found[2] or 0} bytes shared"
+            lines.append(f"  sm_{architecture} {name}: {used}")
     if CPP / "cuda/tensor_core.h" in included(source) and sass and not _TENSOR_CORE.search(sass):
         wrong.append(f"{source.name}, sm_{architecture}: no tensor-core instruction")
-    return wrong
+    return lines, wrong
 
 
 def main() -> None:
@@ -95,11 +99,13 @@ def main() -> None:
         print("check_cuda: no nvcc on the PATH; nothing was checked")
         return
     wrong = []
-    with tempfile.TemporaryDirectory() as folder:
-        for source in sorted(CPP.glob("cuda/*.cu")):
-            print(source.name)
-            for architecture in arguments.architectures:
-                wrong += check(arguments.nvcc, source, architecture, Path(folder))
+    tasks = list(itertools.product(sorted(CPP.glob("cuda/*.cu")), arguments.architectures))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        checks = [pool.submit(check, arguments.nvcc, *task, Path(folder)) for task in tasks]
+        for done in checks:
+            lines, found = done.result()
+            print("\n".join(lines), flush=True)
+            wrong += found
     if wrong:
         sys.exit("\n".join(wrong))
 
