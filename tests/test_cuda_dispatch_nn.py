@@ -12,9 +12,12 @@ from seqrec_fast.nn._gate_ops import gate_noise
 from seqrec_fast.training.optimizers import RowOptimizer
 from seqrec_fast.training.rows import RowLookups
 
-pytestmark = pytest.mark.skipif(
-    "CUDA" not in DEVICES or not torch.cuda.is_available(), reason="needs a GPU"
-)
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(
+        "CUDA" not in DEVICES or not torch.cuda.is_available(), reason="needs a GPU"
+    ),
+]
 
 
 def assert_same_on_both(function):

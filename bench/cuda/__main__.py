@@ -3,24 +3,21 @@ CUDA kernels beside PyTorch and cuDNN on one GPU, medians of events.
 
     python -m bench.cuda [--only gate,gru] [--markdown FILE]
 
-Competitors take turns. What the GPU, or this version, does not have is left out and named.
+Competitors take turns. What the GPU's memory does not hold is left out and named.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from bench.cuda.cases import CASES
-
-Run = Callable[[], object]
+from bench.cuda.cases import CASES, Runs
 
 
-def milliseconds(runs: dict[str, Run], rounds: int = 15) -> dict[str, float]:
+def milliseconds(runs: Runs, rounds: int = 15) -> dict[str, float]:
     """Return the median time of each, in turns, after two rounds that do not count."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 2):
@@ -55,8 +52,8 @@ def main() -> None:
         if not any(name.startswith(start) for start in wanted):
             continue
         try:
-            found = milliseconds(case())
-        except (RuntimeError, NotImplementedError, AttributeError) as error:
+            found = milliseconds(case(device="cuda", small=False))
+        except torch.cuda.OutOfMemoryError as error:
             print(f"{name}: left out, {str(error).splitlines()[0]}", flush=True)
             continue
         ours = found.pop("ours")

@@ -1,4 +1,8 @@
-"""What is timed: each case makes its inputs and returns ours and the peers."""
+"""
+What is timed: each case makes its inputs on a device and returns ours and the peers.
+
+`small` makes all sizes small, so that the cases can be tried on a CPU (bench_cases.py).
+"""
 
 from __future__ import annotations
 
@@ -11,86 +15,93 @@ from torch import Tensor
 from seqrec_fast import nn
 from seqrec_fast.nn import functional as F
 
-Runs = dict[str, Callable[[], object]]
+Run = Callable[[], object]
+Runs = dict[str, Run]
+Case = Callable[..., Runs]
 
 
-def _gate(rows: int, experts: int, k: int, backward: bool) -> Runs:
-    logits = torch.randn(rows, experts, device="cuda", requires_grad=backward)
-    gradient = torch.randn(rows, k, device="cuda")
-
-    def run(gate: Callable[[], Tensor]) -> Callable[[], object]:
-        def forward_backward() -> None:
-            logits.grad = None
-            weights = gate()
-            if backward:
-                weights.backward(gradient)
-
-        return forward_backward
+def gate(rows: int, experts: int, k: int, backward: bool, *, device: str, small: bool) -> Runs:
+    rows = 50 if small else rows
+    logits = torch.randn(rows, experts, device=device, requires_grad=backward)
 
     def peer() -> Tensor:
         weights = torch.softmax(logits, 1).topk(k).values
         return weights / weights.sum(1, keepdim=True)
 
-    return {"ours": run(lambda: F.expert_gate(logits, k)[0]), "softmax and topk": run(peer)}
-
-
-def _layer(
-    cell: str,
-    steps: int,
-    batch: int,
-    hidden: int,
-    dtype: torch.dtype,
-    backward: bool,
-    ragged: bool = False,
-) -> Runs:
-    torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    ours = getattr(nn, cell)(hidden, hidden).cuda().to(dtype)
-    cudnn = getattr(torch.nn, cell)(hidden, hidden).cuda().to(dtype)
-    cudnn.load_state_dict(ours.state_dict())
-    if ragged:
-        lengths = torch.distributions.Geometric(1 / 8).sample((batch,)).long().clamp(1, 200)
-        sequences = [torch.randn(n, hidden, device="cuda", dtype=dtype) for n in lengths.tolist()]
-        packed = torch.nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False)
-        x = torch.cat(sequences).requires_grad_(backward)
-        offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).cuda()
-        return {
-            "ours": _forward_backward(lambda: ours(x, offsets=offsets)[0], x, backward),
-            "cuDNN, packed": _forward_backward(lambda: cudnn(packed)[0].data, x, backward),
-        }
-    x = torch.randn(steps, batch, hidden, device="cuda", dtype=dtype, requires_grad=backward)
     return {
-        "ours": _forward_backward(lambda: ours(x)[0], x, backward),
-        "cuDNN": _forward_backward(lambda: cudnn(x)[0], x, backward),
+        "ours": _passes(lambda: F.expert_gate(logits, k)[0], logits, backward),
+        "softmax and topk": _passes(peer, logits, backward),
     }
 
 
-def _forward_backward(
-    forward: Callable[[], Tensor], x: Tensor, backward: bool
-) -> Callable[[], object]:
-    def run() -> None:
-        x.grad = None
-        with torch.set_grad_enabled(backward):
-            y = forward()
-        if backward:
-            y.backward(torch.ones_like(y))
+def layer(
+    cell: str,
+    hidden: int,
+    *,
+    bfloat16: bool,
+    backward: bool = True,
+    ragged: bool = False,
+    device: str,
+    small: bool,
+) -> Runs:
+    """
+    Compare a layer over 512 sessions of 50 events, or of geometric length.
 
-    return run
+    In bfloat16 ours runs under autocast, from and to float32; the peer is a bfloat16 module, which
+    moves half the bytes.
+    """
+    batch, steps = (6, 4) if small else (512, 50)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(0)
+    ours = getattr(nn, cell)(hidden, hidden).to(device)
+    theirs = getattr(torch.nn, cell)(hidden, hidden).to(device)
+    theirs.load_state_dict(ours.state_dict())
+    lengths = torch.full((batch,), steps)
+    if ragged:
+        lengths = torch.distributions.Geometric(1 / 8).sample((batch,)).long().clamp(1, 200)
+    x = torch.randn(int(lengths.sum()), hidden, device=device, requires_grad=backward)
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    peer_x = x.detach().to(dtype)
+    peer = theirs.to(dtype)
+    if ragged:
+        offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).to(device)
+        packed = torch.nn.utils.rnn.pack_sequence(
+            list(peer_x.split(lengths.tolist())), enforce_sorted=False
+        )
+        # a leaf, so that its gradient is wanted, as that of ours
+        leaf = packed.data.detach().requires_grad_(backward)
+        packed = packed._replace(data=leaf)
+        own, other = lambda: ours(x, offsets=offsets)[0], lambda: peer(packed)[0].data
+        peer_name = "cuDNN, packed"
+    else:
+        padded = x.detach().view(steps, batch, hidden).requires_grad_(backward)
+        leaf = peer_x.view(steps, batch, hidden).requires_grad_(backward)
+        x = padded
+        own, other = lambda: ours(padded)[0], lambda: peer(leaf)[0]
+        peer_name = "cuDNN"
+
+    def under_autocast() -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            return own()
+
+    return {
+        "ours": _passes(under_autocast, x, backward),
+        peer_name: _passes(other, leaf, backward),
+    }
 
 
-def _dispatch(k: int) -> Runs:
-    batch, length, dim, experts = 256, 1000, 64, 8
-    offsets = torch.arange(0, batch * length + 1, length, device="cuda")
-    ids = torch.rand(batch * length, experts, device="cuda").topk(k).indices
-    x = torch.randn(batch * length, dim, device="cuda")
+def dispatch(k: int, *, device: str, small: bool) -> Runs:
+    batch, length, dim, experts = (3, 10, 8, 4) if small else (256, 1000, 64, 8)
+    offsets = torch.arange(0, batch * length + 1, length, device=device)
+    ids = torch.rand(batch * length, experts, device=device).topk(k).indices
+    x = torch.randn(batch * length, dim, device=device)
 
     def ours() -> Tensor:
-        rows, dispatch = F.dispatch_by_expert(x, offsets, ids, experts)
-        return F.combine_by_expert(rows, dispatch)
+        rows, plan = F.dispatch_by_expert(x, offsets, ids, experts)
+        return F.combine_by_expert(rows, plan)
 
     def peer() -> Tensor:
-        sequence = torch.repeat_interleave(torch.arange(batch, device="cuda"), offsets.diff())
+        sequence = torch.repeat_interleave(torch.arange(batch, device=device), offsets.diff())
         slot = torch.argsort((ids * batch + sequence[:, None]).reshape(-1), stable=True)
         rows = x.index_select(0, slot // k)
         return torch.zeros_like(x).index_add_(0, slot // k, rows)
@@ -98,71 +109,74 @@ def _dispatch(k: int) -> Runs:
     return {"ours": ours, "argsort, index_select, index_add": peer}
 
 
-def _topk(items: int, dim: int, queries: int, k: int) -> Runs:
-    table = torch.randn(items, dim, device="cuda")
-    asked = torch.randn(queries, dim, device="cuda")
+def topk(queries: int, *, device: str, small: bool) -> Runs:
+    items, k = (300, 5) if small else (1_000_000, 100)
+    table = torch.randn(items, 64, device=device)
+    asked = torch.randn(min(queries, 20) if small else queries, 64, device=device)
     return {
-        "ours": lambda: F.topk_items(asked, table, k),
-        "mm and topk": lambda: (asked @ table.T).topk(k),
+        "ours": lambda: F.topk(asked, table, k)[0],
+        "mm and topk": lambda: (asked @ table.T).topk(k).values,
     }
 
 
-def _cross_entropy(rows: int, items: int, dim: int, dtype: torch.dtype) -> Runs:
-    hidden = torch.randn(rows, dim, device="cuda", dtype=dtype, requires_grad=True)
-    table = torch.randn(items, dim, device="cuda", dtype=dtype, requires_grad=True)
-    target = torch.randint(items, (rows,), device="cuda")
+def cross_entropy(rows: int, items: int, *, device: str, small: bool) -> Runs:
+    rows, items = (7, 40) if small else (rows, items)
+    hidden = torch.randn(rows, 64, device=device, requires_grad=True)
+    table = torch.randn(items, 64, device=device, requires_grad=True)
+    target = torch.randint(items, (rows,), device=device)
 
-    def run(loss: Callable[[], Tensor]) -> Callable[[], object]:
-        def forward_backward() -> None:
-            hidden.grad = table.grad = None
-            loss().backward()
-
-        return forward_backward
+    def run(loss: Callable[[], Tensor]) -> Run:
+        return _passes(loss, hidden, True, table)
 
     runs = {"ours": run(lambda: F.linear_cross_entropy(hidden, table, target))}
     if rows * items < 1 << 31:
-        runs["logits"] = run(
-            lambda: torch.nn.functional.cross_entropy((hidden @ table.T).float(), target)
-        )
+        runs["logits"] = run(lambda: torch.nn.functional.cross_entropy(hidden @ table.T, target))
     return runs
 
 
-_BF16, _F32 = torch.bfloat16, torch.float32
+def _passes(forward: Callable[[], Tensor], x: Tensor, backward: bool, *more: Tensor) -> Run:
+    """Return what runs forward and, if asked for, backward, and returns the output."""
 
-CASES: dict[str, Callable[[], Runs]] = {
-    "gate 1M x 64, k=2": partial(_gate, 1 << 20, 64, 2, False),
-    "gate 1M x 64, k=2, forward + backward": partial(_gate, 1 << 20, 64, 2, True),
-    "dispatch + combine 256 x 1000 x 64, k=1": partial(_dispatch, 1),
-    "dispatch + combine 256 x 1000 x 64, k=2": partial(_dispatch, 2),
-    "gru bfloat16 T=50 B=512 H=128": partial(_layer, "GRU", 50, 512, 128, _BF16, False),
-    "gru bfloat16 T=50 B=512 H=128, forward + backward": partial(
-        _layer, "GRU", 50, 512, 128, _BF16, True
+    def run() -> Tensor:
+        for leaf in (x, *more):
+            leaf.grad = None
+        with torch.set_grad_enabled(backward):
+            y = forward()
+        if backward:
+            y.backward(torch.ones_like(y))
+        return y
+
+    return run
+
+
+CASES: dict[str, Case] = {
+    "gate 1M x 64, k=2": partial(gate, 1 << 20, 64, 2, False),
+    "gate 1M x 64, k=2, forward + backward": partial(gate, 1 << 20, 64, 2, True),
+    "dispatch + combine 256 x 1000 x 64, k=1": partial(dispatch, 1),
+    "dispatch + combine 256 x 1000 x 64, k=2": partial(dispatch, 2),
+    "gru bfloat16 T=50 B=512 H=128, forward": partial(
+        layer, "GRU", 128, bfloat16=True, backward=False
     ),
-    "gru bfloat16 T=50 B=512 H=129, forward + backward": partial(
-        _layer, "GRU", 50, 512, 129, _BF16, True
-    ),
-    "gru bfloat16 T=50 B=512 H=192, forward + backward": partial(
-        _layer, "GRU", 50, 512, 192, _BF16, True
-    ),
-    "gru bfloat16 T=50 B=512 H=256, forward + backward": partial(
-        _layer, "GRU", 50, 512, 256, _BF16, True
-    ),
+    **{
+        f"gru bfloat16 T=50 B=512 H={hidden}, forward + backward": partial(
+            layer, "GRU", hidden, bfloat16=True
+        )
+        for hidden in (128, 129, 192, 256)
+    },
     "gru bfloat16 ragged B=512 H=128, forward + backward": partial(
-        _layer, "GRU", 0, 512, 128, _BF16, True, True
+        layer, "GRU", 128, bfloat16=True, ragged=True
     ),
-    "gru float32 T=50 B=512 H=128, forward + backward": partial(
-        _layer, "GRU", 50, 512, 128, _F32, True
-    ),
-    "gru float32 T=50 B=512 H=256, forward + backward": partial(
-        _layer, "GRU", 50, 512, 256, _F32, True
-    ),
+    **{
+        f"gru float32 T=50 B=512 H={hidden}, forward + backward": partial(
+            layer, "GRU", hidden, bfloat16=False
+        )
+        for hidden in (128, 256)
+    },
     "lstm bfloat16 T=50 B=512 H=128, forward + backward": partial(
-        _layer, "LSTM", 50, 512, 128, _BF16, True
+        layer, "LSTM", 128, bfloat16=True
     ),
-    "topk 1M x 64, 1 query, k=100": partial(_topk, 1_000_000, 64, 1, 100),
-    "topk 1M x 64, 1024 queries, k=100": partial(_topk, 1_000_000, 64, 1024, 100),
-    "cross-entropy 4096 x 100k x 64, float32": partial(_cross_entropy, 4096, 100_000, 64, _F32),
-    "cross-entropy 12800 x 1M x 64, bfloat16": partial(
-        _cross_entropy, 12_800, 1_000_000, 64, _BF16
-    ),
+    "topk 1M x 64, 1 query, k=100": partial(topk, 1),
+    "topk 1M x 64, 1024 queries, k=100": partial(topk, 1024),
+    "cross-entropy 4096 x 100k x 64, float32": partial(cross_entropy, 4096, 100_000),
+    "cross-entropy 12800 x 1M x 64, float32": partial(cross_entropy, 12_800, 1_000_000),
 }

@@ -13,19 +13,12 @@ using Object = py::object;
 
 constexpr const char* kName = "expert_gate";
 
-struct ArrayReader {
-    template <class T>
-    MatrixView<T> view(const char* argument, const Object& object) const {
-        return matrix_view<T>(kName, argument, object);
-    }
-};
-
 template <class T>
 void run_gate(const Object& logits, std::int64_t k, const std::string& score,
               const std::string& order, bool renormalize, const Object& bias, const Object& mask,
               double scale, const Object& weights, const Object& ids) {
     const auto call =
-        read_gate_call<T>(ArrayReader(), logits, k, score, order, renormalize, bias, mask, scale);
+        read_gate_call<T>(Arrays{kName}, logits, k, score, order, renormalize, bias, mask, scale);
     const auto weights_view = matrix_view<T>(kName, "weights", weights);
     const auto ids_view = matrix_view<std::int64_t>(kName, "ids", ids);
     const py::gil_scoped_release release;
@@ -38,7 +31,7 @@ void run_gate_grad(const Object& logits, std::int64_t k, const std::string& scor
                    const Object& mask, double scale, const Object& ids, const Object& weights,
                    const Object& dweights, const Object& dlogits) {
     const auto call =
-        read_gate_call<T>(ArrayReader(), logits, k, score, order, renormalize, bias, mask, scale);
+        read_gate_call<T>(Arrays{kName}, logits, k, score, order, renormalize, bias, mask, scale);
     const auto ids_view = matrix_view<const std::int64_t>(kName, "ids", ids);
     const auto weights_view = matrix_view<const T>(kName, "weights", weights);
     const auto dweights_view = matrix_view<const T>(kName, "dweights", dweights);

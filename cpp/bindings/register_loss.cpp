@@ -3,9 +3,9 @@
 #include <string>
 
 #include "bindings/array_caster.h"
+#include "bindings/cross_entropy_call.h"
 #include "bindings/register.h"
 #include "bindings/row_rule_binding.h"
-#include "ops/loss.h"
 
 namespace py = pybind11;
 
@@ -15,29 +15,11 @@ namespace {
 using Object = py::object;
 
 template <class T>
-CrossEntropy<T> read_cross_entropy(const char* name, const Object& hidden, const Object& weight,
-                                   const Object& bias, const Object& target, double scale,
-                                   double softcap, double label_smoothing,
-                                   const std::string& precision, const Object& log_sum) {
-    CrossEntropy<T> call{};
-    call.hidden = matrix_view<const T>(name, "hidden", hidden);
-    call.weight = matrix_view<const T>(name, "weight", weight);
-    call.bias = matrix_view<const T>(name, "bias", bias);
-    call.target = matrix_view<const std::int64_t>(name, "target", target);
-    call.scale = scale;
-    call.softcap = softcap;
-    call.label_smoothing = label_smoothing;
-    call.precision = parse_precision(precision);
-    call.log_sum = matrix_view<T>(name, "log_sum", log_sum);
-    return call;
-}
-
-template <class T>
 void run_cross_entropy(const Object& hidden, const Object& weight, const Object& bias,
                        const Object& target, double scale, double softcap, double label_smoothing,
                        const std::string& precision, const Object& loss, const Object& log_sum) {
     const char* const kName = "linear_cross_entropy";
-    CrossEntropy<T> call = read_cross_entropy<T>(kName, hidden, weight, bias, target, scale,
+    CrossEntropy<T> call = read_cross_entropy<T>(Arrays{kName}, hidden, weight, bias, target, scale,
                                                  softcap, label_smoothing, precision, log_sum);
     call.loss = matrix_view<T>(kName, "loss", loss);
     const py::gil_scoped_release release;
@@ -52,8 +34,8 @@ void run_cross_entropy_grad(const Object& hidden, const Object& weight, const Ob
                             const Object& dweight, const Object& dbias, const Object& rule) {
     const char* const kName = "linear_cross_entropy";
     CrossEntropyGrad<T> call{};
-    call.forward = read_cross_entropy<T>(kName, hidden, weight, bias, target, scale, softcap,
-                                         label_smoothing, precision, log_sum);
+    call.forward = read_cross_entropy<T>(Arrays{kName}, hidden, weight, bias, target, scale,
+                                         softcap, label_smoothing, precision, log_sum);
     call.row_grad = matrix_view<const T>(kName, "row_grad", row_grad);
     call.dhidden = matrix_view<T>(kName, "dhidden", dhidden);
     call.dweight = matrix_view<T>(kName, "dweight", dweight);

@@ -3,7 +3,6 @@
 // memory. What the weights' gradients need is written for the products after the loop.
 #pragma once
 
-#include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
 #include "cuda/rnn_launch.h"
 #include "cuda/rnn_steps.h"
@@ -310,29 +309,9 @@ class BackwardLoop {
     Inputs ahead_{};
 };
 
-template <class Cell, class Product>
-__global__ void __launch_bounds__(kRnnThreads)
-    rnn_backward_kernel(RnnLoopGradArgs<typename Product::T> args) {
-    SEQREC_DYNAMIC_SHARED(unsigned char, shared);
-    BackwardLoop<Cell, Product>(args, SharedMemory(shared)).run();
-}
-
 template <class Cell, class T>
 void run_backward(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
-    with_product<T>(
-        "rnn_backward", args.layout.batch, args.weights.packed != nullptr,
-        [&](auto tag, std::int64_t blocks) {
-            return BackwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden,
-                                                                                  blocks);
-        },
-        [&](auto tag, std::int64_t blocks, std::size_t bytes) {
-            using Product = typename decltype(tag)::Type;
-            const std::int64_t tiles = (args.layout.batch + Product::kRows - 1) / Product::kRows;
-            launch("rnn_backward", rnn_backward_kernel<Cell, Product>,
-                   {tiles * blocks, Product::threads(args.hidden, blocks), bytes,
-                    static_cast<unsigned>(blocks)},
-                   stream, args);
-        });
+    run_loop<BackwardLoop, Cell, T>("rnn_backward", args, stream);
 }
 
 }  // namespace cuda

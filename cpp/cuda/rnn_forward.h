@@ -2,7 +2,6 @@
 // its product, see rnn_product.h; all else a thread does for its own elements.
 #pragma once
 
-#include "cuda/launch.h"
 #include "cuda/rnn_cells.h"
 #include "cuda/rnn_launch.h"
 #include "cuda/rnn_steps.h"
@@ -224,29 +223,9 @@ class ForwardLoop {
     Rows *h_, *c_, *z_;
 };
 
-template <class Cell, class Product>
-__global__ void __launch_bounds__(kRnnThreads)
-    rnn_forward_kernel(RnnLoopArgs<typename Product::T> args) {
-    SEQREC_DYNAMIC_SHARED(unsigned char, shared);
-    ForwardLoop<Cell, Product>(args, SharedMemory(shared)).run();
-}
-
 template <class Cell, class T>
 void run_forward(const RnnLoopArgs<T>& args, cudaStream_t stream) {
-    with_product<T>(
-        "rnn_forward", args.layout.batch, args.weights.packed != nullptr,
-        [&](auto tag, std::int64_t blocks) {
-            return ForwardLoop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden,
-                                                                                 blocks);
-        },
-        [&](auto tag, std::int64_t blocks, std::size_t bytes) {
-            using Product = typename decltype(tag)::Type;
-            const std::int64_t tiles = (args.layout.batch + Product::kRows - 1) / Product::kRows;
-            launch("rnn_forward", rnn_forward_kernel<Cell, Product>,
-                   {tiles * blocks, Product::threads(args.hidden, blocks), bytes,
-                    static_cast<unsigned>(blocks)},
-                   stream, args);
-        });
+    run_loop<ForwardLoop, Cell, T>("rnn_forward", args, stream);
 }
 
 }  // namespace cuda

@@ -1,10 +1,11 @@
-// Which product the time loops take, and in which shape.
+// How the time loops start: which product they take, and in which shape.
 #pragma once
 
 #include <cstdint>
 
 #include "base/check.h"
 #include "cuda/device_limits.h"
+#include "cuda/launch.h"
 #include "cuda/rnn_product.h"
 #include "cuda/rnn_tensor_product.h"
 
@@ -63,6 +64,30 @@ void with_product(const char* function, std::int64_t batch, bool tensor_cores, c
     } else {
         go(few, 1);
     }
+}
+
+template <class Loop, class Args>
+__global__ void __launch_bounds__(kRnnThreads) rnn_loop_kernel(Args args) {
+    SEQREC_DYNAMIC_SHARED(unsigned char, shared);
+    Loop(args, SharedMemory(shared)).run();
+}
+
+// Starts the loop over the steps of all sessions.
+template <template <class, class> class Loop, class Cell, class T, class Args>
+void run_loop(const char* function, const Args& args, cudaStream_t stream) {
+    with_product<T>(
+        function, args.layout.batch, args.weights.packed != nullptr,
+        [&](auto tag, std::int64_t blocks) {
+            return Loop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden, blocks);
+        },
+        [&](auto tag, std::int64_t blocks, std::size_t bytes) {
+            using Product = typename decltype(tag)::Type;
+            const std::int64_t tiles = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            launch(function, rnn_loop_kernel<Loop<Cell, Product>, Args>,
+                   {tiles * blocks, Product::threads(args.hidden, blocks), bytes,
+                    static_cast<unsigned>(blocks)},
+                   stream, args);
+        });
 }
 
 }  // namespace cuda

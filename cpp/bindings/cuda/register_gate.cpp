@@ -12,18 +12,11 @@ namespace {
 
 using Object = py::object;
 
-struct DeviceReader {
-    template <class T>
-    MatrixView<T> view(const char* argument, const Object& object) const {
-        return device_view<T>("expert_gate", argument, object);
-    }
-};
-
 template <class T>
 void run_gate(const Object& logits, std::int64_t k, const std::string& score,
               const std::string& order, bool renormalize, const Object& bias, const Object& mask,
               double scale, const Object& weights, const Object& ids, std::uintptr_t stream) {
-    const DeviceReader reader;
+    const DeviceArrays reader{"expert_gate"};
     const auto call =
         read_gate_call<T>(reader, logits, k, score, order, renormalize, bias, mask, scale);
     const auto weights_view = reader.view<T>("weights", weights);
@@ -37,7 +30,7 @@ void run_gate_grad(const Object& logits, std::int64_t k, const std::string& scor
                    const std::string& order, bool renormalize, const Object& bias,
                    const Object& mask, double scale, const Object& ids, const Object& weights,
                    const Object& dweights, const Object& dlogits, std::uintptr_t stream) {
-    const DeviceReader reader;
+    const DeviceArrays reader{"expert_gate"};
     const auto call =
         read_gate_call<T>(reader, logits, k, score, order, renormalize, bias, mask, scale);
     const auto ids_view = reader.view<const std::int64_t>("ids", ids);

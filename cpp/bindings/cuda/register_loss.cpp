@@ -1,5 +1,6 @@
 #include <string>
 
+#include "bindings/cross_entropy_call.h"
 #include "bindings/cuda/device_array.h"
 #include "bindings/cuda/register.h"
 #include "ops/cuda/loss.h"
@@ -11,37 +12,19 @@ namespace {
 
 using Object = py::object;
 
-const char* const kCrossEntropy = "linear_cross_entropy";
-
-template <class T>
-CrossEntropy<T> read_cross_entropy(const Object& hidden, const Object& weight, const Object& bias,
-                                   const Object& target, double scale, double softcap,
-                                   double label_smoothing, const std::string& precision,
-                                   const Object& log_sum) {
-    CrossEntropy<T> call{};
-    call.hidden = device_view<const T>(kCrossEntropy, "hidden", hidden);
-    call.weight = device_view<const T>(kCrossEntropy, "weight", weight);
-    call.bias = device_view<const T>(kCrossEntropy, "bias", bias);
-    call.target = device_view<const std::int64_t>(kCrossEntropy, "target", target);
-    call.scale = scale;
-    call.softcap = softcap;
-    call.label_smoothing = label_smoothing;
-    call.precision = parse_precision(precision);
-    call.log_sum = device_view<T>(kCrossEntropy, "log_sum", log_sum);
-    return call;
-}
+const DeviceArrays kArrays{"linear_cross_entropy"};
 
 template <class T>
 void run_cross_entropy(const Object& hidden, const Object& weight, const Object& bias,
                        const Object& target, double scale, double softcap, double label_smoothing,
                        const std::string& precision, const Object& loss, const Object& log_sum,
                        const Object& workspace, std::uintptr_t stream) {
-    CrossEntropy<T> call = read_cross_entropy<T>(hidden, weight, bias, target, scale, softcap,
-                                                 label_smoothing, precision, log_sum);
-    call.loss = device_view<T>(kCrossEntropy, "loss", loss);
-    const auto room = device_view<T>(kCrossEntropy, "workspace", workspace);
+    CrossEntropy<T> call = read_cross_entropy<T>(kArrays, hidden, weight, bias, target, scale,
+                                                 softcap, label_smoothing, precision, log_sum);
+    call.loss = kArrays.view<T>("loss", loss);
+    const auto room = kArrays.view<T>("workspace", workspace);
     const py::gil_scoped_release release;
-    cross_entropy(kCrossEntropy, call, room, as_stream(stream));
+    cross_entropy(kArrays.function, call, room, as_stream(stream));
 }
 
 template <class T>
@@ -49,12 +32,12 @@ void run_score_grad(const Object& hidden, const Object& weight, const Object& bi
                     const Object& target, double scale, double softcap, double label_smoothing,
                     const std::string& precision, const Object& log_sum, const Object& row_grad,
                     std::int64_t first_item, const Object& dscores, std::uintptr_t stream) {
-    const ScoreGrad<T> call{read_cross_entropy<T>(hidden, weight, bias, target, scale, softcap,
-                                                  label_smoothing, precision, log_sum),
-                            device_view<const T>(kCrossEntropy, "row_grad", row_grad), first_item,
-                            device_view<T>(kCrossEntropy, "dscores", dscores)};
+    const ScoreGrad<T> call{read_cross_entropy<T>(kArrays, hidden, weight, bias, target, scale,
+                                                  softcap, label_smoothing, precision, log_sum),
+                            kArrays.view<const T>("row_grad", row_grad), first_item,
+                            kArrays.view<T>("dscores", dscores)};
     const py::gil_scoped_release release;
-    cross_entropy_score_grad(kCrossEntropy, call, as_stream(stream));
+    cross_entropy_score_grad(kArrays.function, call, as_stream(stream));
 }
 
 template <class T>

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-from ._devices import DEVICES, run
+from ._devices import DEVICES, SUFFIX, run
 from ._loss_cuda import cross_entropy_cuda, cross_entropy_grad_cuda
 from ._sampled_loss_cuda import sampled_loss_cuda
 from ._tensors import array
@@ -38,11 +38,9 @@ _library.define(
     " -> (Tensor ids, Tensor sums)"
 )
 
-_SUFFIX = {torch.float32: "_f32", torch.float64: "_f64"}
-
 
 def _kernel(name: str, dtype: torch.dtype) -> Any:
-    return getattr(_core, name + _SUFFIX[dtype])
+    return getattr(_core, name + SUFFIX[dtype])
 
 
 def _cross_entropy_cpu(
