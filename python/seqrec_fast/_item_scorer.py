@@ -1,4 +1,4 @@
-"""What all recommenders of the next item share: the items, and their scores for hidden states."""
+"""What served models share: the items they know, and scores of items for hidden states."""
 
 from __future__ import annotations
 
@@ -14,23 +14,16 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-class ItemScorer:
-    """Items with the user's ids, ranked for hidden states; any number of threads may share it.
+class KnownItems:
+    """The items of a model, by the user's ids; any number of threads may share it.
 
     Parameters
     ----------
     vocabulary : ItemVocabulary
-    weight : (n_items, H) float32 array
-        Item i is scored ``h @ weight[i] + bias[i]``.
-    bias : (n_items,) float32 array
     """
 
-    #: Whether the model looks at the times of events.
-    uses_times = False
-
-    def __init__(self, vocabulary: ItemVocabulary, weight: Floats, bias: Floats) -> None:
+    def __init__(self, vocabulary: ItemVocabulary) -> None:
         self.vocabulary = vocabulary
-        self._index = ItemIndex(weight, bias=bias)
         self._unknown_items = 0
         self._lock = threading.Lock()
 
@@ -71,6 +64,25 @@ class ItemScorer:
         n_known = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known)])
         self.count_unknown(len(items) - int(n_known[-1]))
         return items[is_known], n_known[offsets], np.flatnonzero(is_known)
+
+
+class ItemScorer(KnownItems):
+    """Items ranked for hidden states; any number of threads may share it.
+
+    Parameters
+    ----------
+    vocabulary : ItemVocabulary
+    weight : (n_items, H) float32 array
+        Item i is scored ``h @ weight[i] + bias[i]``.
+    bias : (n_items,) float32 array
+    """
+
+    #: Whether the model looks at the times of events.
+    uses_times = False
+
+    def __init__(self, vocabulary: ItemVocabulary, weight: Floats, bias: Floats) -> None:
+        super().__init__(vocabulary)
+        self._index = ItemIndex(weight, bias=bias)
 
     def named(self, found: Ints) -> Ids:
         """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""

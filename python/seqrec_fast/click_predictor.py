@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast._click_layers import MLP, interest_of, sigmoid
+from seqrec_fast._item_scorer import KnownItems
 from seqrec_fast._ragged_arrays import segment_means
 from seqrec_fast.data.sessions import gather
 from seqrec_fast.data.vocabulary import ItemVocabulary, as_ids
@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 _BLOCK_TARGETS = 1024
 
 
-class ClickPredictor:
+class ClickPredictor(KnownItems):
     """Tells how likely users click on given items; any number of threads may share it.
 
     Made by :func:`seqrec_fast.load` from the file of a click-through model. Items of a history
@@ -62,25 +62,13 @@ class ClickPredictor:
         check_precision(precision)
         self.model = file.model
         self.config: dict[str, Any] = dict(file.config)
-        self.vocabulary = ItemVocabulary(file.item_ids)
+        super().__init__(ItemVocabulary(file.item_ids))
         self.precision = precision
         self._table = file.tensors["embedding.weight"]
         self._head = MLP(file.tensors, "head.", self.config["activation"])
         self._interest = interest_of(
             file.model, self.config, file.tensors, gate_table_bytes, precision
         )
-        self._unknown_items = 0
-        self._lock = threading.Lock()
-
-    @property
-    def n_items(self) -> int:
-        """Size of the catalogue."""
-        return len(self.vocabulary)
-
-    @property
-    def unknown_items(self) -> int:
-        """How many events of histories have been skipped so far because their item is unknown."""
-        return self._unknown_items
 
     def __repr__(self) -> str:
         return f"ClickPredictor({self.model}, n_items={self.n_items}, precision={self.precision!r})"
@@ -130,15 +118,10 @@ class ClickPredictor:
                 f"({len(bounds) - 1},) or ({len(bounds) - 1}, C), a row for each history"
             )
         index = self.vocabulary.index_of(as_ids(wanted.ravel(), "ClickPredictor.predict: targets"))
-        items = self.vocabulary.index_of(ids)
-        known = items >= 0
-        if not known.all():
-            with self._lock:
-                self._unknown_items += int(np.count_nonzero(~known))
-            bounds = np.concatenate([[0], np.cumsum(known)]).astype(np.int64)[bounds]
+        items, bounds, _ = self.known_items(ids, bounds)
         candidates = 1 if wanted.ndim == 1 else wanted.shape[1]
         history = np.repeat(np.arange(len(wanted)), candidates)
-        logits = self.logits(items[known], bounds, np.maximum(index, 0), history)
+        logits = self.logits(items, bounds, np.maximum(index, 0), history)
         result = np.where(index >= 0, sigmoid(logits), np.float32(np.nan))
         return result.reshape(wanted.shape)
 
