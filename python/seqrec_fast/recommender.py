@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -100,19 +98,19 @@ class Recommender(ItemScorer):
         precision: str = "float32",
     ) -> None:
         check_precision(precision)
-        self.config: dict[str, Any] = dict(file.config)
-        embedding = self.config["embedding"]
+        config: dict[str, Any] = dict(file.config)
+        embedding = config["embedding"]
         inputs = "input_gates.weight" if embedding == "none" else "embedding.weight"
         self._layer = _layer(
-            self.config,
+            config,
             file.tensors,
             embedding=file.tensors[inputs],
             gate_table_bytes=gate_table_bytes,
             precision=precision,
         )
-        self._scored_with = _score_tensors(self.config, file.tensors)
-        super().__init__(ItemVocabulary(file.item_ids), *_item_weights(*self._scored_with))
-        self._fingerprint: str | None = None
+        scored_with = _score_tensors(config, file.tensors)
+        vocabulary = ItemVocabulary(file.item_ids)
+        super().__init__(vocabulary, *_item_weights(*scored_with), config, scored_with)
 
     def __repr__(self) -> str:
         config = self.config
@@ -192,15 +190,6 @@ class Recommender(ItemScorer):
     def packed_items(self) -> Any:
         """The packed output weights that the kernels read."""
         return self._index.packed
-
-    def fingerprint(self) -> str:
-        """Return a digest of the model: states of one model mean nothing to another."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-            for array in (*self._scored_with, self.vocabulary.ids):
-                digest.update(np.ascontiguousarray(array).tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
 
     def outputs(
         self, items: Ints, offsets: Ints, times: NDArray[np.float64] | None = None
