@@ -22,7 +22,7 @@ def rng():
 
 def topk(queries, items, k, bias=None, exclude=None, allow=None, slack=0):
     module = importlib.import_module("seqrec_fast._cuda_emulated")
-    room = module.topk_workspace(len(queries), len(items), k) + slack
+    room = module.topk_workspace(len(queries), *items.shape, k) + slack
     workspace = np.full(room, -7, np.int64)
     scores = np.full((len(queries), k), np.nan, np.float32)
     ids = np.full((len(queries), k), -7, np.int64)
