@@ -31,7 +31,7 @@ class ItemStream {
     // Waits for the next part: its pairs and, of the last part of a tile, then the head. All
     // threads call it, and are done with the part before.
     SEQREC_FN const unsigned char* next() {
-        wait_for_copies<kBuffers - 2>();
+        wait_for_copy_groups<kBuffers - 2>();
         __syncthreads();
         const unsigned char* const part = buffers_ + used_ * kBufferBytes;
         used_ = after(used_);
@@ -52,7 +52,7 @@ class ItemStream {
                 packed_ + tile_ * tile_bytes_ + std::int64_t{pair_} * kPairBytes;
             unsigned char* const to = buffers_ + filled_ * kBufferBytes;
             for (int i = static_cast<int>(threadIdx.x) * 16; i < bytes; i += kTopkThreads * 16) {
-                copy_async(to + i, from + i);
+                copy_16_bytes_async(to + i, from + i, true);
             }
             pair_ = last ? 0 : pair_ + kPairsOfPart;
             tile_ += last ? step_ : 0;

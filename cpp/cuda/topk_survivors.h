@@ -38,10 +38,12 @@ struct alignas(8) ItemBound {
 
 struct TopkTensorPlan {
 #if defined(__CUDACC__)
-    static constexpr std::int64_t kLeastSample = 1024, kSlabBytes = std::int64_t{256} << 20;
+    static constexpr std::int64_t kLeastSample = 1024, kSpareSurvivors = 2048;
+    static constexpr std::int64_t kSlabBytes = std::int64_t{256} << 20;
 #else
     // Little, so that small tests take every path.
-    static constexpr std::int64_t kLeastSample = 128, kSlabBytes = std::int64_t{128} << 10;
+    static constexpr std::int64_t kLeastSample = 64, kSpareSurvivors = 0;
+    static constexpr std::int64_t kSlabBytes = std::int64_t{64} << 10;
 #endif
     static constexpr std::int64_t kGrowth = 8, kMostTerms = 4096;
 
@@ -71,7 +73,7 @@ struct TopkTensorPlan {
         const std::int64_t blocks = std::int64_t{multiprocessors()} * kBlocksAtOnce;
         n_ranges = std::clamp<std::int64_t>(blocks / n_tiles, 1, slab_tiles);
         // Twice what is expected, and more where the k-th best of few is a matter of luck.
-        capacity = ((16 * k + 2048) / n_ranges + 95) / 32 * 32;
+        capacity = (16 * k + kSpareSurvivors) / n_ranges + 32;
         std::int64_t end = 0;
         const auto take = [&](std::int64_t bytes) {
             const std::int64_t begin = end;
