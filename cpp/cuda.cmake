@@ -23,6 +23,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/segment_cuda.cu
   cuda/topk_cuda.cu
   cuda/topk_pack_cuda.cu
+  cuda/topk_sift_cuda.cu
   cuda/topk_survivors_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp

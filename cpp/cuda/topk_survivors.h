@@ -2,10 +2,11 @@
 //
 // 1. Every item_step-th item, the first of 8^n classes, is scored exactly. The k-th best of a part
 //    is a floor: what is below it is not among the k best of all.
-// 2. Step by step a part that is up to 7 times as large as what has been seen is multiplied in
-//    bfloat16. An item survives if its product reaches the floor less an error bound
-//    (topk_bounds.h): about 7 k of a query, if items are in no order. They are scored exactly, and
-//    the floor rises.
+// 2. Step by step a part that is up to 7 times as large as what has been seen, and of 64 MB at
+// most,
+//    is multiplied in bfloat16. An item survives if its product reaches the floor less an error
+//    bound (topk_bounds.h): about 7 k of a query, if items are in no order. They are scored
+//    exactly, and the floor rises.
 // 3. Queries that have more survivors than there is room for, or that no bound is for, are asked
 //    again, of all items, without tensor cores.
 // Which items survive depends on nothing but the floors, and these are exact: two runs do the same.
@@ -38,8 +39,8 @@ struct alignas(8) ItemBound {
 
 struct TopkTensorPlan {
 #if defined(__CUDACC__)
-    static constexpr std::int64_t kLeastSample = 1024, kSpareSurvivors = 2048;
-    static constexpr std::int64_t kSlabBytes = std::int64_t{256} << 20;
+    static constexpr std::int64_t kLeastSample = 4096, kSpareSurvivors = 2048;
+    static constexpr std::int64_t kSlabBytes = std::int64_t{64} << 20;
 #else
     // Little, so that small tests take every path.
     static constexpr std::int64_t kLeastSample = 64, kSpareSurvivors = 0;
@@ -49,7 +50,7 @@ struct TopkTensorPlan {
 
     // Of items [0, n_items): those that are first scored exactly.
     static std::int64_t sampling_step(std::int64_t n_items, std::int64_t k) {
-        const std::int64_t least = std::max(kLeastSample, 16 * k);
+        const std::int64_t least = std::max(kLeastSample, 8 * k);
         std::int64_t step = 1;
         while (n_items / (step * kGrowth) >= least) {
             step *= kGrowth;
@@ -132,11 +133,25 @@ struct TensorStep {
     std::int64_t first_tile, tiles;
 };
 
-// The parts of topk_of_survivors: to what tensor cores read...
+// What the kernels of a step take.
+struct SurvivorArgs {
+    TopkRowsArgs topk;
+    TopkTensorPlan plan;
+    TensorStep step;
+
+    // Of the survivors of a query in a range.
+    SEQREC_FN std::int64_t list(std::int64_t range, std::int64_t query) const {
+        return range * plan.n_tiles * kTensorQueries + query;
+    }
+};
+
+// The parts of topk_of_survivors: what tensor cores read...
 void sample_items(const TopkRowsArgs& args, const TopkTensorPlan& plan, cudaStream_t stream);
 void pack_queries(const TopkRowsArgs& args, const TopkTensorPlan& plan, cudaStream_t stream);
 void pack_items(const TopkRowsArgs& args, const TopkTensorPlan& plan, const TensorStep& step,
                 cudaStream_t stream);
+// ... the products, of which the lists of survivors are made...
+void sift_items(const SurvivorArgs& args, cudaStream_t stream);
 // ... and every query of `args`, or those that the plan names, against all items of `args`.
 void topk_of_all(const TopkRowsArgs& args, const TopkPlan& plan, cudaStream_t stream);
 
