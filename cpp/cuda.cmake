@@ -21,7 +21,10 @@ set(SEQREC_CUDA_KERNELS
   cuda/row_update_cuda.cu
   cuda/sampled_loss_cuda.cu
   cuda/segment_cuda.cu
-  cuda/topk_cuda.cu)
+  cuda/topk_cuda.cu
+  cuda/topk_pack_cuda.cu
+  cuda/topk_sift_cuda.cu
+  cuda/topk_survivors_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
   bindings/cuda/register_dispatch.cpp

@@ -20,10 +20,14 @@ def rng():
     return np.random.default_rng(5)
 
 
-def topk(queries, items, k, bias=None, exclude=None, allow=None, slack=0):
+def new_workspace(queries, items, k, slack=0):
     module = importlib.import_module("seqrec_fast._cuda_emulated")
-    room = module.topk_workspace(len(queries), len(items), k) + slack
-    workspace = np.full(room, -7, np.int64)
+    room = module.topk_workspace(len(queries), *items.shape, k) + slack
+    return np.full(room, -7, np.int64)
+
+
+def topk(queries, items, k, bias=None, exclude=None, allow=None, workspace=None):
+    workspace = new_workspace(queries, items, k) if workspace is None else workspace
     scores = np.full((len(queries), k), np.nan, np.float32)
     ids = np.full((len(queries), k), -7, np.int64)
     values, offsets = (None, None) if exclude is None else exclude
@@ -33,8 +37,8 @@ def topk(queries, items, k, bias=None, exclude=None, allow=None, slack=0):
     return scores, ids
 
 
-def check(queries, items, k, bias=None, exclude=None, allow=None):
-    found = topk(queries, items, k, bias, exclude, allow)
+def check(queries, items, k, bias=None, exclude=None, allow=None, workspace=None):
+    found = topk(queries, items, k, bias, exclude, allow, workspace)
     expected = sf.topk(queries, items, k, bias=bias, exclude=exclude, allow=allow)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.tobytes() == theirs.tobytes()
@@ -113,9 +117,13 @@ def test_errors_name_what_came(rng):
     with pytest.raises(ValueError, match=r"queries has shape \(2, 7\); expected \(2, 8\)"):
         topk(queries[:, :7].copy(), items, 3)
     with pytest.raises(ValueError, match=r"workspace has [0-9]+ entries; expected"):
-        topk(queries, items, 3, slack=-1)
+        topk(queries, items, 3, workspace=new_workspace(queries, items, 3, slack=-1))
     with pytest.raises(TypeError, match="bias is float64; expected float32"):
         topk(queries, items, 3, np.zeros(50))
+    shifted = np.empty(len(new_workspace(queries, items, 3)) + 2, np.int64)
+    shifted = shifted[1 if shifted.ctypes.data % 16 == 0 else 0 :]
+    with pytest.raises(ValueError, match="workspace is not aligned to 16 bytes"):
+        topk(queries, items, 3, workspace=shifted)
 
 
 @pytest.fixture

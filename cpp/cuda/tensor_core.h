@@ -73,5 +73,12 @@ inline std::uint16_t round_to_bfloat16(float value) {
 
 #endif
 
+SEQREC_FN float widen_bfloat16(std::uint16_t bits) {
+    const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &wide, sizeof(value));
+    return value;
+}
+
 }  // namespace cuda
 }  // namespace seqrec_fast

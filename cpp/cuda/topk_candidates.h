@@ -2,39 +2,13 @@
 #pragma once
 
 #include "cells/candidate_key.h"
+#include "cuda/topk_best.h"
 #include "cuda/topk_kernels.h"
 #include "cuda/topk_plan.h"
 #include "cuda/warp.h"
 
 namespace seqrec_fast {
 namespace cuda {
-
-// Sorts n keys, a power of two, in shared memory, the largest first. All of `threads` threads
-// call it, and meet in sync().
-template <class Sync>
-SEQREC_FN void sort_keys(CandidateKey* keys, int n, int thread, int threads, const Sync& sync) {
-    for (int size = 2; size <= n; size *= 2) {
-        for (int step = size / 2; step > 0; step /= 2) {
-            for (int i = thread; i < n / 2; i += threads) {
-                const int low = 2 * i - (i & (step - 1)), high = low + step;
-                const CandidateKey a = keys[low], b = keys[high];
-                if ((a < b) == ((low & size) == 0)) {
-                    keys[low] = b;
-                    keys[high] = a;
-                }
-            }
-            sync();
-        }
-    }
-}
-
-SEQREC_FN int power_of_two_for(int n) {
-    int power = 1;
-    while (power < n) {
-        power *= 2;
-    }
-    return power;
-}
 
 // Whether a query may be given an item. Asked only for what would be among its best.
 SEQREC_FN bool may_have(const TopkRowsArgs& args, std::int64_t query, std::int64_t item) {
@@ -77,7 +51,7 @@ class Candidates {
     SEQREC_FN void clear(int thread) {
         if (thread < kQueries) {
             const std::int64_t query = first_query_ + thread;
-            const bool exists = query < args_.n_queries;
+            const bool exists = query < plan_.n_asked(args_.n_queries);
             shared_.floors[thread] = exists ? -std::numeric_limits<float>::infinity()
                                             : std::numeric_limits<float>::quiet_NaN();
             shared_.counts[thread] = 0;
@@ -90,13 +64,14 @@ class Candidates {
     SEQREC_FN void offer(int row, float score, std::int64_t item) {
         const CandidateKey key = candidate_key(score, static_cast<std::uint32_t>(item));
         if (key >= shared_.floor_keys[row] && key < shared_.ceilings[row] &&
-            may_have(args_, first_query_ + row, item)) {
+            may_have(args_, plan_.query(first_query_ + row), item * plan_.item_step)) {
             keys(row)[atomicAdd(&shared_.counts[row], 1)] = key;
         }
     }
     // What other blocks have found for the query of a thread.
     SEQREC_FN CandidateKey others_floor(int thread) const {
-        const bool exists = thread < kQueries && first_query_ + thread < args_.n_queries;
+        const bool exists =
+            thread < kQueries && first_query_ + thread < plan_.n_asked(args_.n_queries);
         return exists ? *static_cast<const volatile CandidateKey*>(global_floor(thread)) : 0;
     }
     SEQREC_FN void raise(int row, CandidateKey floor) {

@@ -7,18 +7,21 @@
 // Bound: few queries, memory bandwidth; many, float32 arithmetic.
 #include "cuda/launch.h"
 #include "cuda/topk_candidates.h"
+#include "cuda/topk_survivors.h"
 
 namespace seqrec_fast {
 namespace cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kThreads = kTopkThreads, kWarps = kThreads / kWarp;
 
+// Queries that a plan names have an answer already, of some of the items.
 __global__ void __launch_bounds__(kThreads) start_kernel(TopkRowsArgs args, TopkPlan plan) {
-    const std::int64_t query = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (query < args.n_queries) {
-        args.workspace[plan.floors + query] = 0;
-        args.workspace[plan.ceilings + query] = ~CandidateKey{0};
+    const std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (number < plan.n_asked(args.n_queries)) {
+        args.workspace[plan.floors + number] =
+            plan.asked == nullptr ? 0 : answer_key(args, plan.query(number), plan.k_pass - 1);
+        args.workspace[plan.ceilings + number] = ~CandidateKey{0};
     }
 }
 
@@ -61,9 +64,13 @@ SEQREC_FN float sum_at(const TileSums<Shape>& sums, int place) {
 
 template <class Shape>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    scan_kernel(TopkRowsArgs args, TopkPlan plan) {
+    scan_kernel(TopkRowsArgs args, TopkPlan planned) {
     SEQREC_DYNAMIC_SHARED(float, parts);
     SEQREC_SHARED Reservoirs<Shape::kRows> reservoirs;
+    const TopkPlan plan = planned.of_asked(args.n_queries);
+    if (blockIdx.x >= plan.n_tiles * plan.n_ranges) {
+        return;
+    }
     // Tiles of queries that read the same items run together, so that these come from L2.
     const std::int64_t range = blockIdx.x / plan.n_tiles;
     const std::int64_t first_query = blockIdx.x % plan.n_tiles * Shape::kRows;
@@ -115,83 +122,45 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     }
 }
 
-// What merges the reservoirs of a query, which are in order: a warp reads 32 keys of one at a time,
-// up to the first that is below the floor.
-struct Merged {
-    int count, busy;
-    CandidateKey floor;
+// What the ranges have found for a query, in order.
+struct Found {
+    static constexpr bool kSorted = true;
+
+    SEQREC_FN std::int64_t place(std::int64_t range) const {
+        return (range * plan.n_tiles + number / plan.tile_queries) * plan.tile_queries +
+               number % plan.tile_queries;
+    }
+    SEQREC_FN std::int64_t count(std::int64_t range) const {
+        return static_cast<std::int64_t>(workspace[plan.counts + place(range)]);
+    }
+    SEQREC_FN CandidateKey key(std::int64_t range, std::int64_t i) const {
+        return workspace[place(range) * plan.capacity + i];
+    }
+
+    const TopkPlan& plan;
+    const CandidateKey* workspace;
+    std::int64_t number;
 };
 
 __global__ void __launch_bounds__(kThreads)
-    merge_kernel(TopkRowsArgs args, TopkPlan plan, std::int64_t done, int room) {
-    SEQREC_DYNAMIC_SHARED(CandidateKey, keys);  // `room`, a power of two
-    SEQREC_SHARED Merged merged;
-    const std::int64_t query = blockIdx.x, tile = query / plan.tile_queries;
-    const std::int64_t row = query % plan.tile_queries;
-    const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
-    const int k = static_cast<int>(plan.k_pass);
+    merge_kernel(TopkRowsArgs args, TopkPlan planned, std::int64_t done, int room) {
+    SEQREC_DYNAMIC_SHARED(CandidateKey, keys);
+    SEQREC_SHARED BestKeys best;
+    const std::int64_t number = blockIdx.x;
+    if (number >= planned.n_asked(args.n_queries)) {
+        return;
+    }
+    const TopkPlan plan = planned.of_asked(args.n_queries);
+    const int thread = static_cast<int>(threadIdx.x), k = static_cast<int>(plan.k_pass);
     if (thread == 0) {
-        merged = {0, 0, args.workspace[plan.floors + query]};
+        best = {0, 0, args.workspace[plan.floors + number]};
     }
     __syncthreads();
-    std::int64_t range = warp, first = 0;
-    for (bool more = true; more;) {
-        const CandidateKey floor = merged.floor;
-        CandidateKey key = 0;
-        if (range < plan.n_ranges) {
-            const std::int64_t place = (range * plan.n_tiles + tile) * plan.tile_queries + row;
-            const auto n = static_cast<std::int64_t>(args.workspace[plan.counts + place]);
-            const std::int64_t at = first + lane_index();
-            key = at < n ? args.workspace[place * plan.capacity + at] : 0;
-            key = key >= floor ? key : 0;
-        }
-        if (key != 0) {
-            keys[atomicAdd(&merged.count, 1)] = key;
-        }
-        if (__all_sync(kAllLanes, key != 0)) {
-            first += kWarp;
-        } else {
-            range += kWarps;
-            first = 0;
-        }
-        if (lane_index() == 0 && range < plan.n_ranges) {
-            atomicAdd(&merged.busy, 1);
-        }
-        __syncthreads();
-        more = merged.busy > 0;
-        const int n = merged.count;
-        const bool full = n + kThreads > room;
-        if (!more || full) {
-            const int size = power_of_two_for(n);
-            for (int i = n + thread; i < size; i += kThreads) {
-                keys[i] = 0;
-            }
-            __syncthreads();
-            sort_keys(keys, size, thread, kThreads, [] { __syncthreads(); });
-        }
-        __syncthreads();
-        if (thread == 0) {
-            merged.busy = 0;
-            if (!more || full) {
-                merged.count = n < k ? n : k;
-            }
-            if (full && keys[k - 1] > floor) {
-                merged.floor = keys[k - 1];
-            }
-        }
-        __syncthreads();
-    }
-    const std::int64_t left = args.k - done;
-    const int n = merged.count;
-    for (int i = thread; i < k && i < left; i += kThreads) {
-        const std::int64_t to = query * args.k + done + i;
-        args.scores[to] =
-            i < n ? candidate_score(keys[i]) : -std::numeric_limits<float>::infinity();
-        args.ids[to] = i < n ? static_cast<std::int64_t>(candidate_id(keys[i])) : -1;
-    }
+    best.add(Found{plan, args.workspace, number}, plan.n_ranges, k, keys, room);
+    write_answer(args, plan.query(number), done, k, keys, best.count, plan.item_step);
     if (thread == 0) {  // for the next pass
-        args.workspace[plan.floors + query] = 0;
-        args.workspace[plan.ceilings + query] = n == k ? keys[k - 1] : 0;
+        args.workspace[plan.floors + number] = 0;
+        args.workspace[plan.ceilings + number] = best.count == k ? keys[k - 1] : 0;
     }
 }
 
@@ -214,6 +183,19 @@ void scan_by_shape(const TopkRowsArgs& args, const TopkPlan& plan, cudaStream_t 
 }
 
 }  // namespace
+
+void topk_of_all(const TopkRowsArgs& args, const TopkPlan& plan, cudaStream_t stream) {
+    launch("topk", start_kernel, {(args.n_queries + kThreads - 1) / kThreads, kThreads}, stream,
+           args, plan);
+    const int room = BestKeys::room_for(plan.k_pass);
+    for (std::int64_t done = 0; done < args.k; done += plan.k_pass) {
+        scan_by_shape(args, plan, stream);
+        const std::size_t bytes = static_cast<std::size_t>(room) * sizeof(CandidateKey);
+        launch("topk", merge_kernel, {args.n_queries, kThreads, bytes}, stream, args, plan, done,
+               room);
+    }
+}
+
 }  // namespace cuda
 
 namespace {
@@ -221,29 +203,27 @@ namespace {
 // So many at a time, in one workspace.
 constexpr std::int64_t kMostQueries = 4096;
 
-void topk_of_slice(const TopkRowsArgs& args, cudaStream_t stream) {
-    const cuda::TopkPlan plan(args.n_queries, args.n_items, args.k);
-    cuda::launch("topk", cuda::start_kernel,
-                 {(args.n_queries + cuda::kThreads - 1) / cuda::kThreads, cuda::kThreads}, stream,
-                 args, plan);
-    int room = 64;
-    while (room < static_cast<int>(plan.k_pass) + cuda::kThreads) {
-        room *= 2;
+std::int64_t workspace_of(std::int64_t n_queries, std::int64_t n_items, std::int64_t dim,
+                          std::int64_t k) {
+    if (cuda::TopkTensorPlan::pays(n_queries, n_items, dim, k)) {
+        return cuda::TopkTensorPlan(n_queries, n_items, dim, k).workspace;
     }
-    for (std::int64_t done = 0; done < args.k; done += plan.k_pass) {
-        cuda::scan_by_shape(args, plan, stream);
-        const std::size_t bytes = static_cast<std::size_t>(room) * sizeof(cuda::CandidateKey);
-        cuda::launch("topk", cuda::merge_kernel, {args.n_queries, cuda::kThreads, bytes}, stream,
-                     args, plan, done, room);
+    return cuda::TopkPlan(n_queries, n_items, k).workspace;
+}
+
+void topk_of_slice(const TopkRowsArgs& args, cudaStream_t stream) {
+    if (cuda::TopkTensorPlan::pays(args.n_queries, args.n_items, args.dim, args.k)) {
+        cuda::topk_of_survivors(args, stream);
+    } else {
+        cuda::topk_of_all(args, {args.n_queries, args.n_items, args.k}, stream);
     }
 }
 
 }  // namespace
 
-std::int64_t topk_workspace_cuda(std::int64_t n_queries, std::int64_t n_items, std::int64_t k) {
-    const auto of = [&](std::int64_t queries) {
-        return cuda::TopkPlan(queries, n_items, k).workspace;
-    };
+std::int64_t topk_workspace_cuda(std::int64_t n_queries, std::int64_t n_items, std::int64_t dim,
+                                 std::int64_t k) {
+    const auto of = [&](std::int64_t queries) { return workspace_of(queries, n_items, dim, k); };
     return std::max(of(std::min(n_queries, kMostQueries)), of(n_queries % kMostQueries));
 }
 

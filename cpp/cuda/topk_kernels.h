@@ -19,15 +19,16 @@ struct TopkRowsArgs {
     const std::int64_t* excluded;
     const std::int64_t* exclude_offsets;
     std::int64_t n_excluded;
-    const std::uint8_t* allowed;  // (n_items) of each query, 0: not given; optional
-    std::int64_t allowed_stride;  // from one query's to the next's; 0: shared
-    float* scores;                // (n_queries, k)
-    std::int64_t* ids;            // (n_queries, k)
-    unsigned long long* workspace;
+    const std::uint8_t* allowed;    // (n_items) of each query, 0: not given; optional
+    std::int64_t allowed_stride;    // from one query's to the next's; 0: shared
+    float* scores;                  // (n_queries, k)
+    std::int64_t* ids;              // (n_queries, k)
+    unsigned long long* workspace;  // 16-byte aligned
 };
 
 // Entries that the workspace needs, on the device that is current.
-std::int64_t topk_workspace_cuda(std::int64_t n_queries, std::int64_t n_items, std::int64_t k);
+std::int64_t topk_workspace_cuda(std::int64_t n_queries, std::int64_t n_items, std::int64_t dim,
+                                 std::int64_t k);
 
 void topk_cuda(const TopkRowsArgs& args, cudaStream_t stream);
 

@@ -32,7 +32,7 @@ void run_topk(const Object& queries, const Object& items, const Object& bias, st
 
 void register_cuda_topk(py::module_& m) {
     m.def("topk_workspace", &topk_workspace, py::arg("n_queries"), py::arg("n_items"),
-          py::arg("k"));
+          py::arg("dim"), py::arg("k"));
     m.def("topk_f32", &run_topk, py::arg("queries"), py::arg("items"), py::arg("bias"),
           py::arg("k"), py::arg("excluded"), py::arg("exclude_offsets"), py::arg("allowed"),
           py::arg("workspace"), py::arg("scores"), py::arg("ids"), py::arg("stream"));

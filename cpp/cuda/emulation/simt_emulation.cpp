@@ -1,5 +1,9 @@
+// Jumps between stacks are what its checks take for errors.
+#undef _FORTIFY_SOURCE
+
 #include "cuda/emulation/simt_emulation.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -18,16 +22,36 @@ constexpr std::size_t kStack = std::size_t{64} << 10;
 constexpr unsigned kWarpSize = 32;
 constexpr std::size_t kSlot = 16;
 
+// Fibers begin as contexts and change by jumps, which leave the mask of signals, and the system,
+// alone.
 struct Fiber {
     ucontext_t context;
+    jmp_buf place;
     std::unique_ptr<unsigned char[]> stack;
     Index thread;
-    bool done = false;
-    // How many barriers and collectives it has reached.
-    std::uint64_t block_syncs = 0, cluster_syncs = 0, collectives = 0;
+    bool begun = false, done = false;
+    std::uint64_t collectives = 0;  // that it has reached
+};
+
+// Fibers that wait for each other, all that have not returned.
+struct Barrier {
+    std::size_t members = 0, waiting = 0;
+    std::uint64_t opened = 0;
+
+    void open_if_all() {
+        if (waiting == members && waiting > 0) {
+            waiting = 0;
+            ++opened;
+        }
+    }
+    void leave() {
+        --members;
+        open_if_all();
+    }
 };
 
 struct Warp {
+    Barrier barrier;
     // What lanes give, for a collective and the next one: a lane can be one ahead of the others.
     unsigned char slots[2][kWarpSize * kSlot] = {};
 };
@@ -41,13 +65,15 @@ class Block {
           cluster_(cluster),
           fibers_(threads_ * cluster),
           warps_((fibers_.size() + kWarpSize - 1) / kWarpSize),
+          blocks_(cluster),
           shared_each_(shared_bytes / sizeof(std::max_align_t) + 1),
           shared_(shared_each_ * cluster) {
         if (cluster > 1 && threads_ % kWarpSize != 0) {
             fail("a cluster of blocks that are not whole warps");
         }
         for (auto& fiber : fibers_) {
-            fiber.stack = std::make_unique<unsigned char[]>(kStack);
+            // not make_unique, which would write zeros to megabytes in each launch
+            fiber.stack.reset(new unsigned char[kStack]);
         }
         position_.block_dim = block;
     }
@@ -63,56 +89,37 @@ class Block {
             Fiber& fiber = fibers_[i];
             const auto at = static_cast<unsigned>(i % threads_);
             fiber.thread = {at % dim.x, at / dim.x % dim.y, at / (dim.x * dim.y)};
-            fiber.done = false;
-            fiber.block_syncs = fiber.cluster_syncs = fiber.collectives = 0;
+            fiber.begun = fiber.done = false;
+            fiber.collectives = 0;
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.get();
             fiber.context.uc_stack.ss_size = kStack;
-            fiber.context.uc_link = &scheduler_;
+            fiber.context.uc_link = nullptr;
             makecontext(&fiber.context, &Block::enter, 0);
         }
+        for (std::size_t w = 0; w < warps_.size(); ++w) {
+            warps_[w].barrier = {std::min(fibers_.size() - w * kWarpSize, std::size_t{kWarpSize})};
+        }
+        blocks_.assign(cluster_, {threads_});
+        all_ = {fibers_.size()};
         schedule(order);
     }
 
-    void sync_block() {
-        const std::uint64_t mine = ++current_->block_syncs;
-        progress_ = true;
-        const auto begin = fibers_.begin() + static_cast<std::ptrdiff_t>(rank() * threads_);
-        const auto end = begin + static_cast<std::ptrdiff_t>(threads_);
-        while (std::any_of(begin, end, [&](const Fiber& other) {
-            return !other.done && other.block_syncs < mine;
-        })) {
-            yield();
-        }
-    }
-    void sync_cluster() {
-        const std::uint64_t mine = ++current_->cluster_syncs;
-        progress_ = true;
-        while (std::any_of(fibers_.begin(), fibers_.end(), [&](const Fiber& other) {
-            return !other.done && other.cluster_syncs < mine;
-        })) {
-            yield();
-        }
-    }
+    void sync_block() { meet(blocks_[rank()]); }
+    void sync_cluster() { meet(all_); }
 
     const unsigned char* exchange(unsigned mask, const void* value, std::size_t bytes) {
         if (mask != 0xffffffffU) {
             fail("a collective of a part of a warp");
         }
         const std::uint64_t mine = ++current_->collectives;
-        progress_ = true;
         Warp& warp = warps_[index() / kWarpSize];
         unsigned char* const slots = warp.slots[mine & 1];
         std::memset(slots + lane() * kSlot, 0, kSlot);
         std::memcpy(slots + lane() * kSlot, value, bytes);
         const std::size_t first = index() / kWarpSize * kWarpSize;
         const std::size_t last = std::min(first + kWarpSize, fibers_.size());
-        while (std::any_of(
-            fibers_.begin() + static_cast<std::ptrdiff_t>(first),
-            fibers_.begin() + static_cast<std::ptrdiff_t>(last),
-            [&](const Fiber& other) { return !other.done && other.collectives < mine; })) {
-            yield();
-        }
+        meet(warp.barrier);
         for (std::size_t i = first; i < first + kWarpSize; ++i) {
             if (i >= last || fibers_[i].collectives < mine) {
                 std::memset(slots + (i - first) * kSlot, 0, kSlot);
@@ -146,7 +153,30 @@ class Block {
         throw std::runtime_error(std::string("emulated CUDA: ") + what);
     }
 
-    void yield() { swapcontext(&current_->context, &scheduler_); }
+    void yield() {
+        if (_setjmp(current_->place) == 0) {
+            _longjmp(scheduler_, 1);
+        }
+    }
+    void meet(Barrier& barrier) {
+        progress_ = true;
+        const std::uint64_t before = barrier.opened;
+        ++barrier.waiting;
+        barrier.open_if_all();
+        while (barrier.opened == before) {
+            yield();
+        }
+    }
+    void resume() {
+        if (_setjmp(scheduler_) != 0) {
+            return;
+        }
+        if (current_->begun) {
+            _longjmp(current_->place, 1);
+        }
+        current_->begun = true;
+        setcontext(&current_->context);
+    }
 
     // Turns until all threads have returned. `order` sets which thread goes first, and whether
     // the others follow upwards or downwards.
@@ -162,13 +192,16 @@ class Block {
                     continue;
                 }
                 current_ = &fiber;
-                swapcontext(&scheduler_, &fiber.context);
+                resume();
                 if (error_) {
                     std::rethrow_exception(std::exchange(error_, nullptr));
                 }
                 if (fiber.done) {
                     progress_ = true;
                     --left;
+                    warps_[index() / kWarpSize].barrier.leave();
+                    blocks_[rank()].leave();
+                    all_.leave();
                 }
             }
             if (!progress_) {
@@ -182,9 +215,11 @@ class Block {
     unsigned cluster_;
     std::vector<Fiber> fibers_;
     std::vector<Warp> warps_;
+    std::vector<Barrier> blocks_;
+    Barrier all_;
     std::size_t shared_each_;
     std::vector<std::max_align_t> shared_;
-    ucontext_t scheduler_{};
+    jmp_buf scheduler_;
     Fiber* current_ = nullptr;
     Position position_;
     Index first_block_;
@@ -203,6 +238,7 @@ void Block::enter() {
         block.error_ = std::current_exception();
     }
     block.current_->done = true;
+    _longjmp(block.scheduler_, 1);
 }
 
 }  // namespace

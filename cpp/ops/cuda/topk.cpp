@@ -4,11 +4,13 @@
 
 namespace seqrec_fast {
 
-std::int64_t topk_workspace(std::int64_t n_queries, std::int64_t n_items, std::int64_t k) {
+std::int64_t topk_workspace(std::int64_t n_queries, std::int64_t n_items, std::int64_t dim,
+                            std::int64_t k) {
     SEQREC_CHECK(k >= 1, "topk: k is ", k, "; expected at least 1");
     SEQREC_CHECK(n_queries >= 0 && n_items >= 0, "topk: ", n_queries, " queries and ", n_items,
                  " items; expected none or more");
-    return topk_workspace_cuda(n_queries, n_items, k);
+    SEQREC_CHECK(dim >= 1, "topk: items has no columns");
+    return topk_workspace_cuda(n_queries, n_items, dim, k);
 }
 
 void topk(const TopkOfRows& call, cudaStream_t stream) {
@@ -16,7 +18,6 @@ void topk(const TopkOfRows& call, cudaStream_t stream) {
     const std::int64_t n_queries = call.queries.rows, n_items = call.items.rows;
     const std::int64_t dim = call.items.columns;
     SEQREC_CHECK(call.k >= 1, "topk: k is ", call.k, "; expected at least 1");
-    SEQREC_CHECK(dim >= 1, "topk: items has no columns");
     SEQREC_CHECK(n_items <= kMostItems, "topk: items has ", n_items, " rows; expected up to ",
                  kMostItems);
     check_required("topk", "queries", call.queries, n_queries, dim);
@@ -29,10 +30,12 @@ void topk(const TopkOfRows& call, cudaStream_t stream) {
     check_shape("topk", "allow", call.allowed, call.allowed.rows == 1 ? 1 : n_queries, n_items);
     check_required("topk", "scores", call.scores, n_queries, call.k);
     check_required("topk", "ids", call.ids, n_queries, call.k);
-    const std::int64_t room = topk_workspace(n_queries, n_items, call.k);
+    const std::int64_t room = topk_workspace(n_queries, n_items, dim, call.k);
     SEQREC_CHECK(
         call.workspace.present() && call.workspace.rows == 1 && call.workspace.columns >= room,
         "topk: workspace has ", call.workspace.columns, " entries; expected ", room);
+    SEQREC_CHECK(reinterpret_cast<std::uintptr_t>(call.workspace.data) % 16 == 0,
+                 "topk: workspace is not aligned to 16 bytes");
     static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
     topk_cuda({call.queries.data, call.items.data, call.bias.data, n_queries, n_items, dim, call.k,
                call.excluded.data, call.exclude_offsets.data, call.excluded.columns,

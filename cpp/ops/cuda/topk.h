@@ -18,13 +18,14 @@ struct TopkOfRows {
     MatrixView<const std::int64_t> excluded;         // (1, n); optional
     MatrixView<const std::int64_t> exclude_offsets;  // (1, B + 1); with `excluded`
     MatrixView<const std::uint8_t> allowed;          // (1 or B, N); optional; 0: not given
-    MatrixView<std::int64_t> workspace;              // (1, topk_workspace or more)
-    MatrixView<float> scores;                        // (B, k): -inf where fewer than k are left
-    MatrixView<std::int64_t> ids;                    // (B, k): -1 likewise
+    MatrixView<std::int64_t> workspace;  // (1, topk_workspace or more); aligned to 16 bytes
+    MatrixView<float> scores;            // (B, k): -inf where fewer than k are left
+    MatrixView<std::int64_t> ids;        // (B, k): -1 likewise
 };
 
 // Entries of the workspace, on the device that is current.
-std::int64_t topk_workspace(std::int64_t n_queries, std::int64_t n_items, std::int64_t k);
+std::int64_t topk_workspace(std::int64_t n_queries, std::int64_t n_items, std::int64_t dim,
+                            std::int64_t k);
 
 void topk(const TopkOfRows& call, cudaStream_t stream);
 

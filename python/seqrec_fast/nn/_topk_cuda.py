@@ -38,7 +38,7 @@ def topk_cuda(
             raise TypeError(f"topk: allow is {allow.dtype}; expected bool")
         allow = allow.contiguous().view(torch.uint8)
     with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
-        room = cuda_function("topk_workspace")(batch.shape[0], items.shape[0], k)
+        room = cuda_function("topk_workspace")(*batch.shape[:1], *items.shape, k)
     shape = (*queries.shape[:-1], k)
     scores, ids = queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
     run(
