@@ -1,5 +1,5 @@
-// Tiles of the cross-entropy on tensor cores: a block keeps 128 vectors of one table, 16 to a warp,
-// while those of the other table pass through shared memory, a tile at a time.
+// Tiles of the cross-entropy on tensor cores: a block keeps some vectors of one table, 16 to a
+// warp, while those of the other table pass through shared memory, a tile at a time.
 //
 // Products of a tile lie in registers as mma.sync leaves them; rounded, they are at once the left
 // side of the product that makes gradients. Tiles are copied asynchronously into one of two stages
@@ -27,7 +27,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 template <int kDim_>
 struct TensorShape {
     static constexpr int kDim = kDim_;
-    static constexpr int kThreads = 256;
+    // With twice as many, the widest vectors would not fit 99 KiB of shared memory.
+    static constexpr int kThreads = kDim > 128 ? 128 : 256;
     static constexpr int kFixed = kThreads / kWarp * 16;
     static constexpr int kStream = kDim > 128 ? 32 : 64;
     static constexpr int kStride = kDim + 8;
@@ -36,8 +37,8 @@ struct TensorShape {
     static constexpr int kColumns = 2 * kParts;  // of a thread
     // Whether a warp's 16 vectors stay in registers; else they are loaded for each tile.
     static constexpr bool kInRegisters = kDim <= 128;
-    // Blocks that a multiprocessor should have room for.
-    static constexpr int kBlocks = kDim <= 64 ? 2 : 1;
+    // Blocks that a multiprocessor should have room for: registers are what limits them.
+    static constexpr int kBlocks = kDim <= 64 || kDim > 128 ? 2 : 1;
     static constexpr std::size_t kFixedValues = kFixed * kStride, kStageValues = kStream * kStride;
     static constexpr std::size_t kBytes = (kFixedValues + 2 * kStageValues) * sizeof(std::uint16_t);
 
@@ -77,13 +78,15 @@ SEQREC_FN void copy_vectors(const Bfloat16Rows& rows, std::int64_t first, std::u
     constexpr int kPieces = Shape::kDim / 8;
     static_assert(kRows * kPieces % Shape::kThreads == 0);
     const int left = rows.count - first < kRows ? static_cast<int>(rows.count - first) : kRows;
+    const int dim = static_cast<int>(rows.dim);
+    const std::uint16_t* const from = rows.data + first * rows.dim;
     SEQREC_UNROLL
     for (int i = 0; i < kRows * kPieces / Shape::kThreads; ++i) {
         const int number = i * Shape::kThreads + Shape::thread();
         const int row = number / kPieces, at = number % kPieces * 8;
-        const bool exists = row < left && at < rows.dim;
-        copy_16_bytes_async(to + row * Shape::kStride + at,
-                            exists ? rows.data + (first + row) * rows.dim + at : rows.data, exists);
+        const bool exists = row < left && at < dim;
+        copy_16_bytes_async(to + row * Shape::kStride + at, from + (exists ? row * dim + at : 0),
+                            exists);
     }
 }
 

@@ -1,6 +1,6 @@
 // Gradients of the cross-entropy on a GPU's tensor cores, from logits that are computed anew.
 //
-// Those of rows and of items are one kernel with the tables' parts exchanged: a block keeps 128
+// Those of rows and of items are one kernel with the tables' parts exchanged: a block keeps
 // vectors and sums the other table's vectors, weighted by the gradients of scores, which are
 // rounded to bfloat16 for that. What blocks have from different ranges is added by a second kernel,
 // in their order. Bound: an exponential and some eight instructions beside 2 `dim` products of a

@@ -1,6 +1,6 @@
 // Cross-entropy over a whole item table on a GPU's tensor cores: logits live in registers only.
 //
-// A block keeps 128 rows and takes a range of items, 64 at a time (cross_entropy_tensor.h). Every
+// A block keeps 128 rows, or 64 wide ones, and takes a range of items tile by tile. Every
 // thread has a running maximum and sum of exponentials for its share of the items of two rows; they
 // are merged in a fixed order. Bound: an exponential and some six instructions beside `dim`
 // products of a logit.
@@ -49,11 +49,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     const std::int64_t item_tiles = tiles_of(args.items, S::kStream);
     const LossLogits<float> logits(args);
     const bool smooths = args.label_smoothing > 0;
-    std::int64_t target[2];
+    int target[2];
     RowSoFar<float> rows[2];
     for (int half = 0; half < 2; ++half) {
         const std::int64_t row = first_row + S::fixed(half);
-        target[half] = row < args.rows ? args.target[row] : -1;
+        target[half] = row < args.rows ? static_cast<int>(args.target[row]) : -1;
         rows[half] = {kNoLogit, {0, 0}, {0, 0}};
     }
     if (S::thread() < S::kFixed) {
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
         static_cast<int>(item_tiles * range / ranges),
         static_cast<int>(item_tiles * (range + 1) / ranges), bias,
         [&](int tile, int stage, TensorSums<S>& sums, const std::uint16_t*) {
-            const std::int64_t first = std::int64_t{tile} * S::kStream, rest = args.items - first;
+            const int first = tile * S::kStream, rest = static_cast<int>(args.items) - first;
             for_each_sum<S>([&](int p, int i) {
                 sums[p][i] = logits.uncapped(sums[p][i], bias.at(stage, S::column(p, i)));
             });
@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
                 for (int c = 0; c < S::kColumns; ++c) {
                     row[c] = sums[c / 2][half * 2 + c % 2];
                 }
-                const std::int64_t own = target[half] - first;
-                if (own >= 0 && own < S::kStream) {
+                const int own = target[half] - first;
+                if (own >= 0 && own < S::kStream && target[half] >= 0) {
                     SEQREC_UNROLL
                     for (int c = 0; c < S::kColumns; ++c) {
                         if (S::column(c / 2, c) == own) {
