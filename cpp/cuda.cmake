@@ -5,6 +5,9 @@ set(SEQREC_CUDA_KERNELS
   cuda/augru_forward_cuda.cu
   cuda/cross_entropy_backward_cuda.cu
   cuda/cross_entropy_forward_cuda.cu
+  cuda/cross_entropy_losses_cuda.cu
+  cuda/cross_entropy_tensor_backward_cuda.cu
+  cuda/cross_entropy_tensor_forward_cuda.cu
   cuda/dispatch_plan_cuda.cu
   cuda/dispatch_rows_cuda.cu
   cuda/gate_backward_cuda.cu
@@ -27,6 +30,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/topk_survivors_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
+  bindings/cuda/register_cross_entropy_tensor.cpp
   bindings/cuda/register_dispatch.cpp
   bindings/cuda/register_gate.cpp
   bindings/cuda/register_loss.cpp
@@ -35,6 +39,7 @@ set(SEQREC_CUDA_HOST
   bindings/cuda/register_sampled_loss.cpp
   bindings/cuda/register_segments.cpp
   bindings/cuda/register_topk.cpp
+  ops/cuda/cross_entropy_tensor.cpp
   ops/cuda/dispatch.cpp
   ops/cuda/gate.cpp
   ops/cuda/loss.cpp

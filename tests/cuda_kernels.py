@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 import numpy as np
+import torch
 
 from seqrec_fast import _core
 
@@ -25,7 +26,7 @@ def emulated(name: str, dtype: Any, *arguments: Any) -> None:
     """
     module = importlib.import_module("seqrec_fast._cuda_emulated")
 
-    kept = []  # copies live until the call has ended
+    kept: list[Any] = []  # copies live until the call has ended
 
     def device_array(array: np.ndarray) -> Any:
         assert array.flags.c_contiguous
@@ -36,6 +37,9 @@ def emulated(name: str, dtype: Any, *arguments: Any) -> None:
         if isinstance(argument, tuple):
             return tuple(handed(a) for a in argument)
         if hasattr(argument, "detach"):
+            if argument.dtype == torch.bfloat16:  # NumPy has none
+                kept.append(argument := argument.detach().contiguous())
+                return module.DeviceArray(argument.data_ptr(), "bfloat16", argument.shape)
             argument = argument.detach().contiguous().numpy()
         return device_array(argument) if isinstance(argument, np.ndarray) else argument
 

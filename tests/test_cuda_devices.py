@@ -106,6 +106,59 @@ def test_linear_cross_entropy(items) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("items", [1, 100, 5000])
+@pytest.mark.parametrize("dim", [24, 64, 100, 200])
+def test_linear_cross_entropy_on_tensor_cores(items, dim) -> None:
+    torch.manual_seed(0)
+    target = torch.randint(items, (300,))
+    target[7] = -100
+
+    def run(h: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(h.device.type, torch.bfloat16):
+            return (F.linear_cross_entropy(h, w, target.to(h.device), b, reduction="none"),)
+
+    assert_same(
+        run, torch.randn(300, dim), torch.randn(items, dim) / dim**0.5, torch.randn(items),
+        tolerance=3e-2,
+    )  # fmt: skip
+
+
+def test_tables_of_bfloat16() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(300, 64), torch.randn(3000, 64) / 8
+    target, found = torch.randint(3000, (300,), device="cuda"), []
+    for dtype in (torch.float32, torch.bfloat16):
+        h, w = (t.bfloat16().to("cuda", dtype).requires_grad_() for t in (hidden, weight))
+        with torch.autocast("cuda", torch.bfloat16, enabled=dtype == torch.float32):
+            loss = F.linear_cross_entropy(h, w, target)
+        found.append((loss.detach(), *torch.autograd.grad(loss, (h, w))))
+    for full, low, dtype in zip(*found, (torch.float32, *[torch.bfloat16] * 2), strict=True):
+        assert low.dtype == dtype
+        assert torch.equal(full.to(dtype), low)
+
+
+def test_cross_entropy_in_a_graph() -> None:
+    hidden, weight = torch.randn(300, 64, device="cuda"), torch.randn(3000, 64, device="cuda") / 8
+    hidden, weight = hidden.bfloat16(), weight.bfloat16().requires_grad_()
+    target = torch.randint(3000, (300,), device="cuda")
+
+    def step() -> tuple[Tensor, Tensor]:
+        loss = F.linear_cross_entropy(hidden, weight, target)
+        return loss, torch.autograd.grad(loss, weight)[0]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step()
+    hidden.copy_(torch.randn_like(hidden))
+    graph.replay()
+    assert all(torch.equal(a, b) for a, b in zip(found, step(), strict=True))
+
+
 def test_layer_in_a_graph() -> None:
     layer = nn.GRU(32, 64).cuda()
     x = torch.randn(20, 8, 32, device="cuda")

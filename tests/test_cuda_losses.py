@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import numpy as np
@@ -10,40 +9,13 @@ import pytest
 import torch
 
 import test_nn_losses as cases
-from cuda_kernels import emulated, run_emulated
+from cuda_kernels import emulated
+from cuda_losses import emulate_losses
 from loss_cases import tables
-from seqrec_fast.nn import _devices, _loss_cuda, _loss_ops, _sampled_loss_cuda, sampled_losses
+from seqrec_fast.nn import _loss_cuda, _sampled_loss_cuda, sampled_losses
 from seqrec_fast.nn import functional as SF
 
-
-@pytest.fixture(autouse=True)
-def _by_emulation(monkeypatch):
-    """Let operators on tensors of the CPU do what those on CUDA do."""
-
-    def sampled(*arguments):
-        room = _loss_ops._sampled_loss_room(arguments[3], arguments[6], arguments[-1])
-        for part in room:
-            part.fill_(math.nan)
-        _sampled_loss_cuda.sampled_loss_cuda(room, *arguments)
-        return room
-
-    def grad(*arguments):
-        *head, need_hidden, need_weight, need_bias = arguments
-        found = _loss_ops.cross_entropy_gradients(
-            head[0], head[1], need_hidden, need_weight, need_bias
-        )
-        for part in found:
-            part.fill_(math.nan)
-        _loss_cuda.cross_entropy_grad_cuda(*head, *found)
-        return found
-
-    monkeypatch.setattr(_loss_cuda, "run", run_emulated)
-    monkeypatch.setattr(_sampled_loss_cuda, "run", run_emulated)
-    monkeypatch.setattr(_devices, "_cuda", importlib.import_module("seqrec_fast._cuda_emulated"))
-    ops = torch.ops.seqrec_fast
-    monkeypatch.setattr(ops, "cross_entropy", _loss_cuda.cross_entropy_cuda, raising=False)
-    monkeypatch.setattr(ops, "cross_entropy_grad", grad, raising=False)
-    monkeypatch.setattr(ops, "sampled_loss", sampled, raising=False)
+pytestmark = pytest.mark.usefixtures(emulate_losses.__name__)
 
 
 @pytest.mark.parametrize(("sizes", "options"), cases.CROSS_ENTROPY_CASES, ids=str)

@@ -30,7 +30,7 @@ for tool in memcheck racecheck; do
     command -v compute-sanitizer > /dev/null || { echo "cuda-check: no compute-sanitizer"; break; }
     step timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m pytest -q -x \
         -p no:cacheprovider -o addopts= -o filterwarnings=default --import-mode=importlib -m cuda \
-        -k "float32 and (33 or 64 or dispatch)" tests/test_cuda_devices.py
+        -k "(float32 and (33 or 64 or dispatch)) or tables_of_bfloat16" tests/test_cuda_devices.py
 done
 step timeout 200 "$python" -m bench.cuda --markdown "$results"
 exit $status

@@ -119,10 +119,12 @@ def topk(queries: int, *, device: str, small: bool) -> Runs:
     }
 
 
-def cross_entropy(rows: int, items: int, *, device: str, small: bool) -> Runs:
+def cross_entropy(
+    rows: int, items: int, dtype: torch.dtype = torch.float32, *, device: str, small: bool
+) -> Runs:
     rows, items = (7, 40) if small else (rows, items)
-    hidden = torch.randn(rows, 64, device=device, requires_grad=True)
-    table = torch.randn(items, 64, device=device, requires_grad=True)
+    hidden = torch.randn(rows, 64, device=device).to(dtype).requires_grad_()
+    table = torch.randn(items, 64, device=device).to(dtype).requires_grad_()
     target = torch.randint(items, (rows,), device=device)
 
     def run(loss: Callable[[], Tensor]) -> Run:
@@ -130,7 +132,9 @@ def cross_entropy(rows: int, items: int, *, device: str, small: bool) -> Runs:
 
     runs = {"ours": run(lambda: F.linear_cross_entropy(hidden, table, target))}
     if rows * items < 1 << 31:
-        runs["logits"] = run(lambda: torch.nn.functional.cross_entropy(hidden @ table.T, target))
+        runs["logits"] = run(
+            lambda: torch.nn.functional.cross_entropy((hidden @ table.T).float(), target)
+        )
     return runs
 
 
@@ -179,4 +183,12 @@ CASES: dict[str, Case] = {
     "topk 1M x 64, 1024 queries, k=100": partial(topk, 1024),
     "cross-entropy 4096 x 100k x 64, float32": partial(cross_entropy, 4096, 100_000),
     "cross-entropy 12800 x 1M x 64, float32": partial(cross_entropy, 12_800, 1_000_000),
+    **{
+        f"cross-entropy {name} x 64, bfloat16": partial(cross_entropy, rows, items, torch.bfloat16)
+        for name, rows, items in (
+            ("512 x 100k", 512, 100_000),
+            ("4096 x 100k", 4096, 100_000),
+            ("12800 x 1M", 12_800, 1_000_000),
+        )
+    },
 }

@@ -5,6 +5,7 @@
 // ranges by a second kernel. Bound: float32 arithmetic, an exponential beside `dim` products.
 #include <algorithm>
 
+#include "cuda/cross_entropy_sums.h"
 #include "cuda/cross_entropy_tiles.h"
 #include "cuda/device.h"
 #include "cuda/launch.h"
@@ -15,31 +16,6 @@ namespace cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
-
-// What the logits of a row have come to, in one range of items.
-template <class T>
-struct RowPart {
-    T largest, sum, logits, target_logit;
-};
-
-// A sum that does not lose what is small beside it.
-template <class T>
-struct LongSum {
-    T sum, lost;
-
-    SEQREC_FN void add(T value) {
-        const T corrected = value - lost, now = sum + corrected;
-        lost = now - sum - corrected;
-        sum = now;
-    }
-};
-
-// Of a row, in one thread.
-template <class T>
-struct RowSoFar {
-    T largest;
-    LongSum<T> sum, logits;
-};
 
 // In shared memory, member by member: it is used once per tile, and registers are scarce.
 template <class T>
@@ -160,40 +136,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    loss_kernel(CrossEntropyArgs<T> args, std::int64_t ranges, const RowPart<T>* parts) {
-    const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (row >= args.rows) {
-        return;
-    }
-    if (args.target[row] < 0) {
-        args.loss[row] = args.log_sum[row] = 0;
-        return;
-    }
-    double largest = static_cast<double>(parts[row].largest), sum = 0, logits = 0, target_logit = 0;
-    for (std::int64_t i = 1; i < ranges; ++i) {
-        const auto other = static_cast<double>(parts[i * args.rows + row].largest);
-        largest = other > largest ? other : largest;
-    }
-    for (std::int64_t i = 0; i < ranges; ++i) {
-        const RowPart<T>& part = parts[i * args.rows + row];
-        sum +=
-            static_cast<double>(part.sum) * std::exp(static_cast<double>(part.largest) - largest);
-        logits += static_cast<double>(part.logits);
-        target_logit += static_cast<double>(part.target_logit);
-    }
-    const double log_sum = largest + std::log(sum), smoothing = args.label_smoothing;
-    double loss = log_sum - target_logit;
-    if (smoothing > 0) {
-        loss = (1 - smoothing) * loss +
-               smoothing * (log_sum - logits / static_cast<double>(args.items));
-    }
-    const bool known = args.target[row] < args.items;
-    args.loss[row] = known ? static_cast<T>(loss) : std::numeric_limits<T>::quiet_NaN();
-    args.log_sum[row] = static_cast<T>(log_sum);
-}
-
-template <class T>
 std::int64_t range_count(std::int64_t rows, std::int64_t items) {
     using S = LossShape<T>;
     const std::int64_t row_tiles = std::max<std::int64_t>(1, (rows + S::kRows - 1) / S::kRows);
@@ -219,9 +161,7 @@ void cross_entropy_cuda(const CrossEntropyArgs<T>& args, T* workspace, cudaStrea
                  {(args.rows + S::kRows - 1) / S::kRows * ranges, cuda::kThreads,
                   S::kBytes + cuda::SumsOfThread<T>::kBytes},
                  stream, args, ranges, parts);
-    cuda::launch("linear_cross_entropy", cuda::loss_kernel<T>,
-                 {(args.rows + cuda::kThreads - 1) / cuda::kThreads, cuda::kThreads}, stream, args,
-                 ranges, parts);
+    cuda::cross_entropy_losses(args, ranges, parts, stream);
 }
 
 #define SEQREC_INSTANTIATE(T)                                                          \

@@ -24,9 +24,13 @@ struct LossLogits {
         : bias(args.bias), scale(static_cast<T>(args.scale)), cap(static_cast<T>(args.softcap)) {}
 
     SEQREC_FN T operator()(T product, std::int64_t item) const {
-        const T x = std::fma(scale, product, bias == nullptr ? T(0) : bias[item]);
-        return cap == 0 ? x : SoftCap::apply<M>(x, cap);
+        const T x = uncapped(product, bias == nullptr ? T(0) : bias[item]);
+        return cap == 0 ? x : capped(x);
     }
+    SEQREC_FN T uncapped(T product, T item_bias) const {
+        return std::fma(scale, product, item_bias);
+    }
+    SEQREC_FN T capped(T x) const { return SoftCap::apply<M>(x, cap); }
     // dlogit/dx of the soft cap.
     SEQREC_FN T cap_gradient(T logit) const {
         return cap == 0 ? T(1) : SoftCap::grad<M>(logit, cap);

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _cross_entropy_tensor as tensor_cores
 from ._devices import SUFFIX, cuda_function, run
+from ._tensors import working
 
 # Bytes of the gradients of scores that exist at once: they should stay in the GPU's cache.
 _PANEL_BYTES = 32 << 20
@@ -24,14 +26,17 @@ def cross_entropy_cuda(
     precision: str,
 ) -> tuple[Tensor, Tensor]:
     """Return rows' losses and the logarithms of their sums of exponentials."""
+    options = (scale, softcap, label_smoothing)
+    if _on_tensor_cores(hidden, precision):
+        return tensor_cores.forward(hidden, weight, target, bias, options)
+    hidden, weight = working(hidden), working(weight)
     rows, items = hidden.shape[0], weight.shape[0]
     with torch.cuda.device_of(hidden):  # type: ignore[no-untyped-call]
         room = cuda_function("cross_entropy_workspace" + SUFFIX[hidden.dtype])(rows, items)
     loss, log_sum = hidden.new_empty(rows), hidden.new_empty(rows)
     run(
         "cross_entropy", hidden.dtype, hidden,
-        hidden, weight, bias, target, scale, softcap, label_smoothing, precision, loss, log_sum,
-        hidden.new_empty(room),
+        hidden, weight, bias, target, *options, "full", loss, log_sum, hidden.new_empty(room),
     )  # fmt: skip
     return loss, log_sum
 
@@ -51,19 +56,50 @@ def cross_entropy_grad_cuda(
     dweight: Tensor,
     dbias: Tensor,
 ) -> None:
-    """
-    Fill the gradients that have room.
+    """Fill the gradients that have room."""
+    options = (scale, softcap, label_smoothing)
+    if _on_tensor_cores(hidden, precision):
+        tensor_cores.backward(
+            hidden, weight, target, bias, options, log_sum, row_grad,
+            dhidden if dhidden.dim() == 2 else None, dweight if dweight.dim() == 2 else None,
+            dbias if dbias.numel() else None,
+        )  # fmt: skip
+        return
+    gradients = (dhidden, dweight, dbias)
+    exact = [working(g) for g in gradients]
+    _grad_by_panels(
+        working(hidden), working(weight), target, bias, options, log_sum, row_grad, *exact
+    )
+    for given, found in zip(gradients, exact, strict=True):
+        if given is not found:
+            given.copy_(found)
 
-    Gradients of scores exist for a panel of items at a time; the rest is PyTorch's products.
-    """
-    rows, items = hidden.shape[0], weight.shape[0]
+
+def _on_tensor_cores(hidden: Tensor, precision: str) -> bool:
+    return precision == "bfloat16" and hidden.shape[1] <= tensor_cores.MOST_DIM
+
+
+def _grad_by_panels(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    options: tuple[float, float, float],
+    log_sum: Tensor,
+    row_grad: Tensor,
+    dhidden: Tensor,
+    dweight: Tensor,
+    dbias: Tensor,
+) -> None:
+    """Gradients of scores exist for a panel of items at a time; the rest is PyTorch's products."""
+    rows, items, scale = hidden.shape[0], weight.shape[0], options[0]
     need_hidden, need_weight = (g.dim() == 2 for g in (dhidden, dweight))
     width = panel_width(rows, items, hidden.element_size())
     room = hidden.new_empty(rows * width)
     # Rows that are left out have gradients of 0, whatever they and the table hold.
     counted = torch.where((target >= 0)[:, None], hidden, 0.0) if need_weight else hidden
     head: tuple[Any, ...] = (hidden.contiguous(), weight.contiguous(), bias, target)
-    head += (scale, softcap, label_smoothing, precision, log_sum, row_grad.contiguous())
+    head += (*options, "full", log_sum, row_grad.contiguous())
     if need_hidden:
         dhidden.zero_()
     with torch.autocast(hidden.device.type, enabled=False):

@@ -62,7 +62,13 @@ def _cross_entropy_cpu(
 
 
 def _cross_entropy_fake(hidden: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return hidden.new_empty(hidden.shape[0]), hidden.new_empty(hidden.shape[0])
+    rows, dtype = hidden.shape[0], _sum_dtype(hidden)
+    return hidden.new_empty(rows, dtype=dtype), hidden.new_empty(rows, dtype=dtype)
+
+
+def _sum_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype of sums: float32 for bfloat16, which CUDA takes."""
+    return torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
 
 
 def _cross_entropy_grad(
@@ -94,8 +100,8 @@ def cross_entropy_gradients(
     """Return room for the gradients, empty tensors for those that are not needed."""
     return (
         hidden.new_empty(hidden.shape if need_hidden else 0),
-        hidden.new_empty(weight.shape if need_weight else 0),
-        hidden.new_empty(weight.shape[0] if need_bias else 0),
+        weight.new_empty(weight.shape if need_weight else 0),
+        hidden.new_empty(weight.shape[0] if need_bias else 0, dtype=_sum_dtype(hidden)),
     )
 
 

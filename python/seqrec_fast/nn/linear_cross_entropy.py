@@ -71,14 +71,17 @@ def linear_cross_entropy(
     Equals ``torch.nn.functional.cross_entropy(softcap(scale * hidden @ weight.T + bias), target)``
     in value and gradients, where ``softcap(x) = c * tanh(x / c)``. Items are taken 64 at a time
     and their logits computed anew in backward, so memory is that of inputs and gradients. The
-    same bits for any number of threads. On CUDA, logits live in registers, and backward holds the
-    gradients of as many items' logits as 32 MiB have room for. Products are of bfloat16 values,
-    with float32 sums, under ``torch.autocast("cpu", torch.bfloat16)``, which CUDA does not look at.
+    same bits for any number of threads. Products are of bfloat16 values, with float32 sums, under
+    ``torch.autocast`` to bfloat16 for the device. On CUDA logits live in registers, and backward
+    holds the gradients of as many items' logits as 32 MiB have room for, with bfloat16 none: up to
+    256 columns it runs on tensor cores, in float32 beyond.
 
     Parameters
     ----------
     hidden : (..., d) Tensor
-        float32 or float64; bfloat16 and float16 are computed as float32.
+        float32 or float64; bfloat16 and float16 are computed as float32, but for bfloat16 on
+        CUDA with a `weight` in bfloat16: products are of bfloat16 values then. Gradients have
+        the dtypes of their tensors, the loss is float32 or float64.
     weight : (n_items, d) Tensor
     target : (...) int64 Tensor
         On CUDA it is not checked: one that is no item makes the loss NaN.
@@ -122,14 +125,26 @@ def linear_cross_entropy(
     if not torch.compiler.is_compiling() and not wanted.is_cuda:
         check_targets(name, wanted, weight.shape[0], ignore_index)
     wanted = torch.where(wanted == ignore_index, -1, wanted)
-    options = (float(scale), float(softcap or 0.0), float(label_smoothing), autocast_precision())
-    if hidden.dtype == torch.float64:
-        options = (*options[:3], "full")
+    precision = _precision(rows, weight)
+    options = (float(scale), float(softcap or 0.0), float(label_smoothing), precision)
+    if not (rows.is_cuda and precision == "bfloat16" and rows.dtype == torch.bfloat16):
+        rows = working(rows)
+    if not (rows.is_cuda and precision == "bfloat16" and weight.dtype == torch.bfloat16):
+        weight = as_working(weight, rows)
     with torch.autocast("cpu", enabled=False):
         loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-            working(rows), as_working(weight, rows),
-            None if bias is None else as_working(bias, rows), wanted, options, update,
+            rows, weight, None if bias is None else as_working(bias, rows), wanted, options,
+            update,
         )  # fmt: skip
         if reduction == "none":
             return loss.reshape(target.shape)
         return loss.sum() if reduction == "sum" else loss.sum() / (wanted >= 0).sum()
+
+
+def _precision(hidden: Tensor, weight: Tensor) -> str:
+    """Return that of products: what autocast asks for, or on CUDA the dtype of both tables."""
+    if hidden.dtype == torch.float64:
+        return "full"
+    if hidden.is_cuda and hidden.dtype == weight.dtype == torch.bfloat16:
+        return "bfloat16"
+    return autocast_precision("cuda" if hidden.is_cuda else "cpu")
