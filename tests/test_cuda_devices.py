@@ -83,6 +83,59 @@ def test_augru(mode) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("hidden", [20, 128, 200])
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "AUGRU"])
+def test_recurrent_experts(kind, hidden) -> None:
+    torch.manual_seed(0)
+    experts = getattr(nn, f"Expert{kind}")(4, 16, hidden)
+    scores = (torch.rand(EVENTS),) if kind == "AUGRU" else ()
+    assert_same(
+        lambda *x: (experts(*x, offsets=OFFSETS.to(x[0].device))[0],),
+        torch.randn(EVENTS, 16), *scores, module=experts, tolerance=1e-4,
+    )  # fmt: skip
+
+
+@dtypes
+@pytest.mark.parametrize("lengths", [[5, 0, 97, 1, 0], [5000, 3, 1200], [40] * 300])
+def test_grouped_linear(dtype, lengths) -> None:
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    groups, rows = len(lengths), sum(lengths)
+    shapes = (rows, 24), (groups, 70, 24), (groups, 70)
+    assert_same(
+        lambda x, w, b: (F.grouped_linear(x, w, b, offsets.to(x.device)),),
+        *(torch.randn(shape, dtype=dtype) for shape in shapes), tolerance=1e-3,
+    )  # fmt: skip
+
+
+@dtypes
+@pytest.mark.parametrize("shape", [(4, 2, 33, 7), (17, 9, 40, 64)])
+def test_multi_gate_mixture(dtype, shape) -> None:
+    experts, gates, rows, dim = shape
+    logits = torch.randn(gates, rows, experts, dtype=dtype)
+    logits[0, 0] = logits[0, 1, 0] = -torch.inf
+    assert_same(
+        lambda x, z: (F.multi_gate_mixture(x, z),),
+        torch.randn(experts, rows, dim, dtype=dtype), logits,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"window": 3}, {"rule": "gap", "gap": 2.5}, {"rule": "top_gaps", "count": 4}],
+    ids=str,
+)
+def test_session_segments(options) -> None:
+    times = torch.randint(5, (EVENTS,)).cumsum(0)
+    for given in (times, times.double()):
+        given = None if "window" in options else given
+        expected = F.session_segments(OFFSETS, given, **options)
+        found = F.session_segments(
+            OFFSETS.cuda(), None if given is None else given.cuda(), **options
+        )
+        for ours, theirs in zip(found, expected, strict=True):
+            assert torch.equal(ours.cpu(), theirs)
+
+
 @dtypes
 @pytest.mark.parametrize("capacity", [None, 2])
 def test_dispatch_and_combine(dtype, capacity) -> None:

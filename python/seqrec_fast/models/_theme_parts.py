@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seqrec_fast import session_segments
+from seqrec_fast.nn.functional import session_segments
 
 #: Length that embeddings are brought to before the gate; with it a softmax can become sharp.
 THEME_SCALE = 8.0
@@ -75,23 +75,24 @@ class _SessionMean(torch.autograd.Function):
 def _pairs(position: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pairs of events of one session that are 1, 2, 4, ... events apart, as positions."""
     longest = int(position.max()) if len(position) else 0
-    later, reach = torch.arange(len(position)), 1
+    later, reach = torch.arange(len(position), device=position.device), 1
     while reach <= longest:
         later = later[position[later] >= reach]
         yield later, later - reach
         reach *= 2
 
 
-def session_position(offsets: Tensor, times: Tensor | None, gap: float, window: int) -> Tensor:
+def session_position(
+    offsets: Tensor, times: Tensor | None, gap: float, window: int, n_events: int
+) -> Tensor:
     """Return the place of each event in its session, from 0; without times by `window`."""
-    bounds = offsets.numpy()
     if times is None:
-        cut = session_segments(bounds, rule="window", window=window)
+        cut = session_segments(offsets, rule="window", window=window, n_events=n_events)
     else:
-        cut = session_segments(bounds, times.numpy(), rule="gap", gap=gap)
-    first = torch.from_numpy(cut.offsets)
-    starts = torch.repeat_interleave(first[:-1], first[1:] - first[:-1])
-    return torch.arange(len(starts)) - starts
+        cut = session_segments(offsets, times, rule="gap", gap=gap, n_events=n_events)
+    first = cut.offsets
+    starts = torch.repeat_interleave(first[:-1], first.diff(), output_size=n_events)
+    return torch.arange(n_events, device=offsets.device) - starts
 
 
 def last_rows(values: Tensor, offsets: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ def last_rows(values: Tensor, offsets: Tensor) -> Tensor:
 
 def events_with_next(offsets: Tensor) -> Tensor:
     """Return the positions of the events that are not the last ones of their sequences."""
-    has_next = torch.ones(int(offsets[-1]), dtype=torch.bool)
+    has_next = torch.ones(int(offsets[-1]), dtype=torch.bool, device=offsets.device)
     has_next[offsets[1:][offsets[1:] > offsets[:-1]] - 1] = False
     return has_next.nonzero()[:, 0]
 

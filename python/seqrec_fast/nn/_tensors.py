@@ -18,8 +18,11 @@ def working(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def autocast_precision() -> str:
+def autocast_precision(device_type: str = "cpu") -> str:
     """Return the kernels' name for the precision of products that autocast asks for."""
-    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+    if (
+        torch.is_autocast_enabled(device_type)
+        and torch.get_autocast_dtype(device_type) == torch.bfloat16
+    ):
         return "bfloat16"
     return "full"

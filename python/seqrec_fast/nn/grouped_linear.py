@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _grouped_linear_cuda
+from ._devices import DEVICES, run
 from ._dispatch_ops import kernel
 from ._loss_checks import as_working
 from ._tensors import array, working
@@ -67,6 +69,19 @@ def _grouped_linear_grad_cpu(
     return found
 
 
+def _on_cuda(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor) -> Tensor:
+    return _grouped_linear_cuda.forward(run, x, weight, bias, group_offsets)
+
+
+def _grad_on_cuda(
+    grad: Tensor, x: Tensor, weight: Tensor, group_offsets: Tensor, *needed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    found = _grouped_linear_grad_fake(grad, x, weight, group_offsets, *needed)
+    wanted = (g if need else None for g, need in zip(found, needed, strict=True))
+    _grouped_linear_cuda.backward(run, grad, x, weight, group_offsets, *wanted)
+    return found
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, _, group_offsets = inputs
     ctx.save_for_backward(x, weight, group_offsets)
@@ -80,6 +95,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 _library.impl("grouped_linear", _grouped_linear_cpu, "CPU")
 _library.impl("grouped_linear_grad", _grouped_linear_grad_cpu, "CPU")
+if "CUDA" in DEVICES:
+    _library.impl("grouped_linear", _on_cuda, "CUDA")
+    _library.impl("grouped_linear_grad", _grad_on_cuda, "CUDA")
 for _name, _fake in (
     ("grouped_linear", _grouped_linear_fake),
     ("grouped_linear_grad", _grouped_linear_grad_fake),

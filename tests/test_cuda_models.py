@@ -1,0 +1,178 @@
+"""Whole models with CUDA kernels on emulated threads: values and gradients are those of the CPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+
+import pytest
+import torch
+
+import emulated_device
+
+THEMES = {
+    "next item": {},
+    "next item, two themes each": {"k": 2},
+    "click": {"task": "click-through"},
+    "click, two themes each": {"task": "click-through", "k": 2},
+}
+CLICKS = ("din", "din, softmax, dice", "dien", "gru", "augru")
+
+
+@pytest.fixture(scope="module")
+def device():
+    """A process of its own, since what operators are registered for is settled by the import."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, emulated_device.install) as pool:
+        yield pool
+
+
+def assert_same(model, loss):
+    """`loss()` and its gradients are close on both; returns the operators that were called."""
+    found = []
+    for on_device in (False, True):
+        model.zero_grad()
+        torch.manual_seed(0)
+        if on_device:
+            with emulated_device.emulated_device() as called:
+                value = loss()
+                value.backward()
+        else:
+            value = loss()
+            value.backward()
+        named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append({"loss": value.detach(), **named})
+    expected, ours = found
+    assert ours.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(
+            ours[name], tensor, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    return called
+
+
+def batch():
+    generator = torch.Generator().manual_seed(4)
+    lengths = torch.tensor([5, 0, 1, 13, 7])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+    items = torch.randint(11, (int(lengths.sum()),), generator=generator)
+    gaps = torch.rand(len(items), generator=generator, dtype=torch.float64) * 3000
+    times = torch.cat([gaps[a:b].cumsum(0) for a, b in pairwise(offsets.tolist())])
+    return items, offsets, times, torch.tensor([5, 3, 5, 8, 0])
+
+
+def check_themes(options, with_times):
+    from seqrec_fast.models import ThemeMixture
+    from seqrec_fast.nn.functional import linear_cross_entropy
+
+    model = ThemeMixture(
+        11, hidden_size=6, n_themes=3, session_window=4, dropout_embedding=0, dropout_hidden=0,
+        seed=2, **options,
+    )  # fmt: skip
+    items, offsets, times, target = batch()
+    times = times if with_times else None
+
+    def loss():
+        if options.get("task") == "click-through":
+            value = model(items, offsets, target, times).sigmoid().sum()
+        else:
+            hidden, _ = model.run(model.input_table[items], offsets, times=times)
+            value = linear_cross_entropy(hidden, model.item_table, items, model.output.bias)
+        return value + model.auxiliary_loss()
+
+    return assert_same(model, loss)
+
+
+def check_clicks(name):
+    from click_cases import small
+
+    model = small(name)
+    items, offsets, _, target = batch()
+
+    def loss():
+        return model(items, offsets, target).sigmoid().sum()
+
+    return assert_same(model, loss)
+
+
+def check_experts(gates):
+    """Experts of each kind over the same themes, and a mixture of feed-forward ones."""
+    from seqrec_fast import nn
+    from seqrec_fast.nn import functional as F
+
+    torch.manual_seed(1)
+    model = torch.nn.ModuleDict(
+        {
+            "embedding": torch.nn.Embedding(11, 6),
+            "gate": nn.ExpertGate(6, 3, 2),
+            "gru": nn.ExpertGRU(3, 6, 7),
+            "lstm": nn.ExpertLSTM(3, 6, 7),
+            "augru": nn.ExpertAUGRU(3, 6, 7),
+            "linear": torch.nn.Linear(6, 3 * 7),
+        }
+    )
+    items, offsets, _, _ = batch()
+    batch_size = len(offsets) - 1
+
+    def loss():
+        x = torch.nn.functional.embedding(items, model["embedding"].weight)
+        gate = model["gate"].route(x)
+        rows, plan = F.dispatch_by_expert(x, offsets, gate.expert_ids, 3, weights=gate.weights)
+        scores = rows[:, 0].sigmoid()
+        found = [
+            model["gru"](rows, offsets=plan.offsets)[0],
+            model["lstm"](rows, offsets=plan.offsets)[0],
+            model["augru"](rows, scores, offsets=plan.offsets)[0],
+        ]
+        of_events = F.combine_by_expert(sum(found), plan, gate.weights)
+        linear = model["linear"]
+        weight, bias = linear.weight.view(3, 7, 6), linear.bias.view(3, 7)
+        feed_forward = F.grouped_linear(rows, weight, bias, plan.offsets[::batch_size])
+        logits = x[None, :, :3] * torch.linspace(-1, 1, gates, device=x.device)[:, None, None]
+        outputs = torch.stack([of_events, of_events.sin(), of_events.cos()])
+        mixture = F.multi_gate_mixture(outputs, logits)
+        balance = F.load_balancing_loss(gate.logits, gate.expert_ids, offsets=offsets)
+        chosen, _ = F.expert_choice(gate.logits, offsets=offsets)
+        return mixture.sum() + feed_forward.sin().sum() + balance + chosen.square().sum()
+
+    return assert_same(model, loss)
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+@pytest.mark.parametrize("name", THEMES)
+def test_theme_mixture(device, name, with_times):
+    called = device.submit(check_themes, THEMES[name], with_times).result()
+    assert {"session_segments", "dispatch_by_expert", "rnn_forward", "rnn_backward",
+            "combine_rows", "expert_gate", "cross_entropy"} <= called  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLICKS)
+def test_click_through(device, name):
+    called = device.submit(check_clicks, name).result()
+    assert "segment_sum" in called
+    if name.startswith("din"):
+        assert {"grouped_linear", "grouped_linear_grad"} <= called
+
+
+def test_experts(device):
+    called = device.submit(check_experts, 2).result()
+    assert {"grouped_linear_grad", "multi_gate_mixture_grad", "rnn_backward"} <= called
+
+
+def test_a_tensor_of_the_host_is_found(device):
+    with pytest.raises(RuntimeError, match="meta"):
+        device.submit(_mix).result()
+    with pytest.raises(AssertionError, match="taken for an array of the host"):
+        device.submit(_to_array).result()
+
+
+def _mix():
+    x = torch.ones(3)
+    with emulated_device.emulated_device():
+        return (x + torch.ones(3)).sum().item()
+
+
+def _to_array():
+    with emulated_device.emulated_device():
+        return torch.ones(3, device="cpu").numpy()
