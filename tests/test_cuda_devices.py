@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqrec_fast import nn
+from seqrec_fast import models, nn
 from seqrec_fast.nn import functional as F
 from seqrec_fast.nn._devices import DEVICES
 
@@ -157,6 +157,64 @@ def test_linear_cross_entropy(items) -> None:
         lambda h, w, b: (F.linear_cross_entropy(h, w, target.to(h.device), b),),
         torch.randn(70, 24), torch.randn(items, 24), torch.randn(items),
     )  # fmt: skip
+
+
+class _Asked(torch.nn.Module):
+    """A model with its history and targets, as a function of nothing but its parameters."""
+
+    def __init__(self, model: torch.nn.Module, items: Tensor, times: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        for name, tensor in {"items": items, "offsets": OFFSETS, "times": times,
+                             "targets": torch.arange(len(LENGTHS))}.items():  # fmt: skip
+            self.register_buffer(name, tensor)
+
+    def clicks(self) -> tuple[Tensor, ...]:
+        logits = self.model(self.items, self.offsets, self.targets, self.times)
+        more = self.model.auxiliary_loss()
+        return (logits,) if more is None else (logits, more)
+
+    def next_items(self) -> tuple[Tensor, ...]:
+        inputs = torch.nn.functional.embedding(self.items, self.model.input_table)
+        hidden, _ = self.model.run(inputs, self.offsets, times=self.times)
+        return hidden, self.model.auxiliary_loss()
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("task", ["next-item", "click-through"])
+def test_theme_mixture(task, k) -> None:
+    options = {"dropout_embedding": 0, "dropout_hidden": 0, "seed": 2, "hidden_size": 32}
+    model = models.ThemeMixture(50, task=task, k=k, n_themes=5, **options)
+    times = torch.randint(3000, (EVENTS,)).cumsum(0).double()
+    asked = _Asked(model, torch.randint(50, (EVENTS,)), times)
+    run = asked.clicks if task == "click-through" else asked.next_items
+    assert_same(run, module=asked, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("model", ["DIN", "DIEN"])
+def test_click_through(model) -> None:
+    made = getattr(models, model)(50, seed=2)
+    asked = _Asked(made, torch.randint(50, (EVENTS,)), torch.zeros(EVENTS).double())
+    assert_same(asked.clicks, module=asked, tolerance=1e-3)
+
+
+def test_experts_in_a_graph() -> None:
+    experts = nn.ExpertGRU(4, 16, 24).cuda()
+    pooling = nn.AttentionPooling(24).cuda()
+    x, offsets = torch.randn(EVENTS, 16, device="cuda"), OFFSETS.cuda()
+
+    def run() -> Tensor:
+        y = experts(x, offsets=offsets)[0]
+        return pooling(y[: len(LENGTHS)], y, offsets)
+
+    with torch.no_grad():
+        run()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = run()
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        assert torch.equal(y, run())
 
 
 def test_layer_in_a_graph() -> None:

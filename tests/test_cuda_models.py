@@ -1,4 +1,8 @@
-"""Whole models with CUDA kernels on emulated threads: values and gradients are those of the CPU."""
+"""
+Whole models with CUDA kernels on emulated threads: values and gradients are those of the CPU.
+
+This module is imported twice, also by the process in which CUDA kernels are emulated.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import emulated_device
+from click_cases import small
+from seqrec_fast import nn
+from seqrec_fast.models import ThemeMixture
+from seqrec_fast.nn import attention_pooling
+from seqrec_fast.nn import functional as F
 
 THEMES = {
     "next item": {},
@@ -63,9 +73,6 @@ def batch():
 
 
 def check_themes(options, with_times):
-    from seqrec_fast.models import ThemeMixture
-    from seqrec_fast.nn.functional import linear_cross_entropy
-
     model = ThemeMixture(
         11, hidden_size=6, n_themes=3, session_window=4, dropout_embedding=0, dropout_hidden=0,
         seed=2, **options,
@@ -78,15 +85,13 @@ def check_themes(options, with_times):
             value = model(items, offsets, target, times).sigmoid().sum()
         else:
             hidden, _ = model.run(model.input_table[items], offsets, times=times)
-            value = linear_cross_entropy(hidden, model.item_table, items, model.output.bias)
+            value = F.linear_cross_entropy(hidden, model.item_table, items, model.output.bias)
         return value + model.auxiliary_loss()
 
     return assert_same(model, loss)
 
 
 def check_clicks(name):
-    from click_cases import small
-
     model = small(name)
     items, offsets, _, target = batch()
 
@@ -98,9 +103,6 @@ def check_clicks(name):
 
 def check_experts(gates):
     """Experts of each kind over the same themes, and a mixture of feed-forward ones."""
-    from seqrec_fast import nn
-    from seqrec_fast.nn import functional as F
-
     torch.manual_seed(1)
     model = torch.nn.ModuleDict(
         {
@@ -165,6 +167,22 @@ def test_a_tensor_of_the_host_is_found(device):
         device.submit(_mix).result()
     with pytest.raises(AssertionError, match="taken for an array of the host"):
         device.submit(_to_array).result()
+
+
+def test_segments_of_a_history_without_waiting():
+    """On a GPU the host looks at no values, which a fake tensor has not."""
+    with FakeTensorMode(), torch.no_grad():
+        scores = torch.empty(9, device="cuda")
+        offsets = torch.empty(4, dtype=torch.int64, device="cuda")
+        found = F.segment_softmax(scores, offsets), F.segment_sum(scores, offsets)
+    assert [(t.shape, t.device.type) for t in found] == [((9,), "cuda"), ((3,), "cuda")]
+
+
+def test_largest_of_a_segment_whatever_the_offsets():
+    scores = torch.tensor([1.0, 5.0, -2.0, -3.0, 0.5])
+    offsets = torch.tensor([0, 2, 2, 4, 5])
+    found = attention_pooling.segment_max_cuda(scores, offsets)
+    assert found.tolist() == [5.0, -torch.inf, -2.0, 0.5]
 
 
 def _mix():

@@ -78,7 +78,7 @@ class ForwardLoop {
     SEQREC_FN static std::int64_t tile_index() {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
     }
-    SEQREC_FN std::int64_t expert() const { return expert_of<kRows>(args_.layout, tile_index()); }
+    SEQREC_FN std::int64_t expert() const { return expert_of(args_.layout, tile_index()); }
     SEQREC_FN static const T* bias_of(const RnnLoopArgs<T>& args, std::int64_t expert) {
         return args.bias_hh == nullptr ? nullptr : args.bias_hh + expert * kGates * args.hidden;
     }

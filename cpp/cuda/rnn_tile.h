@@ -27,14 +27,10 @@ struct alignas(sizeof(T) * kRows < 16 ? sizeof(T) * kRows : 16) RowValues {
     T of[kRows];
 };
 
-// All sessions of a tile are of one expert, so that they share its weights.
-template <int kRows>
-__host__ __device__ inline std::int64_t tiles_of_expert(const DeviceLayout& layout) {
-    return (layout.batch / layout.experts + kRows - 1) / kRows;
-}
-template <int kRows>
+// All sessions of a tile are of one expert, so that they share its weights. The first tiles, which
+// have the longest sessions, are one of each expert.
 SEQREC_FN std::int64_t expert_of(const DeviceLayout& layout, std::int64_t tile) {
-    return layout.experts == 1 ? 0 : tile / tiles_of_expert<kRows>(layout);
+    return tile % layout.experts;
 }
 template <class T>
 SEQREC_FN RecurrentWeights<T> weights_of(const RecurrentWeights<T>& all, std::int64_t expert) {
@@ -53,9 +49,9 @@ struct TileRows {
         if (r >= kRows) {
             return;
         }
-        const std::int64_t expert = expert_of<kRows>(layout, tile);
+        const std::int64_t expert = expert_of(layout, tile);
         const std::int64_t sessions = layout.batch / layout.experts;
-        const std::int64_t own = (tile - expert * tiles_of_expert<kRows>(layout)) * kRows + r;
+        const std::int64_t own = tile / layout.experts * kRows + r;
         session[r] = -1;
         first[r] = length[r] = 0;
         if (own < sessions) {
