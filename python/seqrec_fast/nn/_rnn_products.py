@@ -41,6 +41,10 @@ class LayerProducts:
         y = x if weight is None else _product(x, weight.t(), self.precision)
         return y if bias is None else y + bias
 
+    def prepared(self, grad: Tensor) -> Tensor:
+        """Return gradients of gates as the two methods that follow take them."""
+        return grad
+
     def input_grad(self, grad: Tensor, weight: Tensor) -> Tensor:
         """Return grad times the weight."""
         return _product(grad, weight, self.precision)
@@ -70,15 +74,17 @@ class ExpertProducts(LayerProducts):
             return x
         return x + bias.index_select(0, grouped.group_of_rows(self._offsets, x.shape[0]))
 
+    def prepared(self, grad: Tensor) -> Tensor:
+        # Once, not in each product: a part of the slots is a strided view.
+        return self._rounded(grad).contiguous()
+
     def input_grad(self, grad: Tensor, weight: Tensor) -> Tensor:
         transposed = self._rounded(weight).transpose(1, 2)
-        return grouped.forward(self._run, self._rounded(grad), transposed, None, self._offsets)
+        return grouped.forward(self._run, grad, transposed, None, self._offsets)
 
     def weight_grad(self, grad: Tensor, x: Tensor) -> Tensor:
         dweight = x.new_empty(self._offsets.shape[0] - 1, grad.shape[1], x.shape[1])
-        grouped.weight_grad(
-            self._run, self._rounded(grad), self._rounded(x), self._offsets, dweight, None
-        )
+        grouped.weight_grad(self._run, grad, self._rounded(x), self._offsets, dweight, None)
         return dweight
 
     def sums(self, grad: Tensor) -> Tensor:
@@ -102,13 +108,14 @@ class GateGradients:
         self._roll = hidden if reset_after else 0
         self._slots = dgates
         self._hidden, self._products = hidden, products
-        self._input = dgates[:, : self._n_gates]
-        self._recurrent = dgates[:, self._roll :]
+        self._recurrent = self._input = products.prepared(dgates[:, self._roll :])
+        if reset_after:
+            self._input = products.prepared(dgates[:, : self._n_gates])
 
     def of_input(self, weight_ih: Tensor | None) -> Tensor:
         """Return dx."""
         if weight_ih is None:
-            return self._input.roll(-self._roll, 1)
+            return self._slots[:, : self._n_gates].roll(-self._roll, 1)
         return self._products.input_grad(self._input, weight_ih.roll(self._roll, -2))
 
     def of_weight_ih(self, x: Tensor) -> Tensor:
