@@ -13,11 +13,12 @@ from itertools import pairwise
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 import emulated_device
 from click_cases import small
 from seqrec_fast import nn
-from seqrec_fast.models import ThemeMixture
+from seqrec_fast.models import ThemeMixture, _theme_parts
 from seqrec_fast.nn import attention_pooling
 from seqrec_fast.nn import functional as F
 
@@ -141,6 +142,42 @@ def check_experts(gates):
     return assert_same(model, loss)
 
 
+def check_gates():
+    """What chooses experts, and the losses of choices; returns the names of what differs."""
+    torch.manual_seed(1)
+    _, offsets, _, _ = batch()
+    x, logits = torch.randn(26, 6), torch.randn(26, 4)
+    ids, valid = logits.topk(2).indices, torch.rand(26) < 0.8
+    gates = [nn.ExpertGate(6, 4, 2, noise="normal"), nn.DSelectK(6, 4, 2).eval()]
+    functions = {
+        "ExpertGate": lambda: gates[0](x),
+        "DSelectK": lambda: gates[1](x),
+        "expert_choice": lambda: F.expert_choice(logits, offsets=offsets, valid=valid),
+        "expert_load": lambda: F.expert_load(ids, 4, offsets=offsets, valid=valid),
+        "gate_diagnostics": lambda: F.gate_diagnostics(logits, ids),
+        "importance_loss": lambda: F.importance_loss(logits.softmax(1)[:, :2], ids, 4),
+        "load_balancing_loss": lambda: F.load_balancing_loss(logits, ids, valid=valid),
+        "router_z_loss": lambda: F.router_z_loss(logits, valid=valid),
+        "route_segments": lambda: F.route_segments(x, offsets, logits[:6].T.contiguous(), 2),
+        "segment_softmax": lambda: F.segment_softmax(logits[:, 0], offsets),
+    }
+    wrong = []
+    for name, function in functions.items():
+        gates[0].noise_step.zero_()
+        expected = tree_leaves(function())
+        gates[0].noise_step.zero_()
+        with emulated_device.emulated_device():
+            found = tree_leaves(function())
+        for ours, theirs in zip(found, expected, strict=True):
+            if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True):
+                wrong.append(name)
+    return wrong
+
+
+def test_gates(device):
+    assert device.submit(check_gates).result() == []
+
+
 @pytest.mark.parametrize("with_times", [True, False])
 @pytest.mark.parametrize("name", THEMES)
 def test_theme_mixture(device, name, with_times):
@@ -176,6 +213,16 @@ def test_segments_of_a_history_without_waiting():
         offsets = torch.empty(4, dtype=torch.int64, device="cuda")
         found = F.segment_softmax(scores, offsets), F.segment_sum(scores, offsets)
     assert [(t.shape, t.device.type) for t in found] == [((9,), "cuda"), ((3,), "cuda")]
+
+
+@pytest.mark.parametrize("to_later", [True, False])
+def test_neighbours_in_a_session(to_later):
+    position = torch.cat([torch.arange(n) for n in (1, 7, 2, 16, 1)])
+    start = torch.randn(len(position), 3, generator=torch.Generator().manual_seed(1))
+    found, expected = start.clone(), start.clone()
+    _theme_parts.add_neighbours_everywhere(found, position, 15, to_later)
+    _theme_parts._add_neighbours(expected, position, to_later)
+    assert torch.equal(found, expected)
 
 
 def test_largest_of_a_segment_whatever_the_offsets():

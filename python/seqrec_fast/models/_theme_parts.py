@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -59,26 +58,55 @@ class _SessionMean(torch.autograd.Function):
         count = (position + 1)[:, None].to(values.dtype)
         ctx.save_for_backward(position, count)
         total = values.clone()
-        for later, earlier in _pairs(position):
-            total.index_add_(0, later, total.index_select(0, earlier))
+        _add_neighbours(total, position, to_later=True)
         return total.div_(count)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         position, count = ctx.saved_tensors
         total = grad / count
-        for later, earlier in _pairs(position):
-            total.index_add_(0, earlier, total.index_select(0, later))
+        _add_neighbours(total, position, to_later=False)
         return total, None
 
 
-def _pairs(position: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pairs of events of one session that are 1, 2, 4, ... events apart, as positions."""
+def _add_neighbours(total: Tensor, position: Tensor, to_later: bool) -> None:
     longest = int(position.max()) if len(position) else 0
+    if total.is_cuda:
+        add_neighbours_everywhere(total, position, longest, to_later)
+        return
     later, reach = torch.arange(len(position), device=position.device), 1
     while reach <= longest:
         later = later[position[later] >= reach]
-        yield later, later - reach
+        to, of = (later, later - reach) if to_later else (later - reach, later)
+        total.index_add_(0, to, total.index_select(0, of))
+        reach *= 2
+
+
+def add_neighbours_everywhere(
+    total: Tensor, position: Tensor, longest: int, to_later: bool
+) -> None:
+    """
+    Add to each event the sum of the one 1, 2, 4, ... events before it in its session, in place.
+
+    With zeros where there is none: the host need not know how many there are, as it has to for
+    lists of them.
+
+    Parameters
+    ----------
+    total : (N, D) Tensor
+    position : (N,) int64 Tensor
+        Place of each event in its session, from 0.
+    longest : int
+        The greatest of them.
+    to_later : bool
+        False: the one after it, which is the adjoint.
+    """
+    reach = 1
+    while reach <= longest:
+        own = (position[reach:] >= reach)[:, None]
+        early, late = total[:-reach], total[reach:]
+        to, of = (late, early) if to_later else (early, late)
+        to += torch.where(own, of, 0.0)
         reach *= 2
 
 
