@@ -72,12 +72,29 @@ def test_grouped_linear(shape, dtype):
             assert torch.equal(again, first)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_grouped_linear_on_tensor_cores(shape):
+    """Of values rounded to bfloat16: products are exact in float32, sums in another order."""
+    x, weight, bias, offsets = linear_cases.problem(*shape, torch.float32)
+    grad = torch.randn(len(x), shape[2], generator=torch.Generator().manual_seed(1))
+    near = [t.bfloat16().float() for t in (x, weight, grad)]
+    found = grouped_linear._on_cuda(x, weight, bias, offsets, "bfloat16")
+    expected = grouped_linear._grouped_linear_cpu(*near[:2], bias, offsets)
+    assert_close([found], [expected], 3e-5)
+    needed = (True, True, True)
+    found = grouped_linear._grad_on_cuda(grad, x, weight, offsets, *needed, "bfloat16")
+    expected = grouped_linear._grouped_linear_grad_cpu(near[2], *near[:2], offsets, *needed)
+    assert_close(found, expected, 3e-5)
+
+
 def test_a_row_of_a_group_does_not_depend_on_the_others():
     """Nor on how many rows there are, by which tiles are chosen."""
     x, weight, bias, offsets = linear_cases.problem([3, 1200], 20, 70, torch.float32)
-    whole = grouped_linear._on_cuda(x, weight, bias, offsets)
-    alone = grouped_linear._on_cuda(x[700:701], weight[1:], bias[1:], torch.tensor([0, 1]))
-    assert torch.equal(alone, whole[700:701])
+    one = x[700:701], weight[1:], bias[1:], torch.tensor([0, 1])
+    for precision in ("full", "bfloat16"):
+        whole = grouped_linear._on_cuda(x, weight, bias, offsets, precision)
+        alone = grouped_linear._on_cuda(*one, precision)
+        assert torch.equal(alone, whole[700:701])
 
 
 @pytest.mark.parametrize("offsets", [[0, 99, 3], [-5, 2, 3], [2, 1, 3], [0, 9000, -9000]])
@@ -219,7 +236,12 @@ def test_errors_name_what_came():
                      torch.zeros(2, 2), None, None)  # fmt: skip
     with pytest.raises(ValueError, match=r"weight has shape \(4, 2\); expected \(5, 2\)"):
         run_emulated("grouped_linear", x.dtype, x, x, torch.zeros(4, 2), None, offsets,
-                     torch.zeros(3, 5))  # fmt: skip
+                     torch.zeros(3, 5), "full")  # fmt: skip
+    linear = linear_cases.problem([3], 2, 2, torch.float64)
+    with pytest.raises(ValueError, match="precision is not full; expected that, or bfloat16"):
+        grouped_linear._on_cuda(*linear, "bfloat16")
+    with pytest.raises(ValueError, match="precision is 'bfloat16'; expected 'full' on the CPU"):
+        torch.ops.seqrec_fast.grouped_linear(*linear, "bfloat16")
 
 
 def on_fake_cuda(*arguments):

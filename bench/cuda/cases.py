@@ -139,7 +139,9 @@ def expert_layers(cell: str, *, device: str, small: bool) -> Runs:
     }
 
 
-def grouped_linear(groups: int, rows: int, *, device: str, small: bool) -> Runs:
+def grouped_linear(
+    groups: int, rows: int, *, bfloat16: bool = False, device: str, small: bool
+) -> Runs:
     """Compare linear layers over groups of `rows` rows with a loop over the groups."""
     groups, rows, dim = (3, 5, 8) if small else (groups, rows, 64)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -148,13 +150,20 @@ def grouped_linear(groups: int, rows: int, *, device: str, small: bool) -> Runs:
     bias = torch.randn(groups, dim, device=device, requires_grad=True)
     offsets = torch.arange(0, groups * rows + 1, rows, device=device)
 
-    def peer() -> Tensor:
+    def loop() -> Tensor:
         parts = zip(x.split(rows), weight, bias, strict=True)
         return torch.cat([torch.nn.functional.linear(*part) for part in parts])
 
+    def under_autocast(run: Callable[[], Tensor]) -> Run:
+        def forward() -> Tensor:
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                return run()
+
+        return _passes(forward, x, True, weight, bias)
+
     return {
-        "ours": _passes(lambda: F.grouped_linear(x, weight, bias, offsets), x, True, weight, bias),
-        "loop of linear": _passes(peer, x, True, weight, bias),
+        "ours": under_autocast(lambda: F.grouped_linear(x, weight, bias, offsets)),
+        "loop of linear": under_autocast(loop),
     }
 
 
@@ -249,6 +258,9 @@ CASES: dict[str, Case] = {
         for cell in ("GRU", "LSTM")
     },
     "grouped linear 8 x 32k x 64 x 64, forward + backward": partial(grouped_linear, 8, 1 << 15),
+    "grouped linear bfloat16 8 x 32k x 64 x 64, forward + backward": partial(
+        grouped_linear, 8, 1 << 15, bfloat16=True
+    ),
     "grouped linear 4096 x 50 x 64 x 64, forward + backward": partial(grouped_linear, 4096, 50),
     "multi-gate 8 experts, 4 gates, 64k x 128, forward + backward": multi_gate,
     "session segments by gap, 256 x 1000": partial(session_segments, "gap"),

@@ -1,12 +1,12 @@
 // One linear layer per group of rows on a GPU. A block has a tile of rows of one group and a tile
 // of its outputs; products are summed in the order of the terms (row_tiles.h), so that a row does
-// not depend on the others. Bound by the multiply-adds.
+// not depend on the others; or on tensor cores. Bound by the multiply-adds.
 #include <type_traits>
 
 #include "cuda/group_tiles.h"
 #include "cuda/grouped_linear_kernels.h"
 #include "cuda/launch.h"
-#include "cuda/row_tiles.h"
+#include "cuda/row_tensor_tiles.h"
 
 namespace seqrec_fast {
 namespace cuda {
@@ -25,7 +25,7 @@ constexpr int kBlocks = S::kRowsPerThread > 4 ? 1 : 2;
 template <class S, class T>
 __global__ void __launch_bounds__(S::kThreads, kBlocks<S>)
     grouped_linear_kernel(GroupedLinearArgs<T> args, std::int64_t rows, std::int64_t out_tiles) {
-    SEQREC_DYNAMIC_SHARED(T, shared);
+    SEQREC_DYNAMIC_SHARED(typename S::Shared, shared);
     const std::int64_t row_tile = blockIdx.x / out_tiles, out_tile = blockIdx.x % out_tiles;
     const GroupTile tile = group_tile(args.offsets, args.groups, rows, S::kRows, row_tile);
     if (tile.count == 0) {
@@ -65,7 +65,13 @@ void run_grouped_linear(const GroupedLinearArgs<T>& args, std::int64_t rows, cud
 }  // namespace cuda
 
 template <class T>
-void grouped_linear_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, cudaStream_t stream) {
+void grouped_linear_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, bool tensor_cores,
+                         cudaStream_t stream) {
+    if constexpr (std::is_same_v<T, float>) {
+        if (tensor_cores) {
+            return cuda::run_grouped_linear<cuda::TensorTileShape>(args, rows, stream);
+        }
+    }
     using Many = cuda::GroupedShape<T, true>;
     if (rows / Many::kRows >= 4 * args.groups) {
         cuda::run_grouped_linear<Many>(args, rows, stream);
@@ -74,7 +80,9 @@ void grouped_linear_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, cu
     }
 }
 
-template void grouped_linear_cuda(const GroupedLinearArgs<float>&, std::int64_t, cudaStream_t);
-template void grouped_linear_cuda(const GroupedLinearArgs<double>&, std::int64_t, cudaStream_t);
+template void grouped_linear_cuda(const GroupedLinearArgs<float>&, std::int64_t, bool,
+                                  cudaStream_t);
+template void grouped_linear_cuda(const GroupedLinearArgs<double>&, std::int64_t, bool,
+                                  cudaStream_t);
 
 }  // namespace seqrec_fast

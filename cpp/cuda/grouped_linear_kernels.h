@@ -8,9 +8,11 @@
 
 namespace seqrec_fast {
 
-// dx is that of dy with every weight transposed.
+// dx is that of dy with every weight transposed. On tensor cores, for T float, x and the weights
+// are rounded to bfloat16.
 template <class T>
-void grouped_linear_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, cudaStream_t stream);
+void grouped_linear_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, bool tensor_cores,
+                         cudaStream_t stream);
 
 // Entries that the sums of parts of large groups take.
 std::int64_t grouped_linear_room(std::int64_t rows, std::int64_t in, std::int64_t out);

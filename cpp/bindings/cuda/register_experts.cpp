@@ -17,10 +17,12 @@ constexpr DeviceArrays kGrouped{"grouped_linear"}, kMixture{"multi_gate_mixture"
 
 template <class T>
 void run_grouped_linear(const Object& x, const Object& weight, const Object& bias,
-                        const Object& group_offsets, const Object& y, std::uintptr_t stream) {
+                        const Object& group_offsets, const Object& y, const std::string& precision,
+                        std::uintptr_t stream) {
     const auto call = read_grouped_linear<T>(kGrouped, x, weight, bias, group_offsets, y);
+    const Precision products = parse_precision(precision);
     const py::gil_scoped_release release;
-    grouped_linear(kGrouped.function, call, as_stream(stream));
+    grouped_linear(kGrouped.function, call, products, as_stream(stream));
 }
 
 template <class T>
@@ -60,7 +62,7 @@ template <class T>
 void register_for(py::module_& m, const std::string& suffix) {
     m.def(("grouped_linear" + suffix).c_str(), &run_grouped_linear<T>, py::arg("x"),
           py::arg("weight"), py::arg("bias"), py::arg("group_offsets"), py::arg("y"),
-          py::arg("stream"));
+          py::arg("precision"), py::arg("stream"));
     m.def(("grouped_linear_weight_grad" + suffix).c_str(), &run_grouped_linear_weight_grad<T>,
           py::arg("x"), py::arg("group_offsets"), py::arg("dy"), py::arg("dweight"),
           py::arg("dbias"), py::arg("room"), py::arg("stream"));

@@ -5,8 +5,12 @@
 namespace seqrec_fast {
 
 template <class T>
-void grouped_linear(const char* function, const GroupedLinear<T>& call, cudaStream_t stream) {
-    grouped_linear_cuda(checked_grouped_linear(function, call), call.x.rows, stream);
+void grouped_linear(const char* function, const GroupedLinear<T>& call, Precision precision,
+                    cudaStream_t stream) {
+    const bool tensor_cores = precision == Precision::bfloat16;
+    SEQREC_CHECK(precision == Precision::full || (tensor_cores && sizeof(T) == 4), function,
+                 ": precision is not full; expected that, or bfloat16 for float32 arrays");
+    grouped_linear_cuda(checked_grouped_linear(function, call), call.x.rows, tensor_cores, stream);
 }
 
 std::int64_t grouped_linear_room(const char* function, std::int64_t rows, std::int64_t in,
@@ -27,9 +31,9 @@ void grouped_linear_weight_grad(const char* function, const GroupedLinearGrad<T>
     grouped_linear_weight_grad_cuda(args, call.x.rows, room.data, stream);
 }
 
-#define SEQREC_INSTANTIATE(T)                                                          \
-    template void grouped_linear(const char*, const GroupedLinear<T>&, cudaStream_t);  \
-    template void grouped_linear_weight_grad(const char*, const GroupedLinearGrad<T>&, \
+#define SEQREC_INSTANTIATE(T)                                                                    \
+    template void grouped_linear(const char*, const GroupedLinear<T>&, Precision, cudaStream_t); \
+    template void grouped_linear_weight_grad(const char*, const GroupedLinearGrad<T>&,           \
                                              const MatrixView<T>&, cudaStream_t)
 SEQREC_INSTANTIATE(float);
 SEQREC_INSTANTIATE(double);

@@ -2,14 +2,17 @@
 // GPU's memory; offsets are not looked at, and have to be a partition of the rows.
 #pragma once
 
+#include "cpu/packed_matrix.h"
 #include "cuda/simt.h"
 #include "ops/grouped_linear.h"
 
 namespace seqrec_fast {
 
-// As that of ops/grouped_linear.h. dx is the same of dy and the transposes of the weights.
+// As that of ops/grouped_linear.h, in full precision or, for T float, of values rounded to
+// bfloat16. dx is the same of dy and the transposes of the weights.
 template <class T>
-void grouped_linear(const char* function, const GroupedLinear<T>& call, cudaStream_t stream);
+void grouped_linear(const char* function, const GroupedLinear<T>& call, Precision precision,
+                    cudaStream_t stream);
 
 // Entries of `room`.
 std::int64_t grouped_linear_room(const char* function, std::int64_t rows, std::int64_t in,

@@ -13,12 +13,22 @@ _Run = Callable[..., None]  # as _devices.run; tests give one for emulated threa
 
 
 def forward(
-    run: _Run, x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor
+    run: _Run,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    group_offsets: Tensor,
+    precision: str = "full",
 ) -> Tensor:
     """Return each row of x times the transpose of its group's weight, plus bias."""
     y = x.new_empty(x.shape[0], weight.shape[1])
-    run("grouped_linear", x.dtype, x, x, weight.flatten(0, 1), bias, group_offsets, y)
+    run("grouped_linear", x.dtype, x, x, weight.flatten(0, 1), bias, group_offsets, y, precision)
     return y
+
+
+def rounded(factor: Tensor, precision: str) -> Tensor:
+    """Return a factor of a product as kernels without that precision take it."""
+    return factor if precision == "full" else factor.bfloat16().float()
 
 
 def weight_grad(
@@ -51,13 +61,15 @@ def backward(
     dx: Tensor | None,
     dweight: Tensor | None,
     dbias: Tensor | None,
+    precision: str = "full",
 ) -> None:
     """Write the gradients that there are."""
     if dx is not None:
         transposed = weight.transpose(1, 2).flatten(0, 1)
-        run("grouped_linear", x.dtype, x, grad, transposed, None, group_offsets, dx)
+        run("grouped_linear", x.dtype, x, grad, transposed, None, group_offsets, dx, precision)
     if dweight is not None or dbias is not None:
-        weight_grad(run, grad, x, group_offsets, dweight, dbias)
+        factors = rounded(grad, precision), rounded(x, precision)
+        weight_grad(run, *factors, group_offsets, dweight, dbias)
 
 
 def group_sums(run: _Run, rows: Tensor, group_offsets: Tensor) -> Tensor:

@@ -67,31 +67,27 @@ class ExpertProducts(LayerProducts):
 
     def linear(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         if weight is not None:
-            return grouped.forward(
-                self._run, self._rounded(x), self._rounded(weight), bias, self._offsets
-            )
+            return grouped.forward(self._run, x, weight, bias, self._offsets, self.precision)
         if bias is None:
             return x
         return x + bias.index_select(0, grouped.group_of_rows(self._offsets, x.shape[0]))
 
     def prepared(self, grad: Tensor) -> Tensor:
         # Once, not in each product: a part of the slots is a strided view.
-        return self._rounded(grad).contiguous()
+        return grouped.rounded(grad, self.precision).contiguous()
 
     def input_grad(self, grad: Tensor, weight: Tensor) -> Tensor:
-        transposed = self._rounded(weight).transpose(1, 2)
-        return grouped.forward(self._run, grad, transposed, None, self._offsets)
+        transposed = weight.transpose(1, 2)
+        return grouped.forward(self._run, grad, transposed, None, self._offsets, self.precision)
 
     def weight_grad(self, grad: Tensor, x: Tensor) -> Tensor:
         dweight = x.new_empty(self._offsets.shape[0] - 1, grad.shape[1], x.shape[1])
-        grouped.weight_grad(self._run, grad, self._rounded(x), self._offsets, dweight, None)
+        x = grouped.rounded(x, self.precision)
+        grouped.weight_grad(self._run, grad, x, self._offsets, dweight, None)
         return dweight
 
     def sums(self, grad: Tensor) -> Tensor:
         return grouped.group_sums(self._run, grad, self._offsets)
-
-    def _rounded(self, factor: Tensor) -> Tensor:
-        return factor if self.precision == "full" else factor.bfloat16().float()
 
 
 class GateGradients:
