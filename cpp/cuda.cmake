@@ -13,10 +13,13 @@ set(SEQREC_CUDA_KERNELS
   cuda/gate_backward_cuda.cu
   cuda/gate_forward_cuda.cu
   cuda/gate_noise_cuda.cu
+  cuda/grouped_linear_cuda.cu
+  cuda/grouped_linear_weight_grad_cuda.cu
   cuda/gru_backward_cuda.cu
   cuda/gru_forward_cuda.cu
   cuda/lstm_backward_cuda.cu
   cuda/lstm_forward_cuda.cu
+  cuda/multi_gate_cuda.cu
   cuda/rnn_backward_cuda.cu
   cuda/rnn_forward_cuda.cu
   cuda/route_segments_cuda.cu
@@ -24,6 +27,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/row_update_cuda.cu
   cuda/sampled_loss_cuda.cu
   cuda/segment_cuda.cu
+  cuda/segment_cut_cuda.cu
   cuda/topk_cuda.cu
   cuda/topk_pack_cuda.cu
   cuda/topk_sift_cuda.cu
@@ -32,6 +36,7 @@ set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
   bindings/cuda/register_cross_entropy_tensor.cpp
   bindings/cuda/register_dispatch.cpp
+  bindings/cuda/register_experts.cpp
   bindings/cuda/register_gate.cpp
   bindings/cuda/register_loss.cpp
   bindings/cuda/register_rnn.cpp
@@ -42,7 +47,9 @@ set(SEQREC_CUDA_HOST
   ops/cuda/cross_entropy_tensor.cpp
   ops/cuda/dispatch.cpp
   ops/cuda/gate.cpp
+  ops/cuda/grouped_linear.cpp
   ops/cuda/loss.cpp
+  ops/cuda/multi_gate.cpp
   ops/cuda/rnn.cpp
   ops/cuda/row_update.cpp
   ops/cuda/sampled_loss.cpp

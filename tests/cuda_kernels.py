@@ -28,20 +28,18 @@ def emulated(name: str, dtype: Any, *arguments: Any) -> None:
 
     kept: list[Any] = []  # copies live until the call has ended
 
-    def device_array(array: np.ndarray) -> Any:
-        assert array.flags.c_contiguous
-        kept.append(array)
-        return module.DeviceArray(array.ctypes.data, array.dtype.name, array.shape)
-
     def handed(argument: Any) -> Any:
         if isinstance(argument, tuple):
             return tuple(handed(a) for a in argument)
         if hasattr(argument, "detach"):
-            if argument.dtype == torch.bfloat16:  # NumPy has none
-                kept.append(argument := argument.detach().contiguous())
-                return module.DeviceArray(argument.data_ptr(), "bfloat16", argument.shape)
-            argument = argument.detach().contiguous().numpy()
-        return device_array(argument) if isinstance(argument, np.ndarray) else argument
+            tensor = argument.detach().contiguous()
+            kept.append(tensor)
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            return module.DeviceArray(tensor.data_ptr(), dtype, tuple(tensor.shape))
+        if not isinstance(argument, np.ndarray):
+            return argument
+        assert argument.flags.c_contiguous
+        return module.DeviceArray(argument.ctypes.data, argument.dtype.name, argument.shape)
 
     function = getattr(module, name + ("" if dtype is None else SUFFIX[np.dtype(dtype).name]))
     function(*(handed(a) for a in arguments), 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqrec_fast import nn
+from seqrec_fast import models, nn
 from seqrec_fast.nn import functional as F
 from seqrec_fast.nn._devices import DEVICES
 
@@ -81,6 +81,59 @@ def test_augru(mode) -> None:
         lambda x, a: (layer(x, a, offsets=OFFSETS.to(x.device))[0],),
         torch.randn(EVENTS, 16), torch.rand(EVENTS), module=layer,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("hidden", [20, 128, 200])
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "AUGRU"])
+def test_recurrent_experts(kind, hidden) -> None:
+    torch.manual_seed(0)
+    experts = getattr(nn, f"Expert{kind}")(4, 16, hidden)
+    scores = (torch.rand(EVENTS),) if kind == "AUGRU" else ()
+    assert_same(
+        lambda *x: (experts(*x, offsets=OFFSETS.to(x[0].device))[0],),
+        torch.randn(EVENTS, 16), *scores, module=experts, tolerance=1e-4,
+    )  # fmt: skip
+
+
+@dtypes
+@pytest.mark.parametrize("lengths", [[5, 0, 97, 1, 0], [5000, 3, 1200], [40] * 300])
+def test_grouped_linear(dtype, lengths) -> None:
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    groups, rows = len(lengths), sum(lengths)
+    shapes = (rows, 24), (groups, 70, 24), (groups, 70)
+    assert_same(
+        lambda x, w, b: (F.grouped_linear(x, w, b, offsets.to(x.device)),),
+        *(torch.randn(shape, dtype=dtype) for shape in shapes), tolerance=1e-3,
+    )  # fmt: skip
+
+
+@dtypes
+@pytest.mark.parametrize("shape", [(4, 2, 33, 7), (17, 9, 40, 64)])
+def test_multi_gate_mixture(dtype, shape) -> None:
+    experts, gates, rows, dim = shape
+    logits = torch.randn(gates, rows, experts, dtype=dtype)
+    logits[0, 0] = logits[0, 1, 0] = -torch.inf
+    assert_same(
+        lambda x, z: (F.multi_gate_mixture(x, z),),
+        torch.randn(experts, rows, dim, dtype=dtype), logits,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"window": 3}, {"rule": "gap", "gap": 2.5}, {"rule": "top_gaps", "count": 4}],
+    ids=str,
+)
+def test_session_segments(options) -> None:
+    times = torch.randint(5, (EVENTS,)).cumsum(0)
+    for given in (times, times.double()):
+        given = None if "window" in options else given
+        expected = F.session_segments(OFFSETS, given, **options)
+        found = F.session_segments(
+            OFFSETS.cuda(), None if given is None else given.cuda(), **options
+        )
+        for ours, theirs in zip(found, expected, strict=True):
+            assert torch.equal(ours.cpu(), theirs)
 
 
 @dtypes
@@ -157,6 +210,64 @@ def test_cross_entropy_in_a_graph() -> None:
     hidden.copy_(torch.randn_like(hidden))
     graph.replay()
     assert all(torch.equal(a, b) for a, b in zip(found, step(), strict=True))
+
+
+class _Asked(torch.nn.Module):
+    """A model with its history and targets, as a function of nothing but its parameters."""
+
+    def __init__(self, model: torch.nn.Module, items: Tensor, times: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        for name, tensor in {"items": items, "offsets": OFFSETS, "times": times,
+                             "targets": torch.arange(len(LENGTHS))}.items():  # fmt: skip
+            self.register_buffer(name, tensor)
+
+    def clicks(self) -> tuple[Tensor, ...]:
+        logits = self.model(self.items, self.offsets, self.targets, self.times)
+        more = self.model.auxiliary_loss()
+        return (logits,) if more is None else (logits, more)
+
+    def next_items(self) -> tuple[Tensor, ...]:
+        inputs = torch.nn.functional.embedding(self.items, self.model.input_table)
+        hidden, _ = self.model.run(inputs, self.offsets, times=self.times)
+        return hidden, self.model.auxiliary_loss()
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("task", ["next-item", "click-through"])
+def test_theme_mixture(task, k) -> None:
+    options = {"dropout_embedding": 0, "dropout_hidden": 0, "seed": 2, "hidden_size": 32}
+    model = models.ThemeMixture(50, task=task, k=k, n_themes=5, **options)
+    times = torch.randint(3000, (EVENTS,)).cumsum(0).double()
+    asked = _Asked(model, torch.randint(50, (EVENTS,)), times)
+    run = asked.clicks if task == "click-through" else asked.next_items
+    assert_same(run, module=asked, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("model", ["DIN", "DIEN"])
+def test_click_through(model) -> None:
+    made = getattr(models, model)(50, seed=2)
+    asked = _Asked(made, torch.randint(50, (EVENTS,)), torch.zeros(EVENTS).double())
+    assert_same(asked.clicks, module=asked, tolerance=1e-3)
+
+
+def test_experts_in_a_graph() -> None:
+    experts = nn.ExpertGRU(4, 16, 24).cuda()
+    pooling = nn.AttentionPooling(24).cuda()
+    x, offsets = torch.randn(EVENTS, 16, device="cuda"), OFFSETS.cuda()
+
+    def run() -> Tensor:
+        y = experts(x, offsets=offsets)[0]
+        return pooling(y[: len(LENGTHS)], y, offsets)
+
+    with torch.no_grad():
+        run()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = run()
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        assert torch.equal(y, run())
 
 
 def test_layer_in_a_graph() -> None:

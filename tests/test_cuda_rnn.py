@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cuda_kernels import emulated
+from cuda_kernels import run_emulated
 from rnn_cases import ATTENTION_CELLS, CELLS, make_weights, relative_error
 from seqrec_fast.nn import _ops, _rnn_cuda_ops
 
-NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 # More sessions than one tile has rows, none of them in order; one and two of them are empty.
 LENGTHS = {
     "tiles": (3, 0, 5, 1, 4, 4, 2, 0, 6, 1, 3),
@@ -24,20 +22,6 @@ LENGTHS = {
 }
 GRADS = ("dx", "dh_0", "dc_0", "dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh", "dweight_hr",
          "dattention")  # fmt: skip
-
-
-def run_emulated(name: str, dtype: torch.dtype, like: Any, *arguments: Any) -> None:
-    """As nn._devices.run does on CUDA."""
-    module = importlib.import_module("seqrec_fast._cuda_emulated")
-    kept = [a.detach().contiguous() if isinstance(a, torch.Tensor) else a for a in arguments]
-
-    def device_array(tensor: torch.Tensor) -> Any:
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        return module.DeviceArray(tensor.data_ptr(), dtype, tuple(tensor.shape))
-
-    emulated(
-        name, NUMPY[dtype], *(device_array(a) if isinstance(a, torch.Tensor) else a for a in kept)
-    )
 
 
 FORWARD, BACKWARD = (

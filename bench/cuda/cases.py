@@ -109,6 +109,103 @@ def dispatch(k: int, *, device: str, small: bool) -> Runs:
     return {"ours": ours, "argsort, index_select, index_add": peer}
 
 
+def expert_layers(cell: str, *, device: str, small: bool) -> Runs:
+    """Compare recurrent experts over 256 histories of 1000 events with one layer after another."""
+    batch, length, dim, experts = (3, 10, 8, 4) if small else (256, 1000, 64, 8)
+    torch.manual_seed(0)
+    ours = getattr(nn, f"Expert{cell}")(experts, dim, dim).to(device)
+    layers = [getattr(nn, cell)(dim, dim).to(device) for _ in range(experts)]
+    for m, layer_of_one in enumerate(layers):
+        layer_of_one.load_state_dict({name: p[m] for name, p in ours.state_dict().items()})
+    offsets = torch.arange(0, batch * length + 1, length, device=device)
+    ids = torch.randint(experts, (batch * length, 1), device=device)
+    events = torch.randn(batch * length, dim, device=device)
+    rows, plan = F.dispatch_by_expert(events, offsets, ids, experts)
+    x = rows.detach().requires_grad_()
+    parts = [plan.offsets[m * batch : (m + 1) * batch + 1] for m in range(experts)]
+    bounds = [(int(part[0]), int(part[-1])) for part in parts]
+
+    def peer() -> Tensor:
+        return torch.cat(
+            [
+                layers[m](x[first:last], offsets=part - part[0])[0]
+                for m, (part, (first, last)) in enumerate(zip(parts, bounds, strict=True))
+            ]
+        )
+
+    return {
+        "ours": _passes(lambda: ours(x, offsets=plan.offsets)[0], x, True),
+        "one layer after another": _passes(peer, x, True),
+    }
+
+
+def grouped_linear(
+    groups: int, rows: int, *, bfloat16: bool = False, device: str, small: bool
+) -> Runs:
+    """Compare linear layers over groups of `rows` rows with a loop over the groups."""
+    groups, rows, dim = (3, 5, 8) if small else (groups, rows, 64)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    x = torch.randn(groups * rows, dim, device=device, requires_grad=True)
+    weight = torch.randn(groups, dim, dim, device=device, requires_grad=True)
+    bias = torch.randn(groups, dim, device=device, requires_grad=True)
+    offsets = torch.arange(0, groups * rows + 1, rows, device=device)
+
+    def loop() -> Tensor:
+        parts = zip(x.split(rows), weight, bias, strict=True)
+        return torch.cat([torch.nn.functional.linear(*part) for part in parts])
+
+    def under_autocast(run: Callable[[], Tensor]) -> Run:
+        def forward() -> Tensor:
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                return run()
+
+        return _passes(forward, x, True, weight, bias)
+
+    return {
+        "ours": under_autocast(lambda: F.grouped_linear(x, weight, bias, offsets)),
+        "loop of linear": under_autocast(loop),
+    }
+
+
+def multi_gate(*, device: str, small: bool) -> Runs:
+    experts, gates, rows, dim = (3, 2, 6, 8) if small else (8, 4, 1 << 16, 128)
+    outputs = torch.randn(experts, rows, dim, device=device, requires_grad=True)
+    logits = torch.randn(gates, rows, experts, device=device, requires_grad=True)
+
+    def peer() -> Tensor:
+        return torch.einsum("gne,end->gnd", logits.softmax(-1), outputs)
+
+    return {
+        "ours": _passes(lambda: F.multi_gate_mixture(outputs, logits), outputs, True, logits),
+        "softmax and einsum": _passes(peer, outputs, True, logits),
+    }
+
+
+def session_segments(rule: str, *, device: str, small: bool) -> Runs:
+    batch, length, count = (3, 10, 3) if small else (256, 1000, 20)
+    offsets = torch.arange(0, batch * length + 1, length, device=device)
+    gaps = torch.rand(batch, length, device=device, dtype=torch.float64)
+    times = gaps.cumsum(1)
+    flat = times.reshape(-1)
+
+    def peer() -> Tensor:
+        starts = torch.ones(batch, length, dtype=torch.bool, device=device)
+        gap = times.diff(dim=1)
+        if rule == "gap":
+            starts[:, 1:] = gap > 0.9
+        else:
+            largest = gap.topk(count - 1, dim=1).indices
+            starts[:, 1:] = torch.zeros_like(gap, dtype=torch.bool).scatter_(1, largest, True)
+        first = starts.reshape(-1).nonzero()[:, 0]
+        return torch.cat([first, offsets[-1:]])
+
+    options = {"gap": 0.9} if rule == "gap" else {"count": count}
+    return {
+        "ours": lambda: F.session_segments(offsets, flat, rule=rule, **options).offsets,
+        "diff, topk, nonzero": peer,
+    }
+
+
 def topk(queries: int, *, device: str, small: bool) -> Runs:
     items, k = (300, 5) if small else (1_000_000, 100)
     table = torch.randn(items, 64, device=device)
@@ -158,6 +255,20 @@ CASES: dict[str, Case] = {
     "gate 1M x 64, k=2, forward + backward": partial(gate, 1 << 20, 64, 2, True),
     "dispatch + combine 256 x 1000 x 64, k=1": partial(dispatch, 1),
     "dispatch + combine 256 x 1000 x 64, k=2": partial(dispatch, 2),
+    **{
+        f"{cell.lower()} experts float32, 8 x 256 x 1000 events x 64, forward + backward": partial(
+            expert_layers, cell
+        )
+        for cell in ("GRU", "LSTM")
+    },
+    "grouped linear 8 x 32k x 64 x 64, forward + backward": partial(grouped_linear, 8, 1 << 15),
+    "grouped linear bfloat16 8 x 32k x 64 x 64, forward + backward": partial(
+        grouped_linear, 8, 1 << 15, bfloat16=True
+    ),
+    "grouped linear 4096 x 50 x 64 x 64, forward + backward": partial(grouped_linear, 4096, 50),
+    "multi-gate 8 experts, 4 gates, 64k x 128, forward + backward": multi_gate,
+    "session segments by gap, 256 x 1000": partial(session_segments, "gap"),
+    "session segments at the largest gaps, 256 x 1000": partial(session_segments, "top_gaps"),
     "gru bfloat16 T=50 B=512 H=128, forward": partial(
         layer, "GRU", 128, bfloat16=True, backward=False
     ),

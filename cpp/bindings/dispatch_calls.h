@@ -49,6 +49,19 @@ CombineRows<T> read_combine_rows(const Arrays& arrays, const pybind11::object& r
             arrays.template view<T>("dots", dots)};
 }
 
+template <class Time, class Arrays>
+SessionSegments<Time> read_session_segments(const Arrays& arrays, const std::string& rule,
+                                            const pybind11::object& offsets,
+                                            const pybind11::object& times, std::int64_t window,
+                                            double gap, std::int64_t count) {
+    return {parse_segment_rule(rule),
+            arrays.template view<const std::int64_t>("offsets", offsets),
+            arrays.template view<const Time>("times", times),
+            window,
+            gap,
+            count};
+}
+
 template <class T, class Arrays>
 SegmentSum<T> read_segment_sum(const Arrays& arrays, const pybind11::object& values,
                                const pybind11::object& segment_offsets, bool mean,

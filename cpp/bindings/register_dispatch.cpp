@@ -3,6 +3,7 @@
 
 #include "bindings/array_caster.h"
 #include "bindings/dispatch_calls.h"
+#include "bindings/expert_calls.h"
 #include "bindings/register.h"
 #include "ops/grouped_linear.h"
 #include "ops/multi_gate.h"
@@ -65,13 +66,8 @@ template <class Time>
 py::tuple run_session_segments(const std::string& rule, const Object& offsets, const Object& times,
                                std::int64_t window, double gap, std::int64_t count) {
     const char* const kName = "session_segments";
-    SessionSegments<Time> call{};
-    call.rule = parse_segment_rule(rule);
-    call.offsets = matrix_view<const std::int64_t>(kName, "offsets", offsets);
-    call.times = matrix_view<const Time>(kName, "times", times);
-    call.window = window;
-    call.gap = gap;
-    call.count = count;
+    const auto call =
+        read_session_segments<Time>(Arrays{kName}, rule, offsets, times, window, gap, count);
     SegmentCuts cuts;
     {
         const py::gil_scoped_release release;
@@ -117,11 +113,7 @@ template <class T>
 void run_grouped_linear(const Object& x, const Object& weight, const Object& bias,
                         const Object& group_offsets, const Object& y) {
     const char* const kName = "grouped_linear";
-    const GroupedLinear<T> call{
-        matrix_view<const T>(kName, "x", x), matrix_view<const T>(kName, "weight", weight),
-        matrix_view<const T>(kName, "bias", bias),
-        matrix_view<const std::int64_t>(kName, "group_offsets", group_offsets),
-        matrix_view<T>(kName, "y", y)};
+    const auto call = read_grouped_linear<T>(Arrays{kName}, x, weight, bias, group_offsets, y);
     const py::gil_scoped_release release;
     grouped_linear(kName, call);
 }
@@ -131,35 +123,18 @@ void run_grouped_linear_grad(const Object& x, const Object& weight, const Object
                              const Object& dy, const Object& dx, const Object& dweight,
                              const Object& dbias) {
     const char* const kName = "grouped_linear";
-    const GroupedLinearGrad<T> call{
-        matrix_view<const T>(kName, "x", x),
-        matrix_view<const T>(kName, "weight", weight),
-        matrix_view<const std::int64_t>(kName, "group_offsets", group_offsets),
-        matrix_view<const T>(kName, "dy", dy),
-        matrix_view<T>(kName, "dx", dx),
-        matrix_view<T>(kName, "dweight", dweight),
-        matrix_view<T>(kName, "dbias", dbias)};
+    const auto call = read_grouped_linear_grad<T>(Arrays{kName}, x, weight, group_offsets, dy, dx,
+                                                  dweight, dbias);
     const py::gil_scoped_release release;
     grouped_linear_grad(kName, call);
-}
-
-template <class T>
-MultiGate<T> read_multi_gate(const char* name, std::int64_t experts, std::int64_t gates,
-                             const Object& expert_outputs, const Object& gate_logits) {
-    MultiGate<T> call{};
-    call.experts = experts;
-    call.gates = gates;
-    call.expert_outputs = matrix_view<const T>(name, "expert_outputs", expert_outputs);
-    call.gate_logits = matrix_view<const T>(name, "gate_logits", gate_logits);
-    return call;
 }
 
 template <class T>
 void run_multi_gate(std::int64_t experts, std::int64_t gates, const Object& expert_outputs,
                     const Object& gate_logits, const Object& mixture) {
     const char* const kName = "multi_gate_mixture";
-    MultiGate<T> call = read_multi_gate<T>(kName, experts, gates, expert_outputs, gate_logits);
-    call.mixture = matrix_view<T>(kName, "mixture", mixture);
+    const auto call = read_multi_gate_forward<T>(Arrays{kName}, experts, gates, expert_outputs,
+                                                 gate_logits, mixture);
     const py::gil_scoped_release release;
     multi_gate(kName, call);
 }
@@ -169,10 +144,8 @@ void run_multi_gate_grad(std::int64_t experts, std::int64_t gates, const Object&
                          const Object& gate_logits, const Object& dmixture, const Object& dexpert,
                          const Object& dlogits) {
     const char* const kName = "multi_gate_mixture";
-    MultiGate<T> call = read_multi_gate<T>(kName, experts, gates, expert_outputs, gate_logits);
-    call.dmixture = matrix_view<const T>(kName, "dmixture", dmixture);
-    call.dexpert = matrix_view<T>(kName, "dexpert", dexpert);
-    call.dlogits = matrix_view<T>(kName, "dlogits", dlogits);
+    const auto call = read_multi_gate_grad<T>(Arrays{kName}, experts, gates, expert_outputs,
+                                              gate_logits, dmixture, dexpert, dlogits);
     const py::gil_scoped_release release;
     multi_gate_grad(kName, call);
 }

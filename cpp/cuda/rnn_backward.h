@@ -33,7 +33,8 @@ class BackwardLoop {
           steps_(shared.take<BackwardStep<T, kRows>>(2)),
           warp_sums_(kAttention ? shared.take<Rows>(most_warp_sums(cluster_parts())) : nullptr),
           hidden_(static_cast<int>(args.hidden)),
-          product_(args.weights, hidden_, kGates, shared),
+          product_(weights_of(args.weights, expert_of(args.layout, tile_index())), hidden_, kGates,
+                   shared),
           dgates_(product_.operand(kGates, shared)),
           dh_(shared.take<Rows>(hidden_)),
           dc_(kCellState ? shared.take<Rows>(hidden_) : nullptr) {}

@@ -27,7 +27,8 @@ class ForwardLoop {
           tile_(*shared.take<TileRows<kRows>>(1)),
           steps_(shared.take<ForwardStep<kRows>>(3)),
           hidden_(static_cast<int>(args.hidden)),
-          product_(args.weights, hidden_, kGates, shared),
+          bias_hh_(bias_of(args, expert())),
+          product_(weights_of(args.weights, expert()), hidden_, kGates, shared),
           left_(product_.operand(1, shared)),
           left_next_(product_.operand(1, shared)),
           h_(shared.take<Rows>(hidden_)),
@@ -76,6 +77,10 @@ class ForwardLoop {
     // The blocks of a cluster share a tile.
     SEQREC_FN static std::int64_t tile_index() {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
+    }
+    SEQREC_FN std::int64_t expert() const { return expert_of(args_.layout, tile_index()); }
+    SEQREC_FN static const T* bias_of(const RnnLoopArgs<T>& args, std::int64_t expert) {
+        return args.bias_hh == nullptr ? nullptr : args.bias_hh + expert * kGates * args.hidden;
     }
     SEQREC_FN const ForwardStep<kRows>& step(int s) const { return steps_[s % 3]; }
     SEQREC_FN void find_step(int s) { steps_[s % 3].find(args_, tile_, s); }
@@ -133,8 +138,8 @@ class ForwardLoop {
                 if (event >= 0) {
                     sums.x[g][i] = args_.x_gates[event * kGates * hidden_ + gate + unit];
                 }
-                if (args_.bias_hh != nullptr) {
-                    sums.h[g][i] = args_.bias_hh[gate + unit];
+                if (bias_hh_ != nullptr) {
+                    sums.h[g][i] = bias_hh_[gate + unit];
                 }
             });
         }
@@ -218,6 +223,7 @@ class ForwardLoop {
     TileRows<kRows>& tile_;
     ForwardStep<kRows>* steps_;
     int hidden_;
+    const T* bias_hh_;  // of the tile's expert
     Product product_;
     Operand left_, left_next_, left_reset_{};  // h, h of the next step, r * h
     Rows *h_, *c_, *z_;

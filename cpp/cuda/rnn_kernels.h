@@ -22,13 +22,16 @@ struct DeviceLayout {
     const std::int64_t* step;                // (longest session)
     const std::int64_t* length;              // (B)
     const std::int64_t* order;               // (B): sessions by length; any order is correct
+    std::int64_t experts;  // each has batch / experts sessions in a row, of `order` too
 };
 
-// weight_hh as a pass multiplies by it: forward (H, G * H), transposed; backward (G * H, H).
+// weight_hh as a pass multiplies by it: forward (H, G * H), transposed; backward (G * H, H). Those
+// of experts lie one after another, as do their biases.
 template <class T>
 struct RecurrentWeights {
     const T* full;
     const std::uint16_t* packed;  // in place of it: bfloat16, see cuda/rnn_tensor_product.h
+    std::int64_t stride;          // from one expert's to the next
 };
 
 template <class T>
@@ -38,7 +41,7 @@ struct RnnLoopArgs {
     DeviceLayout layout;
     RecurrentWeights<T> weights;
     const T* x_gates;           // (N, G * H): W_ih x + b_ih
-    const T* bias_hh;           // (G * H); optional
+    const T* bias_hh;           // (experts, G * H); optional
     const T* h_0;               // (B, H); optional: zeros
     const T* c_0;               // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional. Non-zero: the state is zeroed before this event

@@ -82,7 +82,10 @@ void run_loop(const char* function, const Args& args, cudaStream_t stream) {
         },
         [&](auto tag, std::int64_t blocks, std::size_t bytes) {
             using Product = typename decltype(tag)::Type;
-            const std::int64_t tiles = (args.layout.batch + Product::kRows - 1) / Product::kRows;
+            const std::int64_t experts = args.layout.experts;
+            const std::int64_t of_expert = args.layout.batch / experts;
+            const std::int64_t tiles =
+                experts * ((of_expert + Product::kRows - 1) / Product::kRows);
             launch(function, rnn_loop_kernel<Loop<Cell, Product>, Args>,
                    {tiles * blocks, Product::threads(args.hidden, blocks), bytes,
                     static_cast<unsigned>(blocks)},

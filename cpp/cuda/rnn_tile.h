@@ -27,6 +27,18 @@ struct alignas(sizeof(T) * kRows < 16 ? sizeof(T) * kRows : 16) RowValues {
     T of[kRows];
 };
 
+// All sessions of a tile are of one expert, so that they share its weights. The first tiles, which
+// have the longest sessions, are one of each expert.
+SEQREC_FN std::int64_t expert_of(const DeviceLayout& layout, std::int64_t tile) {
+    return tile % layout.experts;
+}
+template <class T>
+SEQREC_FN RecurrentWeights<T> weights_of(const RecurrentWeights<T>& all, std::int64_t expert) {
+    const std::int64_t first = expert * all.stride;
+    return {all.full == nullptr ? nullptr : all.full + first,
+            all.packed == nullptr ? nullptr : all.packed + first, all.stride};
+}
+
 template <int kRows>
 struct TileRows {
     std::int64_t session[kRows];  // -1: none
@@ -37,10 +49,13 @@ struct TileRows {
         if (r >= kRows) {
             return;
         }
-        const std::int64_t at = tile * kRows + r;
+        const std::int64_t expert = expert_of(layout, tile);
+        const std::int64_t sessions = layout.batch / layout.experts;
+        const std::int64_t own = tile / layout.experts * kRows + r;
         session[r] = -1;
         first[r] = length[r] = 0;
-        if (at < layout.batch) {
+        if (own < sessions) {
+            const std::int64_t at = expert * sessions + own;
             const std::int64_t b = layout.order == nullptr ? at : layout.order[at];
             session[r] = b;
             first[r] = layout.first == nullptr ? b * layout.first_stride : layout.first[b];

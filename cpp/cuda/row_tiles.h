@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "cells/target_macros.h"
 #include "cuda/simt.h"
@@ -27,6 +28,7 @@ struct alignas(16) Piece {
 template <class T, int kRows_, int kItems_, int kItemThreads_>
 struct TileShape {
     using Value = T;
+    using Shared = T;  // what tiles hold in shared memory
     static constexpr int kThreads = 256;
     static constexpr int kItemThreads = kItemThreads_, kRowThreads = kThreads / kItemThreads_;
     static constexpr int kRowsPerThread = kRows_, kItemsPerThread = kItems_;
@@ -39,6 +41,35 @@ struct TileShape {
     static SEQREC_FN int thread() { return static_cast<int>(threadIdx.x); }
     static SEQREC_FN int row(int r) { return thread() / kItemThreads * kRowsPerThread + r; }
     static SEQREC_FN int item(int i) { return thread() % kItemThreads + i * kItemThreads; }
+
+    static SEQREC_FN Piece<T> to_shared(const Piece<T>& piece) { return piece; }
+
+    // Adds the products of `terms` terms, rounded up to whole pieces, of rows and items in shared
+    // memory. A chain of zeros leaves a sum as it is.
+    using Sums = T[kRows_][kItems_];
+    static SEQREC_FN void add_products(const T* rows, const T* items, int terms, Sums& sums) {
+        using P = Piece<T>;
+        SEQREC_NO_UNROLL
+        for (int t = 0; t < terms; t += P::kValues) {
+            P item_terms[kItemsPerThread];
+            SEQREC_UNROLL
+            for (int i = 0; i < kItemsPerThread; ++i) {
+                item_terms[i] = *reinterpret_cast<const P*>(items + item(i) * kStride + t);
+            }
+            SEQREC_UNROLL
+            for (int r = 0; r < kRowsPerThread; ++r) {
+                const P row_terms = *reinterpret_cast<const P*>(rows + row(r) * kStride + t);
+                SEQREC_UNROLL
+                for (int j = 0; j < P::kValues; ++j) {
+                    SEQREC_UNROLL
+                    for (int i = 0; i < kItemsPerThread; ++i) {
+                        sums[r][i] =
+                            std::fma(row_terms.values[j], item_terms[i].values[j], sums[r][i]);
+                    }
+                }
+            }
+        }
+    }
 };
 
 // Rows of `dim` values one after another.
@@ -88,13 +119,15 @@ class StagedRows {
         }
     }
     // To `to` (kTileRows, kStride).
-    SEQREC_FN void put(T* to) const {
+    SEQREC_FN void put(typename Shape::Shared* to) const {
         SEQREC_UNROLL
         for (int i = 0; i < kPieces; ++i) {
             const int number = Shape::thread() + i * Shape::kThreads;
             if (number < kTileRows * 8) {
-                *reinterpret_cast<P*>(to + number / 8 * Shape::kStride + number % 8 * P::kValues) =
-                    pieces_[i];
+                const auto kept = Shape::to_shared(pieces_[i]);
+                using Kept = std::remove_const_t<decltype(kept)>;
+                *reinterpret_cast<Kept*>(to + number / 8 * Shape::kStride +
+                                         number % 8 * P::kValues) = kept;
             }
         }
     }
@@ -106,7 +139,7 @@ class StagedRows {
 };
 
 template <class Shape>
-using TileSums = typename Shape::Value[Shape::kRowsPerThread][Shape::kItemsPerThread];
+using TileSums = typename Shape::Sums;
 
 template <class Shape>
 SEQREC_FN void clear_sums(TileSums<Shape>& sums) {
@@ -119,33 +152,6 @@ SEQREC_FN void clear_sums(TileSums<Shape>& sums) {
     }
 }
 
-// Adds the products of `terms` terms, rounded up to whole pieces, of rows and items in shared
-// memory. A chain of zeros leaves a sum as it is.
-template <class Shape>
-SEQREC_FN void add_products(const typename Shape::Value* rows, const typename Shape::Value* items,
-                            int terms, TileSums<Shape>& sums) {
-    using P = Piece<typename Shape::Value>;
-    SEQREC_NO_UNROLL
-    for (int t = 0; t < terms; t += P::kValues) {
-        P item[Shape::kItemsPerThread];
-        SEQREC_UNROLL
-        for (int i = 0; i < Shape::kItemsPerThread; ++i) {
-            item[i] = *reinterpret_cast<const P*>(items + Shape::item(i) * Shape::kStride + t);
-        }
-        SEQREC_UNROLL
-        for (int r = 0; r < Shape::kRowsPerThread; ++r) {
-            const P row = *reinterpret_cast<const P*>(rows + Shape::row(r) * Shape::kStride + t);
-            SEQREC_UNROLL
-            for (int j = 0; j < P::kValues; ++j) {
-                SEQREC_UNROLL
-                for (int i = 0; i < Shape::kItemsPerThread; ++i) {
-                    sums[r][i] = std::fma(row.values[j], item[i].values[j], sums[r][i]);
-                }
-            }
-        }
-    }
-}
-
 // The products of a tile of rows with one tile of items after another. `shared` (kBytes), 16-byte
 // aligned, is free for other use in what follows a tile's sums.
 template <class Shape>
@@ -154,7 +160,7 @@ class TileProducts {
     using T = typename Shape::Value;
 
     SEQREC_FN TileProducts(const RowsOf<T>& rows, std::int64_t first_row, const RowsOf<T>& items,
-                           T* shared)
+                           typename Shape::Shared* shared)
         : rows_(rows),
           items_(items),
           first_row_(first_row),
@@ -193,7 +199,7 @@ class TileProducts {
             if (next_tile < end) {
                 fetch(next_tile, next_term);
             }
-            add_products<Shape>(row_part_, item_part_, left < Shape::kTerms ? left : Shape::kTerms,
+            Shape::add_products(row_part_, item_part_, left < Shape::kTerms ? left : Shape::kTerms,
                                 sums);
             if (last) {
                 use(tile, sums);
@@ -215,7 +221,7 @@ class TileProducts {
     const RowsOf<T>& rows_;
     const RowsOf<T>& items_;
     std::int64_t first_row_;
-    T *item_part_, *row_part_;
+    typename Shape::Shared *item_part_, *row_part_;
     bool rows_in_pieces_, items_in_pieces_;
     StagedRows<Shape, Shape::kItems> staged_items_;
     StagedRows<Shape, Shape::kRows> staged_rows_;

@@ -87,6 +87,15 @@ struct RowLanes {
         }
         return value;
     }
+    // The largest that is not NaN, if every lane gives one that is not.
+    template <class T>
+    SEQREC_FN T max(T value) const {
+        for (int other_lane = count() / 2; other_lane > 0; other_lane /= 2) {
+            const T other = __shfl_xor_sync(kAllLanes, value, other_lane);
+            value = other > value ? other : value;
+        }
+        return value;
+    }
     // The lane's part of a dot product.
     template <class T, int N>
     SEQREC_FN T dot(const T* a, const T* b, std::int64_t dim) const {

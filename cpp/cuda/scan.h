@@ -39,6 +39,18 @@ SEQREC_FN BlockSum block_sum(std::int64_t value) {
     return sum;
 }
 
+// How many of the offsets 0 to n - 1, which never decrease, are at most x.
+SEQREC_FN std::int64_t count_up_to(const std::int64_t* offsets, std::int64_t n, std::int64_t x) {
+    std::int64_t low = 0;
+    while (n > 0) {
+        const std::int64_t half = n / 2;
+        const bool beyond = offsets[low + half] > x;
+        low = beyond ? low : low + half + 1;
+        n = beyond ? half : n - half - 1;
+    }
+    return low;
+}
+
 // How many of f(0) to f(n - 1), which never decrease, are at most x. All lanes ask for the same.
 template <class F>
 SEQREC_FN std::int64_t warp_count_up_to(std::int64_t n, std::int64_t x, const F& f) {

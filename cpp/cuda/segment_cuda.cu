@@ -1,6 +1,7 @@
 // Sums over segments, and rows of segments spread over their events, on a GPU. Bound by memory.
 #include "cuda/launch.h"
 #include "cuda/row_vectors.h"
+#include "cuda/scan.h"
 #include "cuda/segment_kernels.h"
 
 namespace seqrec_fast {
@@ -57,18 +58,6 @@ __global__ void __launch_bounds__(kThreads)
         divide(sum, last - first);
     }
     sum.store(args.out + segment * dim + i);
-}
-
-// How many of the offsets 0 to n - 1, which never decrease, are at most x.
-SEQREC_FN std::int64_t count_up_to(const std::int64_t* offsets, std::int64_t n, std::int64_t x) {
-    std::int64_t low = 0;
-    while (n > 0) {
-        const std::int64_t half = n / 2;
-        const bool beyond = offsets[low + half] > x;
-        low = beyond ? low : low + half + 1;
-        n = beyond ? half : n - half - 1;
-    }
-    return low;
 }
 
 // A warp has 32 events: each lane finds the segment of one, then all write their rows, which are

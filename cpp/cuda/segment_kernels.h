@@ -16,6 +16,12 @@ template <class T>
 void expand_segments_cuda(const ExpandSegmentsArgs<T>& args, std::int64_t events,
                           cudaStream_t stream);
 
+// Marks the events that start a segment, and sets *status to 1 if offsets are no partition of the
+// events or times decrease or are not finite; marks tell nothing then.
+template <class Time>
+void segment_starts_cuda(const SegmentCutArgs<Time>& args, std::int64_t events,
+                         std::uint8_t* starts, std::int64_t* status, cudaStream_t stream);
+
 template <class T>
 void route_segments_cuda(const RouteSegmentsArgs<T>& args, std::int64_t events,
                          cudaStream_t stream);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/tensor_view.h"
+#include "cpu/grouped_linear_kernels.h"
 
 namespace seqrec_fast {
 
@@ -17,17 +18,26 @@ struct GroupedLinear {
     MatrixView<T> y;                               // (N, out)
 };
 
+// Offsets are not looked at.
+template <class T>
+GroupedLinearArgs<T> checked_grouped_linear(const char* function, const GroupedLinear<T>& call);
+
 template <class T>
 void grouped_linear(const char* function, const GroupedLinear<T>& call);
 
 template <class T>
 struct GroupedLinearGrad {
-    MatrixView<const T> x, weight;
+    MatrixView<const T> x, weight;  // weight: for dx alone
     MatrixView<const std::int64_t> group_offsets;
     MatrixView<const T> dy;        // (N, out)
     MatrixView<T> dx;              // (N, in); optional
     MatrixView<T> dweight, dbias;  // as weight and bias; optional
 };
+
+// Offsets are not looked at.
+template <class T>
+GroupedLinearArgs<T> checked_grouped_linear_grad(const char* function,
+                                                 const GroupedLinearGrad<T>& call);
 
 template <class T>
 void grouped_linear_grad(const char* function, const GroupedLinearGrad<T>& call);

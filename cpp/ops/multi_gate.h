@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/tensor_view.h"
+#include "cpu/multi_gate_kernels.h"
 
 namespace seqrec_fast {
 
@@ -18,6 +19,12 @@ struct MultiGate {
     MatrixView<T> dexpert;               // (experts * rows, dim)
     MatrixView<T> dlogits;               // (gates * rows, experts)
 };
+
+// What they ask of their arguments, on every device.
+template <class T>
+MultiGateArgs<T> checked_multi_gate(const char* function, const MultiGate<T>& call);
+template <class T>
+MultiGateArgs<T> checked_multi_gate_grad(const char* function, const MultiGate<T>& call);
 
 template <class T>
 void multi_gate(const char* function, const MultiGate<T>& call);

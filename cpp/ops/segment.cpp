@@ -10,7 +10,6 @@ namespace {
 
 template <class Time>
 void check_times(const char* function, const SessionSegments<Time>& call) {
-    check_required(function, "times", call.times, 1, call.times.columns);
     check_offsets(function, "offsets", call.offsets, call.times.columns, "times");
     const Time* const times = call.times.data;
     for (std::int64_t n = 0; n < call.times.columns; ++n) {
@@ -36,21 +35,13 @@ SegmentRule parse_segment_rule(const std::string& name) {
 
 template <class Time>
 SegmentCuts session_segments(const char* function, const SessionSegments<Time>& call) {
+    const SegmentCutArgs<Time> args = checked_session_segments(function, call);
     if (call.rule == SegmentRule::window) {
-        SEQREC_CHECK(call.window >= 1, function, ": window is ", call.window,
-                     "; expected at least 1");
-        check_offsets(function, "offsets", call.offsets,
-                      call.offsets.columns < 1 ? 0 : call.offsets.data[call.offsets.columns - 1],
-                      "events");
+        check_offsets(function, "offsets", call.offsets, args.offsets[args.batch], "events");
     } else {
-        SEQREC_CHECK(call.rule != SegmentRule::gap || call.gap >= 0, function, ": gap is ",
-                     call.gap, "; expected 0 or more");
-        SEQREC_CHECK(call.rule != SegmentRule::top_gaps || call.count >= 1, function, ": count is ",
-                     call.count, "; expected at least 1");
         check_times(function, call);
     }
-    return cut_segments_cpu<Time>({call.rule, call.offsets.data, call.offsets.columns - 1,
-                                   call.times.data, call.window, call.gap, call.count});
+    return cut_segments_cpu(args);
 }
 
 template SegmentCuts session_segments(const char*, const SessionSegments<double>&);

@@ -22,6 +22,11 @@ struct SessionSegments {
     std::int64_t count;
 };
 
+// Contents are not looked at.
+template <class Time>
+SegmentCutArgs<Time> checked_session_segments(const char* function,
+                                              const SessionSegments<Time>& call);
+
 template <class Time>
 SegmentCuts session_segments(const char* function, const SessionSegments<Time>& call);
 

@@ -5,6 +5,23 @@
 
 namespace seqrec_fast {
 
+template <class Time>
+SegmentCutArgs<Time> checked_session_segments(const char* function,
+                                              const SessionSegments<Time>& call) {
+    SEQREC_CHECK(call.rule != SegmentRule::window || call.window >= 1, function, ": window is ",
+                 call.window, "; expected at least 1");
+    SEQREC_CHECK(call.rule != SegmentRule::gap || call.gap >= 0, function, ": gap is ", call.gap,
+                 "; expected 0 or more");
+    SEQREC_CHECK(call.rule != SegmentRule::top_gaps || call.count >= 1, function, ": count is ",
+                 call.count, "; expected at least 1");
+    check_offsets_shape(function, "offsets", call.offsets);
+    if (call.rule != SegmentRule::window) {
+        check_required(function, "times", call.times, 1, call.times.columns);
+    }
+    return {call.rule, call.offsets.data, call.offsets.columns - 1, call.times.data, call.window,
+            call.gap,  call.count};
+}
+
 template <class T>
 SegmentSumArgs<T> checked_segment_sum(const char* function, const SegmentSum<T>& call) {
     const std::int64_t dim = call.values.columns;
@@ -49,6 +66,10 @@ SEQREC_INSTANTIATE(float);
 SEQREC_INSTANTIATE(double);
 SEQREC_INSTANTIATE(std::int64_t);
 #undef SEQREC_INSTANTIATE
+template SegmentCutArgs<double> checked_session_segments(const char*,
+                                                         const SessionSegments<double>&);
+template SegmentCutArgs<std::int64_t> checked_session_segments(
+    const char*, const SessionSegments<std::int64_t>&);
 template SegmentSumArgs<float> checked_segment_sum(const char*, const SegmentSum<float>&);
 template SegmentSumArgs<double> checked_segment_sum(const char*, const SegmentSum<double>&);
 

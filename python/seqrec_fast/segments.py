@@ -24,9 +24,10 @@ class Segments(NamedTuple):
     sequence_offsets: NDArray[np.int64]
 
 
-def _check_rule(
+def check_rule(
     function: str, rule: str, window: int | None, gap: float | None, count: int | None
 ) -> None:
+    """Raise ValueError unless there is the option of the rule, and no other."""
     if rule not in _RULES:
         raise ValueError(f"{function}: rule is {rule!r}; expected one of {', '.join(_RULES)}")
     needed = {"window": "window", "gap": "gap", "top_gaps": "count"}[rule]
@@ -35,6 +36,15 @@ def _check_rule(
             raise ValueError(f"{function}: {name} is missing; rule {rule!r} needs it")
         if name != needed and value is not None:
             raise ValueError(f"{function}: {name} is {value}; rule {rule!r} has none")
+
+
+def check_has_times(function: str, rule: str, given: bool) -> None:
+    """Raise ValueError unless there are times for the rules that need them alone."""
+    if given == (rule == "window"):
+        raise ValueError(
+            f"{function}: times are {'given' if given else 'missing'}; rule {rule!r} "
+            f"{'has none' if given else 'needs them'}"
+        )
 
 
 def session_segments(
@@ -79,13 +89,9 @@ def session_segments(
         option is missing, out of range, or of another rule.
     """
     name = "session_segments"
-    _check_rule(name, rule, window, gap, count)
+    check_rule(name, rule, window, gap, count)
     limits = checked(name, "offsets", offsets, np.int64)
-    if (times is None) != (rule == "window"):
-        raise ValueError(
-            f"{name}: times are {'missing' if times is None else 'given'}; rule {rule!r} "
-            f"{'needs them' if times is None else 'has none'}"
-        )
+    check_has_times(name, rule, times is not None)
     options = (-1 if window is None else window, -1.0 if gap is None else gap, count or 0)
     if times is None:
         return Segments(*_core.session_segments_i64(rule, limits, None, *options))
@@ -206,7 +212,7 @@ class StreamingSegments:
             raise ValueError(
                 f"{name}: rule is 'top_gaps', which needs the whole history; expected window or gap"
             )
-        _check_rule(name, rule, window, gap, None)
+        check_rule(name, rule, window, gap, None)
         if window is not None and window < 1:
             raise ValueError(f"{name}: window is {window}; expected at least 1")
         if gap is not None and not gap >= 0:

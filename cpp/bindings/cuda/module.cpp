@@ -16,6 +16,7 @@ PYBIND11_MODULE(SEQREC_CUDA_MODULE, m, pybind11::mod_gil_not_used()) {
                  }),
              py::arg("address"), py::arg("dtype"), py::arg("shape"));
     seqrec_fast::register_cuda_dispatch(m);
+    seqrec_fast::register_cuda_experts(m);
     seqrec_fast::register_cuda_gate(m);
     seqrec_fast::register_cuda_rnn(m);
     seqrec_fast::register_cuda_loss(m);

@@ -6,6 +6,7 @@
 namespace seqrec_fast {
 
 void register_cuda_dispatch(pybind11::module_& m);
+void register_cuda_experts(pybind11::module_& m);
 void register_cuda_gate(pybind11::module_& m);
 void register_cuda_rnn(pybind11::module_& m);
 void register_cuda_loss(pybind11::module_& m);

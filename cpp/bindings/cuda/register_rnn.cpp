@@ -9,58 +9,61 @@ namespace {
 
 using Object = py::object;
 
-DeviceSequences sequences(const char* function, std::int64_t batch, std::int64_t seq_len,
-                          bool batch_first, const Object& first, const Object& step,
-                          const Object& length, const Object& order) {
+DeviceSequences sequences(const char* function, std::int64_t experts, std::int64_t batch,
+                          std::int64_t seq_len, bool batch_first, const Object& first,
+                          const Object& step, const Object& length, const Object& order) {
     return {batch,
             seq_len,
             batch_first,
             device_view<const std::int64_t>(function, "first", first),
             device_view<const std::int64_t>(function, "step", step),
             device_view<const std::int64_t>(function, "length", length),
-            device_view<const std::int64_t>(function, "order", order)};
+            device_view<const std::int64_t>(function, "order", order),
+            experts};
 }
 
 template <class T>
-void forward(const std::string& cell, std::int64_t batch, std::int64_t seq_len, bool batch_first,
-             const Object& first, const Object& step, const Object& length, const Object& order,
-             const Object& weight_hh_t, const Object& packed, const Object& x_gates,
-             const Object& bias_hh, const Object& h_0, const Object& c_0, const Object& reset,
-             const Object& attention, bool reverse, const Object& y, const Object& h_n,
-             const Object& c_n, const Object& saved, std::uintptr_t stream) {
+void forward(const std::string& cell, std::int64_t experts, std::int64_t batch,
+             std::int64_t seq_len, bool batch_first, const Object& first, const Object& step,
+             const Object& length, const Object& order, const Object& weight_hh_t,
+             const Object& packed, const Object& x_gates, const Object& bias_hh, const Object& h_0,
+             const Object& c_0, const Object& reset, const Object& attention, bool reverse,
+             const Object& y, const Object& h_n, const Object& c_n, const Object& saved,
+             std::uintptr_t stream) {
     constexpr const char* kName = "rnn_forward";
-    const RnnLoop<T> call{parse_cell_kind(cell),
-                          sequences(kName, batch, seq_len, batch_first, first, step, length, order),
-                          {device_view<const T>(kName, "weight_hh_t", weight_hh_t),
-                           device_view<const std::uint16_t>(kName, "packed", packed)},
-                          device_view<const T>(kName, "x_gates", x_gates),
-                          device_view<const T>(kName, "bias_hh", bias_hh),
-                          device_view<const T>(kName, "h_0", h_0),
-                          device_view<const T>(kName, "c_0", c_0),
-                          device_view<const std::uint8_t>(kName, "reset", reset),
-                          device_view<const T>(kName, "attention", attention),
-                          reverse,
-                          device_view<T>(kName, "y", y),
-                          device_view<T>(kName, "h_n", h_n),
-                          device_view<T>(kName, "c_n", c_n),
-                          device_view<T>(kName, "saved", saved)};
+    const RnnLoop<T> call{
+        parse_cell_kind(cell),
+        sequences(kName, experts, batch, seq_len, batch_first, first, step, length, order),
+        {device_view<const T>(kName, "weight_hh_t", weight_hh_t),
+         device_view<const std::uint16_t>(kName, "packed", packed)},
+        device_view<const T>(kName, "x_gates", x_gates),
+        device_view<const T>(kName, "bias_hh", bias_hh),
+        device_view<const T>(kName, "h_0", h_0),
+        device_view<const T>(kName, "c_0", c_0),
+        device_view<const std::uint8_t>(kName, "reset", reset),
+        device_view<const T>(kName, "attention", attention),
+        reverse,
+        device_view<T>(kName, "y", y),
+        device_view<T>(kName, "h_n", h_n),
+        device_view<T>(kName, "c_n", c_n),
+        device_view<T>(kName, "saved", saved)};
     const py::gil_scoped_release release;
     rnn_forward(call, as_stream(stream));
 }
 
 template <class T>
-void backward(const std::string& cell, std::int64_t batch, std::int64_t seq_len, bool batch_first,
-              const Object& first, const Object& step, const Object& length, const Object& order,
-              const Object& weight_hh, const Object& packed, const Object& h_0, const Object& c_0,
-              const Object& reset, const Object& attention, bool reverse, const Object& y,
-              const Object& saved, const Object& dy, const Object& dh_n, const Object& dc_n,
-              const Object& dgates, const Object& h_before, const Object& rh_before,
-              const Object& dh_0, const Object& dc_0, const Object& dattention,
-              std::uintptr_t stream) {
+void backward(const std::string& cell, std::int64_t experts, std::int64_t batch,
+              std::int64_t seq_len, bool batch_first, const Object& first, const Object& step,
+              const Object& length, const Object& order, const Object& weight_hh,
+              const Object& packed, const Object& h_0, const Object& c_0, const Object& reset,
+              const Object& attention, bool reverse, const Object& y, const Object& saved,
+              const Object& dy, const Object& dh_n, const Object& dc_n, const Object& dgates,
+              const Object& h_before, const Object& rh_before, const Object& dh_0,
+              const Object& dc_0, const Object& dattention, std::uintptr_t stream) {
     constexpr const char* kName = "rnn_backward";
     const RnnLoopGrad<T> call{
         parse_cell_kind(cell),
-        sequences(kName, batch, seq_len, batch_first, first, step, length, order),
+        sequences(kName, experts, batch, seq_len, batch_first, first, step, length, order),
         {device_view<const T>(kName, "weight_hh", weight_hh),
          device_view<const std::uint16_t>(kName, "packed", packed)},
         device_view<const T>(kName, "h_0", h_0),
@@ -85,16 +88,16 @@ void backward(const std::string& cell, std::int64_t batch, std::int64_t seq_len,
 
 template <class T>
 void register_for(py::module_& m, const std::string& suffix) {
-    m.def(("rnn_forward" + suffix).c_str(), &forward<T>, py::arg("cell"), py::arg("batch"),
-          py::arg("seq_len"), py::arg("batch_first"), py::arg("first"), py::arg("step"),
-          py::arg("length"), py::arg("order"), py::arg("weight_hh_t"), py::arg("packed"),
-          py::arg("x_gates"), py::arg("bias_hh"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"),
-          py::arg("attention"), py::arg("reverse"), py::arg("y"), py::arg("h_n"), py::arg("c_n"),
-          py::arg("saved"), py::arg("stream"));
-    m.def(("rnn_backward" + suffix).c_str(), &backward<T>, py::arg("cell"), py::arg("batch"),
-          py::arg("seq_len"), py::arg("batch_first"), py::arg("first"), py::arg("step"),
-          py::arg("length"), py::arg("order"), py::arg("weight_hh"), py::arg("packed"),
-          py::arg("h_0"), py::arg("c_0"), py::arg("reset"), py::arg("attention"),
+    m.def(("rnn_forward" + suffix).c_str(), &forward<T>, py::arg("cell"), py::arg("experts"),
+          py::arg("batch"), py::arg("seq_len"), py::arg("batch_first"), py::arg("first"),
+          py::arg("step"), py::arg("length"), py::arg("order"), py::arg("weight_hh_t"),
+          py::arg("packed"), py::arg("x_gates"), py::arg("bias_hh"), py::arg("h_0"), py::arg("c_0"),
+          py::arg("reset"), py::arg("attention"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
+          py::arg("c_n"), py::arg("saved"), py::arg("stream"));
+    m.def(("rnn_backward" + suffix).c_str(), &backward<T>, py::arg("cell"), py::arg("experts"),
+          py::arg("batch"), py::arg("seq_len"), py::arg("batch_first"), py::arg("first"),
+          py::arg("step"), py::arg("length"), py::arg("order"), py::arg("weight_hh"),
+          py::arg("packed"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"), py::arg("attention"),
           py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"), py::arg("dh_n"),
           py::arg("dc_n"), py::arg("dgates"), py::arg("h_before"), py::arg("rh_before"),
           py::arg("dh_0"), py::arg("dc_0"), py::arg("dattention"), py::arg("stream"));

@@ -12,6 +12,18 @@ namespace {
 
 using Object = py::object;
 
+template <class Time>
+void run_segment_starts(const std::string& rule, const Object& offsets, const Object& times,
+                        std::int64_t window, double gap, std::int64_t count, const Object& starts,
+                        const Object& status, std::uintptr_t stream) {
+    const DeviceArrays arrays{"session_segments"};
+    const auto call = read_session_segments<Time>(arrays, rule, offsets, times, window, gap, count);
+    const auto starts_view = arrays.view<std::uint8_t>("starts", starts);
+    const auto status_view = arrays.view<std::int64_t>("status", status);
+    const py::gil_scoped_release release;
+    segment_starts(arrays.function, call, starts_view, status_view, as_stream(stream));
+}
+
 template <class T>
 void run_segment_sum(const Object& values, const Object& segment_offsets, bool mean,
                      const Object& out, std::uintptr_t stream) {
@@ -50,6 +62,13 @@ void register_expand(py::module_& m, const char* name) {
           py::arg("mean"), py::arg("out"), py::arg("stream"));
 }
 
+template <class Time>
+void register_starts(py::module_& m, const char* name) {
+    m.def(name, &run_segment_starts<Time>, py::arg("rule"), py::arg("offsets"), py::arg("times"),
+          py::arg("window"), py::arg("gap"), py::arg("count"), py::arg("starts"), py::arg("status"),
+          py::arg("stream"));
+}
+
 template <class T>
 void register_for(py::module_& m, const std::string& suffix) {
     m.def(("segment_sum" + suffix).c_str(), &run_segment_sum<T>, py::arg("values"),
@@ -67,6 +86,8 @@ void register_for(py::module_& m, const std::string& suffix) {
 void register_cuda_segments(py::module_& m) {
     register_for<float>(m, "_f32");
     register_for<double>(m, "_f64");
+    register_starts<double>(m, "segment_starts_f64");
+    register_starts<std::int64_t>(m, "segment_starts_i64");
     register_expand<std::int64_t>(m, "expand_segments_i64");
 }
 

@@ -20,7 +20,7 @@ void check_of_cell(const char* function, const char* argument, const MatrixView<
 struct Sizes {
     const char* function;
     CellKind kind;
-    std::int64_t events, batch, hidden, gates;
+    std::int64_t events, batch, hidden, gates, experts;
 
     bool lstm() const { return kind == CellKind::lstm; }
 
@@ -42,10 +42,11 @@ struct Sizes {
                      matrix.full.present() ? "both given" : "missing", "; expected one of them");
         SEQREC_CHECK(sizeof(T) == 4 || !matrix.packed.present(), function,
                      ": packed belongs to float32");
-        check_shape(function, "weight_hh", matrix.full, transposed ? hidden : all,
+        check_shape(function, "weight_hh", matrix.full, experts * (transposed ? hidden : all),
                     transposed ? all : hidden);
-        check_shape(function, "packed", matrix.packed, 1, packed_size(hidden, gates));
-        return {matrix.full.data, matrix.packed.data};
+        check_shape(function, "packed", matrix.packed, 1, experts * packed_size(hidden, gates));
+        return {matrix.full.data, matrix.packed.data,
+                matrix.packed.present() ? packed_size(hidden, gates) : all * hidden};
     }
     template <class T>
     void check_saved(const MatrixView<T>& saved) const {
@@ -59,6 +60,10 @@ DeviceLayout layout_of(const char* function, const DeviceSequences& sequences,
     SEQREC_CHECK(batch >= 0 && seq_len >= 0, function, ": ", batch, " sessions of ", seq_len,
                  " events; expected no negative number");
     const bool ragged = sequences.first.present(), packed = sequences.step.present();
+    const std::int64_t experts = sequences.experts;
+    SEQREC_CHECK(experts >= 1 && batch % experts == 0, function, ": ", batch, " sessions of ",
+                 experts, " experts; expected the same number for each of them");
+    SEQREC_CHECK(experts == 1 || ragged, function, ": sessions of experts are not ragged");
     SEQREC_CHECK(!(ragged && packed), function, ": first and step are given; expected one of them");
     SEQREC_CHECK((ragged || packed) == sequences.length.present(), function,
                  ": length belongs to ragged and packed sessions");
@@ -68,7 +73,8 @@ DeviceLayout layout_of(const char* function, const DeviceSequences& sequences,
     check_shape(function, "first", sequences.first, 1, batch);
     check_shape(function, "length", sequences.length, 1, batch);
     check_shape(function, "order", sequences.order, 1, batch);
-    DeviceLayout layout{batch, events, seq_len, 1, batch, nullptr, nullptr, nullptr, nullptr};
+    DeviceLayout layout{batch,   events,  seq_len, 1,       batch,
+                        nullptr, nullptr, nullptr, nullptr, experts};
     if (ragged) {
         layout.step_stride = 1;
     } else if (sequences.batch_first) {
@@ -93,11 +99,12 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
     constexpr const char* kName = "rnn_forward";
     const std::int64_t hidden = call.h_n.columns, gates = gate_count(call.kind);
     const std::int64_t events = call.x_gates.rows, batch = call.sequences.batch;
-    const Sizes sizes{kName, call.kind, events, batch, hidden, gates};
+    const std::int64_t experts = call.sequences.experts;
+    const Sizes sizes{kName, call.kind, events, batch, hidden, gates, experts};
     SEQREC_CHECK(hidden > 0, kName, ": h_n has no columns; expected hidden_size");
     const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, true);
     check_required(kName, "x_gates", call.x_gates, events, gates * hidden);
-    check_shape(kName, "bias_hh", call.bias_hh, 1, gates * hidden);
+    check_shape(kName, "bias_hh", call.bias_hh, experts, gates * hidden);
     sizes.check_common(call.h_0, call.c_0, call.reset, call.attention);
     check_required(kName, "y", call.y, events, hidden);
     check_required(kName, "h_n", call.h_n, batch, hidden);
@@ -135,7 +142,8 @@ void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
     constexpr const char* kName = "rnn_backward";
     const std::int64_t hidden = call.y.columns, gates = gate_count(call.kind);
     const std::int64_t events = call.y.rows, batch = call.sequences.batch;
-    const Sizes sizes{kName, call.kind, events, batch, hidden, gates};
+    const std::int64_t experts = call.sequences.experts;
+    const Sizes sizes{kName, call.kind, events, batch, hidden, gates, experts};
     SEQREC_CHECK(hidden > 0, kName, ": y has no columns; expected hidden_size");
     const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, false);
     sizes.check_common(call.h_0, call.c_0, call.reset, call.attention);

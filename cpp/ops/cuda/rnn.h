@@ -21,14 +21,18 @@ struct DeviceSequences {
     MatrixView<const std::int64_t> step;    // (1, T): row of the first event of each step
     MatrixView<const std::int64_t> length;  // (1, B)
     MatrixView<const std::int64_t> order;   // (1, B): sessions by length; optional
+    // Ragged only: B / experts sessions of each in a row, also in `order`; each expert has weights
+    // of its own, which lie one after another.
+    std::int64_t experts = 1;
 };
 
 // Of the two one. In bfloat16, for T float, the product of a step is computed on tensor cores; in
 // the order of cuda/rnn_tensor_product.h.
 template <class T>
 struct RecurrentMatrix {
-    MatrixView<const T> full;                // forward: (H, G * H), transposed; backward (G * H, H)
-    MatrixView<const std::uint16_t> packed;  // (1, packed_size(H, G))
+    // forward: (experts * H, G * H), each transposed; backward (experts * G * H, H)
+    MatrixView<const T> full;
+    MatrixView<const std::uint16_t> packed;  // (1, experts * packed_size(H, G))
 };
 
 std::int64_t packed_size(std::int64_t hidden, std::int64_t gates);
@@ -39,7 +43,7 @@ struct RnnLoop {
     DeviceSequences sequences;
     RecurrentMatrix<T> weight_hh;
     MatrixView<const T> x_gates;           // (N, G * H): W_ih x + b_ih
-    MatrixView<const T> bias_hh;           // (1, G * H); optional
+    MatrixView<const T> bias_hh;           // (experts, G * H); optional
     MatrixView<const T> h_0;               // (B, H); optional: zeros
     MatrixView<const T> c_0;               // (B, H), LSTM; optional: zeros
     MatrixView<const std::uint8_t> reset;  // (1, N); optional. Non-zero: state zeroed before

@@ -8,6 +8,13 @@
 
 namespace seqrec_fast {
 
+// Marks the events that start a segment: `starts` (1, N). `status` (1, 1) is set to 1 if contents
+// are wrong, as session_segments of ops/segment.h has it.
+template <class Time>
+void segment_starts(const char* function, const SessionSegments<Time>& call,
+                    const MatrixView<std::uint8_t>& starts, const MatrixView<std::int64_t>& status,
+                    cudaStream_t stream);
+
 // As those of ops/segment.h and ops/route_segments.h.
 template <class T>
 void segment_sum(const char* function, const SegmentSum<T>& call, cudaStream_t stream);

@@ -54,7 +54,7 @@ class ThemeEncoder(torch.nn.Module):
 
     def encode(self, inputs: Tensor, offsets: Tensor, times: Tensor | None) -> EncodedHistories:
         """Run all experts over whole histories, given (events, H) rows of the embedding."""
-        position = self._session_position(offsets, times)
+        position = self._session_position(offsets, times, inputs.shape[0])
         x = functional.dropout(inputs, self.config["dropout_embedding"], self.training)
         of_global, global_state = self.global_rnn(x, offsets=offsets)
         of_events = [of_global, session_mean_so_far(x, position)]
@@ -115,7 +115,7 @@ class ThemeEncoder(torch.nn.Module):
         themes : (events, k) int64 Tensor
             Greatest weight first.
         """
-        position = self._session_position(offsets, times)
+        position = self._session_position(offsets, times, items.shape[0])
         logits = theme_logits(self.embedding(items), self.gate.weight)
         return self.route(session_mean_so_far(logits, position))
 
@@ -130,7 +130,7 @@ class ThemeEncoder(torch.nn.Module):
         auxiliary, self._auxiliary = self._auxiliary, None
         return auxiliary
 
-    def _session_position(self, offsets: Tensor, times: Tensor | None) -> Tensor:
+    def _session_position(self, offsets: Tensor, times: Tensor | None, n_events: int) -> Tensor:
         return session_position(
-            offsets, times, self.config["session_gap"], self.config["session_window"]
+            offsets, times, self.config["session_gap"], self.config["session_window"], n_events
         )

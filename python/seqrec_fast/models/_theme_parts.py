@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seqrec_fast import session_segments
+from seqrec_fast.nn.functional import session_segments
 
 #: Length that embeddings are brought to before the gate; with it a softmax can become sharp.
 THEME_SCALE = 8.0
@@ -59,39 +58,69 @@ class _SessionMean(torch.autograd.Function):
         count = (position + 1)[:, None].to(values.dtype)
         ctx.save_for_backward(position, count)
         total = values.clone()
-        for later, earlier in _pairs(position):
-            total.index_add_(0, later, total.index_select(0, earlier))
+        _add_neighbours(total, position, to_later=True)
         return total.div_(count)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         position, count = ctx.saved_tensors
         total = grad / count
-        for later, earlier in _pairs(position):
-            total.index_add_(0, earlier, total.index_select(0, later))
+        _add_neighbours(total, position, to_later=False)
         return total, None
 
 
-def _pairs(position: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pairs of events of one session that are 1, 2, 4, ... events apart, as positions."""
+def _add_neighbours(total: Tensor, position: Tensor, to_later: bool) -> None:
     longest = int(position.max()) if len(position) else 0
-    later, reach = torch.arange(len(position)), 1
+    if total.is_cuda:
+        add_neighbours_everywhere(total, position, longest, to_later)
+        return
+    later, reach = torch.arange(len(position), device=position.device), 1
     while reach <= longest:
         later = later[position[later] >= reach]
-        yield later, later - reach
+        to, of = (later, later - reach) if to_later else (later - reach, later)
+        total.index_add_(0, to, total.index_select(0, of))
         reach *= 2
 
 
-def session_position(offsets: Tensor, times: Tensor | None, gap: float, window: int) -> Tensor:
+def add_neighbours_everywhere(
+    total: Tensor, position: Tensor, longest: int, to_later: bool
+) -> None:
+    """
+    Add to each event the sum of the one 1, 2, 4, ... events before it in its session, in place.
+
+    With zeros where there is none: the host need not know how many there are, as it has to for
+    lists of them.
+
+    Parameters
+    ----------
+    total : (N, D) Tensor
+    position : (N,) int64 Tensor
+        Place of each event in its session, from 0.
+    longest : int
+        The greatest of them.
+    to_later : bool
+        False: the one after it, which is the adjoint.
+    """
+    reach = 1
+    while reach <= longest:
+        own = (position[reach:] >= reach)[:, None]
+        early, late = total[:-reach], total[reach:]
+        to, of = (late, early) if to_later else (early, late)
+        to += torch.where(own, of, 0.0)
+        reach *= 2
+
+
+def session_position(
+    offsets: Tensor, times: Tensor | None, gap: float, window: int, n_events: int
+) -> Tensor:
     """Return the place of each event in its session, from 0; without times by `window`."""
-    bounds = offsets.numpy()
     if times is None:
-        cut = session_segments(bounds, rule="window", window=window)
+        cut = session_segments(offsets, rule="window", window=window, n_events=n_events)
     else:
-        cut = session_segments(bounds, times.numpy(), rule="gap", gap=gap)
-    first = torch.from_numpy(cut.offsets)
-    starts = torch.repeat_interleave(first[:-1], first[1:] - first[:-1])
-    return torch.arange(len(starts)) - starts
+        cut = session_segments(offsets, times, rule="gap", gap=gap, n_events=n_events)
+    first = cut.offsets
+    starts = torch.repeat_interleave(first[:-1], first.diff(), output_size=n_events)
+    return torch.arange(n_events, device=offsets.device) - starts
 
 
 def last_rows(values: Tensor, offsets: Tensor) -> Tensor:
@@ -104,7 +133,7 @@ def last_rows(values: Tensor, offsets: Tensor) -> Tensor:
 
 def events_with_next(offsets: Tensor) -> Tensor:
     """Return the positions of the events that are not the last ones of their sequences."""
-    has_next = torch.ones(int(offsets[-1]), dtype=torch.bool)
+    has_next = torch.ones(int(offsets[-1]), dtype=torch.bool, device=offsets.device)
     has_next[offsets[1:][offsets[1:] > offsets[:-1]] - 1] = False
     return has_next.nonzero()[:, 0]
 

@@ -116,13 +116,13 @@ class DIEN(ClickThroughModel):
         return loss
 
     def _next_item_loss(self, states: Tensor, offsets: Tensor, items: Tensor) -> Tensor | None:
-        has_next = torch.ones(len(items), dtype=torch.bool)
+        has_next = torch.ones(len(items), dtype=torch.bool, device=items.device)
         has_next[offsets[1:][offsets.diff() > 0] - 1] = False
         before = has_next.nonzero()[:, 0]
         if len(before) == 0:
             return None
         own = states.index_select(0, before)
-        drawn = torch.randint(self.n_items, (len(before),))
+        drawn = torch.randint(self.n_items, (len(before),), device=items.device)
         right = (own * self.embedding(items[before + 1])).sum(1)
         wrong = (own * self.embedding(drawn)).sum(1)
         # -log sigmoid(right) - log(1 - sigmoid(wrong))

@@ -187,7 +187,7 @@ class ThemeMixture(ThemeEncoder):
         told = [encoded.global_state, last_rows(encoded.of_events[1], offsets)]
         if encoded.theme_states is not None:
             weights, themes = self.route(theme_logits(asked, self.gate.weight))
-            rows = torch.arange(len(target))[:, None]
+            rows = torch.arange(len(target), device=target.device)[:, None]
             told.append((weights[:, :, None] * encoded.theme_states[themes, rows]).sum(1))
         hidden = functional.dropout(
             self.fusion(torch.cat(told, 1)), self.config["dropout_hidden"], self.training

@@ -1,8 +1,8 @@
 """
 The recurrent operators on CUDA.
 
-The kernels are the loops over time. What is one product over all events, the input gates before
-the loop and the gradients of x and of the weights after it, is PyTorch's: nothing is as fast.
+The kernels are the loops over time. Before the loop comes one product over all events, the input
+gates, after it those that give the gradients of x and of the weights: see `_rnn_products`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ from seqrec_fast import _core
 
 from ._devices import DEVICES, run
 from ._ops import library
+from ._rnn_products import _RESET_AFTER, ExpertProducts, GateGradients, LayerProducts
 from ._tensors import array
 
 _Run = Callable[..., None]  # as _devices.run; tests give one for emulated threads
-_RESET_AFTER = ("gru", "augru_paper", "augru_tf", "agru")
 
 
-def _check_supported(
-    weight_hh: Tensor, weight_hr: Tensor | None, precision: str, noise: float
-) -> None:
+def _check_supported(weight_hr: Tensor | None, precision: str, noise: float) -> None:
     missing = {
         "weight_hr (proj_size)": weight_hr is not None,
-        "layers of several experts": weight_hh.dim() != 2,
         "recurrent_dropout and zoneout": noise != 0,
         f"the precision {precision!r}": precision not in ("full", "bfloat16"),
     }
@@ -40,24 +37,32 @@ def _check_supported(
 
 
 def _sequences(
-    x: Tensor, offsets: Tensor | None, batch_sizes: Tensor | None, batch_first: bool
+    x: Tensor,
+    offsets: Tensor | None,
+    batch_sizes: Tensor | None,
+    batch_first: bool,
+    experts: int = 1,
 ) -> tuple[Any, ...]:
     """Where events lie, as cpp/ops/cuda/rnn.h takes it; without waiting for the device."""
     if offsets is not None:
         offsets = offsets.to(x.device)
         length = offsets.diff()
-        # Sessions of a block should end together.
-        order = torch.argsort(length, descending=True, stable=True)
-        return length.shape[0], 0, False, offsets[:-1], None, length, order
+        sessions = length.shape[0]
+        # Sessions of a block, all of one expert, should end together.
+        of_experts = length.reshape(experts, sessions // experts)
+        order = torch.argsort(of_experts, dim=1, descending=True, stable=True)
+        before = torch.arange(experts, device=x.device)[:, None] * (sessions // experts)
+        order = (order + before).reshape(-1)
+        return experts, sessions, 0, False, offsets[:-1], None, length, order
     if batch_sizes is not None:
         _core.SequenceLayout.packed("rnn", array(batch_sizes), x.shape[0])  # raises if they are not
         steps, batch = batch_sizes.shape[0], int(batch_sizes[0])
         ended = torch.searchsorted(batch_sizes.flip(0), torch.arange(batch), right=True)
         step = batch_sizes.cumsum(0) - batch_sizes
-        return batch, steps, False, None, step.to(x.device), (steps - ended).to(x.device), None
+        return 1, batch, steps, False, None, step.to(x.device), (steps - ended).to(x.device), None
     first, second = x.shape[0], x.shape[1]
     batch, steps = (first, second) if batch_first else (second, first)
-    return batch, steps, batch_first, None, None, None, None
+    return 1, batch, steps, batch_first, None, None, None, None
 
 
 def _flat(tensor: Tensor) -> Tensor:
@@ -73,16 +78,6 @@ def _scores(attention: Tensor | None) -> Tensor | None:
     return None if attention is None else attention.reshape(-1)
 
 
-def _product(a: Tensor, b: Tensor, precision: str) -> Tensor:
-    """Return a @ b; of factors rounded to bfloat16, summed in float32, if that is the precision."""
-    if precision == "full":
-        return a @ b
-    a, b = a.bfloat16(), b.bfloat16()
-    if a.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return a.float() @ b.float()
-
-
 def _recurrent_weights(
     matrices: Tensor, full: Tensor, precision: str
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -92,16 +87,31 @@ def _recurrent_weights(
 
 def packed(matrices: Tensor) -> Tensor:
     """
-    Pack square matrices as the lanes of a warp load them, in bfloat16.
+    Pack square matrices, (..., gates, H, H), as the lanes of a warp load them, in bfloat16.
 
     The order is that of cpp/cuda/rnn_tensor_product.h: 16 rows, matrix, 32 columns, half of them,
     lane (row % 8, columns 8 t on), then its values: of columns 2 j + e of a half, row or row + 8.
     """
-    count, size, _ = matrices.shape
+    count, size, _ = matrices.shape[-3:]
     rows, columns = -size % 16, -size % 32
     padded = torch.nn.functional.pad(matrices, (0, columns, 0, rows))
-    parts = padded.reshape(count, (size + rows) // 16, 2, 8, (size + columns) // 32, 4, 2, 2, 2)
-    return parts.permute(1, 0, 4, 6, 3, 5, 7, 2, 8).to(torch.bfloat16).reshape(-1)
+    parts = padded.reshape(-1, count, (size + rows) // 16, 2, 8, (size + columns) // 32, 4, 2, 2, 2)
+    return parts.permute(0, 2, 1, 5, 7, 4, 6, 8, 3, 9).to(torch.bfloat16).reshape(-1)
+
+
+def _products(
+    run: _Run, weight_hh: Tensor, offsets: Tensor | None, precision: str
+) -> LayerProducts:
+    """Products over all events; those of experts if weights have a leading dimension."""
+    if weight_hh.dim() == 2:
+        return LayerProducts(precision)
+    if offsets is None:
+        raise ValueError("rnn_forward: offsets are missing; expected those of all experts")
+    experts = weight_hh.shape[0]
+    sessions = (offsets.shape[0] - 1) // experts
+    # of the first session of each expert; without sessions there are no events
+    expert_offsets = offsets[::sessions] if sessions else offsets.expand(experts + 1)
+    return ExpertProducts(run, precision, expert_offsets.to(weight_hh.device))
 
 
 def forward(
@@ -130,25 +140,23 @@ def forward(
     attention: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kernel of the operator ``rnn_forward``; `run` calls the compiled functions."""
-    _check_supported(weight_hh, weight_hr, precision, recurrent_dropout or zoneout)
+    _check_supported(weight_hr, precision, recurrent_dropout or zoneout)
     precision = precision if x.dtype == torch.float32 else "full"
-    hidden = weight_hh.shape[1]
+    gates, hidden = weight_hh.shape[-2:]
     events = _flat(x)
-    if weight_ih is None or precision != "full":
-        x_gates = events if weight_ih is None else _product(events, weight_ih.t(), precision)
-        x_gates = x_gates if bias_ih is None else x_gates + bias_ih
-    else:
-        x_gates = torch.nn.functional.linear(events, weight_ih, bias_ih)
-    matrices = weight_hh.reshape(-1, hidden, hidden)
-    weights = _recurrent_weights(matrices, weight_hh.t(), precision)
+    x_gates = _products(run, weight_hh, offsets, precision).linear(events, weight_ih, bias_ih)
+    stacked = weight_hh.reshape(-1, gates, hidden)
+    matrices = stacked.reshape(-1, gates // hidden, hidden, hidden)
+    weights = _recurrent_weights(matrices, _flat(stacked.transpose(1, 2)), precision)
+    experts = len(stacked)
     y, h_n = x.new_empty(*x.shape[:-1], hidden), x.new_empty(h_0.shape)
     c_n = x.new_empty(h_0.shape if cell == "lstm" else 0)
     width = _core.saved_count(cell) * hidden
     saved = x.new_empty((events.shape[0], width) if save and width else 0)
     run(
         "rnn_forward", x.dtype, x,
-        cell, *_sequences(x, offsets, batch_sizes, batch_first), *weights, x_gates, bias_hh,
-        h_0, c_0, _mask(reset), _scores(attention), reverse, _flat(y), h_n,
+        cell, *_sequences(x, offsets, batch_sizes, batch_first, experts), *weights, x_gates,
+        bias_hh, h_0, c_0, _mask(reset), _scores(attention), reverse, _flat(y), h_n,
         c_n if cell == "lstm" else None, saved if saved.dim() == 2 else None,
     )  # fmt: skip
     return y, h_n, c_n, saved
@@ -186,11 +194,12 @@ def backward(
     attention: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Kernel of the operator ``rnn_backward``; `run` calls the compiled functions."""
-    _check_supported(weight_hh, weight_hr, precision, recurrent_dropout or zoneout)
+    _check_supported(weight_hr, precision, recurrent_dropout or zoneout)
     precision = precision if x.dtype == torch.float32 else "full"
-    gates, hidden = weight_hh.shape
-    matrices = weight_hh.reshape(-1, hidden, hidden).transpose(1, 2)
-    weights = _recurrent_weights(matrices, weight_hh, precision)
+    gates, hidden = weight_hh.shape[-2:]
+    matrices = weight_hh.reshape(-1, gates // hidden, hidden, hidden).transpose(-2, -1)
+    weights = _recurrent_weights(matrices, _flat(weight_hh), precision)
+    experts = matrices.shape[0]
     events = _flat(x)
     n = events.shape[0]
     dgates = x.new_empty(n, gates + (hidden if cell in _RESET_AFTER else 0))
@@ -201,11 +210,13 @@ def backward(
     dattention = None if attention is None else x.new_empty(attention.shape)
     run(
         "rnn_backward", x.dtype, x,
-        cell, *_sequences(x, offsets, batch_sizes, batch_first), *weights, h_0, c_0, _mask(reset),
+        cell, *_sequences(x, offsets, batch_sizes, batch_first, experts), *weights, h_0, c_0,
+        _mask(reset),
         _scores(attention), reverse, _flat(y), saved if saved.dim() == 2 else None, _flat(dy),
         dh_n, dc_n, dgates, h_before, rh_before, dh_0, dc_0, _scores(dattention),
     )  # fmt: skip
-    grads = _Products(cell, dgates, hidden, precision)
+    products = _products(run, weight_hh, offsets, precision)
+    grads = GateGradients(cell, dgates, hidden, products)
     wanted: list[Tensor | None] = [None] * 5
     dx = grads.of_input(weight_ih).reshape(x.shape) if need_dx else None
     if need_dweights:
@@ -219,46 +230,6 @@ def backward(
         ]
     outputs = (dx, dh_0, dc_0, *wanted, dattention)
     return tuple(x.new_empty(0) if grad is None else grad for grad in outputs)
-
-
-class _Products:
-    """
-    What follows from the gradients of the gates' sums, in the slots of cpp/cells/cell_kind.h.
-
-    A reset-after GRU has the slots n of the input, r, z, n of the state, so that the sums of the
-    input and those of the state are neighbours; the first are n, r, z, which a roll puts in order.
-    """
-
-    def __init__(self, cell: str, dgates: Tensor, hidden: int, precision: str) -> None:
-        reset_after = cell in _RESET_AFTER
-        self._n_gates = dgates.shape[1] - (hidden if reset_after else 0)
-        self._roll = hidden if reset_after else 0
-        self._slots = dgates
-        self._hidden, self._precision = hidden, precision
-        self._input = dgates[:, : self._n_gates]
-        self._recurrent = dgates[:, self._roll :]
-
-    def of_input(self, weight_ih: Tensor | None) -> Tensor:
-        if weight_ih is None:
-            return self._input.roll(-self._roll, 1)
-        return _product(self._input, weight_ih.roll(self._roll, 0), self._precision)
-
-    def of_weight_ih(self, x: Tensor) -> Tensor:
-        return _product(self._input.t(), x, self._precision).roll(-self._roll, 0)
-
-    def of_weight_hh(self, h_before: Tensor, rh_before: Tensor | None) -> Tensor:
-        if rh_before is None:
-            return _product(self._recurrent.t(), h_before, self._precision)
-        plain = 2 * self._hidden
-        parts = (
-            _product(self._recurrent[:, :plain].t(), h_before, self._precision),
-            _product(self._recurrent[:, plain:].t(), rh_before, self._precision),
-        )
-        return torch.cat(parts)
-
-    def of_biases(self) -> tuple[Tensor, Tensor]:
-        sums = self._slots.sum(0)
-        return sums[: self._n_gates].roll(-self._roll), sums[self._roll :].clone()
 
 
 def kernel(function: Callable[..., Any], run: _Run) -> Callable[..., Any]:

@@ -95,7 +95,8 @@ class AttentionPooling(torch.nn.Module):
         TypeError
             If offsets are not int64.
         ValueError
-            If a shape does not fit, or offsets are no partition of the events.
+            If a shape does not fit, or offsets are no partition of the events; on CUDA
+            they are not looked at.
         """
         weights = self.weights(query, keys, offsets)
         return _segment_sum(weights[:, None] * keys, offsets)
@@ -171,7 +172,7 @@ def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
     TypeError
         If offsets are not int64.
     ValueError
-        If they are no partition of the rows.
+        If they are no partition of the rows; on CUDA they are not looked at.
     """
     _check_offsets("segment_sum", offsets, values.shape[0])
     return _segment_sum(values, offsets)
@@ -196,7 +197,8 @@ def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
     TypeError
         If offsets are not int64.
     ValueError
-        If `scores` is not one-dimensional, or offsets are no partition of it.
+        If `scores` is not one-dimensional, or offsets are no partition of it; on CUDA they
+        are not looked at.
     """
     if scores.dim() != 1:
         raise ValueError(f"segment_softmax: scores has shape {tuple(scores.shape)}; expected (N,)")
@@ -214,9 +216,21 @@ def _segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
     rows = scores.shape[0]
     if rows == 0:
         return scores
-    largest = torch.segment_reduce(scores.detach(), "max", offsets=offsets, axis=0)
+    detached = scores.detach()
+    if scores.is_cuda:  # torch.segment_reduce would look at the offsets
+        largest = segment_max_cuda(detached, offsets)
+    else:
+        largest = torch.segment_reduce(detached, "max", offsets=offsets, axis=0)
     powers = (scores - expand_segments(largest, offsets, rows)).exp()
     return powers / expand_segments(_segment_sum(powers, offsets), offsets, rows)
+
+
+def segment_max_cuda(scores: Tensor, offsets: Tensor) -> Tensor:
+    """Return the largest of each segment; inside the arrays whatever the offsets are."""
+    segments = offsets.shape[0] - 1
+    numbers = torch.arange(segments, device=scores.device)
+    of_rows = expand_segments(numbers, offsets, scores.shape[0])
+    return scores.new_full((segments,), -torch.inf).scatter_reduce(0, of_rows, scores, "amax")
 
 
 def _check_offsets(caller: str, offsets: Tensor, rows: int) -> None:
@@ -227,7 +241,7 @@ def _check_offsets(caller: str, offsets: Tensor, rows: int) -> None:
             f"{caller}: offsets has shape {tuple(offsets.shape)}; expected one entry more than "
             "there are segments"
         )
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or offsets.is_cuda:  # the host would wait for the device
         return
     if int(offsets[0]) != 0 or int(offsets[-1]) != rows:
         raise ValueError(

@@ -134,10 +134,10 @@ def expert_choice(
     logits = working(logits)
     sequence, batch = sequence_of_row(name, offsets, rows)
     if sequence is None:
-        sequence = torch.zeros(rows, dtype=torch.int64)
+        sequence = torch.zeros(rows, dtype=torch.int64, device=logits.device)
     least = torch.finfo(logits.dtype).min
     probabilities = torch.softmax(torch.where(logits.isnan(), least, logits), 1)
-    counts = torch.ones(rows, dtype=torch.bool) if valid is None else valid
+    counts = logits.new_ones(rows, dtype=torch.bool) if valid is None else valid
     candidate = counts[:, None] & ~logits.isnan()
     lengths = torch.bincount(sequence[counts], minlength=batch).to(torch.float64)
     capacity = (capacity_factor * lengths / max(experts, 1)).ceil().clamp(max=lengths).long()
@@ -147,8 +147,8 @@ def expert_choice(
     order = by_key.gather(0, sequence[by_key].argsort(dim=0, stable=True))
     begin = torch.bincount(sequence, minlength=batch).cumsum(0).roll(1)
     begin[0] = 0
-    place = torch.arange(rows)[:, None] - begin[sequence[order]]
+    place = torch.arange(rows, device=logits.device)[:, None] - begin[sequence[order]]
     rank = torch.empty_like(order).scatter_(0, order, place)
     chosen = candidate & (rank < capacity[sequence][:, None])
-    ids = torch.where(chosen, torch.arange(experts), -1)
+    ids = torch.where(chosen, torch.arange(experts, device=logits.device), -1)
     return torch.where(chosen, probabilities, 0.0), ids

@@ -157,7 +157,7 @@ class ExpertGate(nn.Module):
             raise ValueError(
                 f"ExpertGate: x has shape {tuple(x.shape)}; expected (N, {self.input_size})"
             )
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             weight = self._working(self.weight)
             x = x.to(weight.dtype)
             if self.log_temperature is None:

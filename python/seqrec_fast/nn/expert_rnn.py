@@ -73,9 +73,9 @@ class _ExpertLayer(torch.nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         name = type(self).__name__
         sessions = self._check(input, states, offsets)
-        precision = autocast_precision()
+        precision = autocast_precision(input.device.type)
         dtype = self.weight_hh_l0.dtype
-        values = input.to(dtype) if torch.is_autocast_enabled("cpu") else input
+        values = input.to(dtype) if torch.is_autocast_enabled(input.device.type) else input
         if values.dtype != dtype:
             raise ValueError(f"{name}: input is {values.dtype}; expected {dtype}, as the weights")
         shape = (self.num_experts, sessions // self.num_experts, self.hidden_size)

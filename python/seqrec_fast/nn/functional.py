@@ -29,6 +29,7 @@ from .multi_gate import multi_gate_mixture
 from .route_segments import route_segments
 from .row_update import RowUpdate
 from .sampled_losses import bpr_max_loss, gbce_loss, sampled_softmax_loss, top1_max_loss
+from .segments import session_segments
 
 __all__ = [
     "RowUpdate",
@@ -52,6 +53,7 @@ __all__ = [
     "segment_mean",
     "segment_softmax",
     "segment_sum",
+    "session_segments",
     "top1_max_loss",
     "topk",
     "update_selection_bias",

@@ -63,7 +63,8 @@ def sequence_of_row(name: str, offsets: Tensor | None, rows: int) -> tuple[Tenso
     if int(offsets[0]) != 0 or int(offsets[-1]) != rows or bool((lengths < 0).any()):
         raise ValueError(f"{name}: offsets do not ascend from 0 to {rows}")
     batch = len(lengths)
-    return torch.repeat_interleave(torch.arange(batch), lengths, output_size=rows), batch
+    numbers = torch.arange(batch, device=offsets.device)
+    return torch.repeat_interleave(numbers, lengths, output_size=rows), batch
 
 
 def expert_load(
@@ -152,7 +153,7 @@ def load_balancing_loss(
     share = load.to(logits.dtype) / load.sum(1, keepdim=True).clamp(min=1)
     sequence, batch = sequence_of_row("load_balancing_loss", offsets, rows)
     if sequence is None:
-        sequence = torch.zeros(rows, dtype=torch.int64)
+        sequence = torch.zeros(rows, dtype=torch.int64, device=logits.device)
     counts = (_row_weights(logits, valid) > 0).to(logits.dtype)
     of_sequence = counts.new_zeros(batch).index_add(0, sequence, counts)
     probabilities = _log_softmax(logits)[0].exp()

@@ -7,31 +7,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _grouped_linear_cuda
+from ._devices import DEVICES, run
 from ._dispatch_ops import kernel
 from ._loss_checks import as_working
-from ._tensors import array, working
+from ._tensors import array, autocast_precision, working
 
 __all__ = ["grouped_linear"]
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
-    "grouped_linear(Tensor x, Tensor weight, Tensor? bias, Tensor group_offsets) -> Tensor"
+    "grouped_linear(Tensor x, Tensor weight, Tensor? bias, Tensor group_offsets,"
+    " str precision='full') -> Tensor"
 )
 _library.define(
     "grouped_linear_grad(Tensor grad, Tensor x, Tensor weight, Tensor group_offsets, bool need_x,"
-    " bool need_weight, bool need_bias) -> (Tensor dx, Tensor dweight, Tensor dbias)"
+    " bool need_weight, bool need_bias, str precision='full')"
+    " -> (Tensor dx, Tensor dweight, Tensor dbias)"
 )
 
 
 def _grouped_linear_fake(
-    x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor
+    x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor, precision: str = "full"
 ) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[1])
 
 
+def _check_precision(precision: str) -> None:
+    if precision != "full":
+        raise ValueError(f"grouped_linear: precision is {precision!r}; expected 'full' on the CPU")
+
+
 def _grouped_linear_cpu(
-    x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor
+    x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor, precision: str = "full"
 ) -> Tensor:
+    _check_precision(precision)
     y = _grouped_linear_fake(x, weight, bias, group_offsets)
     kernel("grouped_linear", y.dtype)(
         array(x), array(weight.flatten(0, 1)), array(bias), array(group_offsets), y.numpy()
@@ -47,6 +57,7 @@ def _grouped_linear_grad_fake(
     need_x: bool,
     need_weight: bool,
     need_bias: bool,
+    precision: str = "full",
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
         x.new_empty(x.shape if need_x else 0),
@@ -56,10 +67,10 @@ def _grouped_linear_grad_fake(
 
 
 def _grouped_linear_grad_cpu(
-    grad: Tensor, x: Tensor, weight: Tensor, group_offsets: Tensor, *needed: bool
+    grad: Tensor, x: Tensor, weight: Tensor, group_offsets: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    found = _grouped_linear_grad_fake(grad, x, weight, group_offsets, *needed)
-    dx, dweight, dbias = (g if need else None for g, need in zip(found, needed, strict=True))
+    found, (dx, dweight, dbias), precision = _grad_room(grad, x, weight, group_offsets, *options)
+    _check_precision(precision)
     kernel("grouped_linear_grad", x.dtype)(
         array(x), array(weight.flatten(0, 1)), array(group_offsets), array(grad), array(dx),
         None if dweight is None else dweight.flatten(0, 1).numpy(), array(dbias),
@@ -67,19 +78,57 @@ def _grouped_linear_grad_cpu(
     return found
 
 
+def _grad_room(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    group_offsets: Tensor,
+    need_x: bool,
+    need_weight: bool,
+    need_bias: bool,
+    precision: str = "full",
+) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor | None, ...], str]:
+    """Outputs, those of them that are needed, and the precision."""
+    needed = (need_x, need_weight, need_bias)
+    found = _grouped_linear_grad_fake(grad, x, weight, group_offsets, *needed)
+    wanted = tuple(g if need else None for g, need in zip(found, needed, strict=True))
+    return found, wanted, precision
+
+
+def _on_cuda(
+    x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor, precision: str = "full"
+) -> Tensor:
+    return _grouped_linear_cuda.forward(run, x, weight, bias, group_offsets, precision)
+
+
+def _grad_on_cuda(
+    grad: Tensor, x: Tensor, weight: Tensor, group_offsets: Tensor, *options: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    found, (dx, dweight, dbias), precision = _grad_room(grad, x, weight, group_offsets, *options)
+    _grouped_linear_cuda.backward(
+        run, grad, x, weight, group_offsets, dx, dweight, dbias, precision
+    )
+    return found
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, group_offsets = inputs
+    x, weight, _, group_offsets, ctx.precision = inputs
     ctx.save_for_backward(x, weight, group_offsets)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needed = ctx.needs_input_grad[:3]
-    found = torch.ops.seqrec_fast.grouped_linear_grad(grad, *ctx.saved_tensors, *needed)
-    return *(g if need else None for g, need in zip(found, needed, strict=True)), None
+    found = torch.ops.seqrec_fast.grouped_linear_grad(
+        grad, *ctx.saved_tensors, *needed, ctx.precision
+    )
+    return *(g if need else None for g, need in zip(found, needed, strict=True)), None, None
 
 
 _library.impl("grouped_linear", _grouped_linear_cpu, "CPU")
 _library.impl("grouped_linear_grad", _grouped_linear_grad_cpu, "CPU")
+if "CUDA" in DEVICES:
+    _library.impl("grouped_linear", _on_cuda, "CUDA")
+    _library.impl("grouped_linear_grad", _grad_on_cuda, "CUDA")
 for _name, _fake in (
     ("grouped_linear", _grouped_linear_fake),
     ("grouped_linear_grad", _grouped_linear_grad_fake),
@@ -95,7 +144,8 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets
     Apply one linear layer per group of rows, as feed-forward experts do.
 
     A row's result does not depend on the other rows, nor on the number of threads. Groups may be
-    empty; the gradients of their weights are then exactly 0.
+    empty; the gradients of their weights are then exactly 0. Under ``torch.autocast("cuda",
+    torch.bfloat16)`` products of float32 tensors there are of values rounded to bfloat16.
 
     Parameters
     ----------
@@ -143,5 +193,6 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets
         as_working(weight, rows),
         None if bias is None else as_working(bias, rows),
         group_offsets,
+        autocast_precision("cuda") if rows.is_cuda and rows.dtype == torch.float32 else "full",
     )
     return y

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._devices import DEVICES, run
 from ._dispatch_ops import kernel
 from ._loss_checks import as_working
 from ._tensors import array, working
@@ -58,6 +59,29 @@ def _mixture_grad_cpu(
     return dexpert, dlogits
 
 
+def _mixture_cuda(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
+    mixture = _mixture_fake(expert_outputs, gate_logits)
+    _run_cuda("multi_gate", expert_outputs, gate_logits, mixture)
+    return mixture
+
+
+def _mixture_grad_cuda(
+    grad: Tensor, expert_outputs: Tensor, gate_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    found = _mixture_grad_fake(grad, expert_outputs, gate_logits)
+    _run_cuda("multi_gate_grad", expert_outputs, gate_logits, grad, *found)
+    return found
+
+
+def _run_cuda(name: str, expert_outputs: Tensor, gate_logits: Tensor, *others: Tensor) -> None:
+    shares = torch.empty_like(gate_logits, memory_format=torch.contiguous_format)
+    tensors = (expert_outputs, gate_logits, *others, shares)
+    run(
+        name, expert_outputs.dtype, expert_outputs,
+        expert_outputs.shape[0], gate_logits.shape[0], *(t.flatten(0, 1) for t in tensors),
+    )  # fmt: skip
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
@@ -71,6 +95,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 _library.impl("multi_gate_mixture", _mixture_cpu, "CPU")
 _library.impl("multi_gate_mixture_grad", _mixture_grad_cpu, "CPU")
+if "CUDA" in DEVICES:
+    _library.impl("multi_gate_mixture", _mixture_cuda, "CUDA")
+    _library.impl("multi_gate_mixture_grad", _mixture_grad_cuda, "CUDA")
 for _name, _fake in (
     ("multi_gate_mixture", _mixture_fake),
     ("multi_gate_mixture_grad", _mixture_grad_fake),
