@@ -47,7 +47,8 @@ class Block {
             fail("a cluster of blocks that are not whole warps");
         }
         for (auto& fiber : fibers_) {
-            fiber.stack = std::make_unique<unsigned char[]>(kStack);
+            // not make_unique, which would write zeros to megabytes in each launch
+            fiber.stack.reset(new unsigned char[kStack]);
         }
         position_.block_dim = block;
     }
