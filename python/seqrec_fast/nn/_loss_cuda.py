@@ -50,9 +50,10 @@ def cross_entropy_grad_cuda(
     dhidden: Tensor,
     dweight: Tensor,
     dbias: Tensor,
+    rule: tuple[Any, ...] | None = None,
 ) -> None:
     """
-    Fill the gradients that have room.
+    Fill the gradients that have room; with `rule` update `weight` in place.
 
     Gradients of scores exist for a panel of items at a time; the rest is PyTorch's products.
     """
@@ -60,8 +61,10 @@ def cross_entropy_grad_cuda(
     need_hidden, need_weight = (g.dim() == 2 for g in (dhidden, dweight))
     width = panel_width(rows, items, hidden.element_size())
     room = hidden.new_empty(rows * width)
+    dpanel = None if rule is None else weight.new_empty(width, weight.shape[1])
     # Rows that are left out have gradients of 0, whatever they and the table hold.
-    counted = torch.where((target >= 0)[:, None], hidden, 0.0) if need_weight else hidden
+    is_summed = need_weight or rule is not None
+    counted = torch.where((target >= 0)[:, None], hidden, 0.0) if is_summed else hidden
     head: tuple[Any, ...] = (hidden.contiguous(), weight.contiguous(), bias, target)
     head += (scale, softcap, label_smoothing, precision, log_sum, row_grad.contiguous())
     if need_hidden:
@@ -73,8 +76,12 @@ def cross_entropy_grad_cuda(
             run("cross_entropy_score_grad", hidden.dtype, hidden, *head, first, dscores)
             if need_hidden:
                 dhidden.addmm_(dscores, weight[first:last], alpha=scale)
-            if need_weight:
-                dweight[first:last].addmm_(dscores.t(), counted, beta=0, alpha=scale)
+            if is_summed:
+                sums = dweight[first:last] if dpanel is None else dpanel[: last - first]
+                sums.addmm_(dscores.t(), counted, beta=0, alpha=scale)
+            if rule is not None:  # the panel's vectors have served; those of others are to come
+                ids = torch.arange(first, last, device=weight.device)
+                run("update_rows", weight.dtype, weight, rule, ids, sums, weight)
             if dbias.numel():
                 torch.sum(dscores, 0, out=dbias[first:last])
     if need_hidden:

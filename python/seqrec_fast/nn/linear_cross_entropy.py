@@ -95,8 +95,7 @@ def linear_cross_entropy(
     reduction : {"mean", "sum", "none"}
     update : RowUpdate, optional
         Of `weight`. Backward then makes its step, items by items, as soon as their gradient is
-        complete, in place of a gradient of the table's size; `weight` gets no ``grad``. On the
-        CPU only.
+        complete, in place of a gradient of the table's size; `weight` gets no ``grad``.
 
     Returns
     -------
@@ -113,8 +112,6 @@ def linear_cross_entropy(
         raise ValueError(f"{name}: label_smoothing is {label_smoothing}; expected 0 to 1")
     if softcap is not None and not softcap > 0:
         raise ValueError(f"{name}: softcap is {softcap}; expected more than 0")
-    if update is not None and hidden.is_cuda:
-        raise ValueError(f"{name}: update is given; expected none for tensors on CUDA")
     if update is not None and update.table is not weight:
         raise ValueError(f"{name}: update is not of this weight")
     check_tables(name, hidden, weight, target, bias)
