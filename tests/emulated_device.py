@@ -81,6 +81,8 @@ class EmulatedTensor(Tensor):
             if name not in _DYNAMIC:
                 _check_fake(func, args, result)
             return result
+        if func is torch.ops.aten.mm.dtype:  # the CPU has none
+            return _on_cuda(args[0].inner.to(args[2]) @ args[1].inner.to(args[2]))
         result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs or {}))
         known = {id(t.inner): t for t in ours}
         if func is torch.ops.aten.copy_.default:
@@ -171,7 +173,7 @@ def _is_cuda(argument: Any) -> bool:
     return named or (isinstance(argument, torch.device) and argument.type == "cuda")
 
 
-_ON_GPU = (
+ON_GPU = (
     pytest.mark.cuda,
     pytest.mark.skipif(
         "CUDA" not in _devices.DEVICES or not torch.cuda.is_available(),
@@ -182,7 +184,7 @@ _EMULATED = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU
 
 
 @pytest.fixture(
-    params=[pytest.param("emulated", marks=_EMULATED), pytest.param("gpu", marks=_ON_GPU)]
+    params=[pytest.param("emulated", marks=_EMULATED), pytest.param("gpu", marks=ON_GPU)]
 )
 def cuda_device(request: Any, monkeypatch: Any) -> Iterator[None]:
     """Run a test on CUDA: once on the emulated device, once on a GPU."""
@@ -205,6 +207,7 @@ def emulated_device(monkeypatch: Any) -> Iterator[None]:
         patch.setattr("seqrec_fast.training.devices.DEVICES", ("CPU", "CUDA"))
         patch.setattr(torch.backends.cuda, "is_built", lambda: True)
         patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
         patch.setattr(torch.cuda, "current_device", lambda: 0)
         patch.setattr(torch.cuda, "device", lambda device: nullcontext())

@@ -25,9 +25,11 @@ from seqrec_fast.training import (
     Trainer,
     TrainingInterrupted,
     TrainingOptions,
+    distributed,
     evaluate,
 )
 from seqrec_fast.training.devices import find_device
+from seqrec_fast.training.run import Run
 
 N = 40
 SIMULATION = simulate(12, n_items=N, n_themes=4, n_categories=8, mean_length=4, seed=1)
@@ -88,6 +90,16 @@ def test_two_runs_have_the_same_bits() -> None:
     assert losses[0] == losses[1]
     weights, again = on_cpu(first.model), on_cpu(second.model)
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.parametrize("kind", ["full", "sampled"])
+def test_autocast(kind) -> None:
+    full, mixed = trainer(kind, "cuda"), trainer(kind, "cuda")
+    expected = [epoch.loss for epoch in full.fit(SESSIONS).epochs]
+    with torch.autocast("cuda", torch.bfloat16):
+        found = [epoch.loss for epoch in mixed.fit(SESSIONS).epochs]
+    assert found == pytest.approx(expected, rel=0.01)
+    assert found != expected
 
 
 @pytest.mark.parametrize("kind", ["sampled", "parallel, averaged"])
@@ -193,6 +205,36 @@ def test_steps_inside_the_backward_pass_are_those_of_the_cpu(rule, items, monkey
         assert update.steps == 2
         found.append([t.detach().cpu() for t in (loss, table, hidden.grad, bias.grad)])
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_tensors_of_processes_go_by_nccl_and_objects_by_gloo(monkeypatch) -> None:
+    calls = []
+
+    def sent(name: str):
+        return lambda *arguments: calls.append((name, arguments[0], arguments[-1]))
+
+    def equal_everywhere(answers: list, own, group: str) -> None:
+        answers[:] = [own] * len(answers)
+        sent("object")(None, group)
+
+    for name, stand_in in {
+        "is_initialized": lambda: True,
+        "get_world_size": lambda: 2,
+        "get_rank": lambda: 0,
+        "new_group": lambda backend, timeout: backend,
+        "all_gather_object": equal_everywhere,
+        "broadcast": sent("tensor"),
+        "broadcast_object_list": sent("object"),
+        "destroy_process_group": sent("left"),
+    }.items():
+        monkeypatch.setattr(distributed.dist, name, stand_in)
+    run = Run(trainer().model, trainer(device="cuda").options, SESSIONS)
+    assert run.processes.on_first(lambda: 5) == 5
+    run.processes.close()
+    assert {group for name, _, group in calls if name == "object"} == {"gloo"}
+    assert {group for name, _, group in calls if name == "tensor"} == {"nccl"}
+    assert all(tensor.is_cuda for name, tensor, _ in calls if name == "tensor")
+    assert {group for name, _, group in calls if name == "left"} == {"gloo", "nccl"}
 
 
 def test_names_of_devices(monkeypatch) -> None:
