@@ -301,6 +301,11 @@ def test_bad_row_late_in_a_file_leaves_no_output(model, write, tmp_path):
             2,
             "exclude each other",
         ),
+        (
+            ["train", "{log}", "--out", "{no}.st", "--device", "gpu"],
+            1,
+            "device is 'gpu'; expected auto, cpu, cuda or cuda:N",
+        ),
         (["info", "{no}"], 1, "load_model: no file {no}"),
     ],
 )

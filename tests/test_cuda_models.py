@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-import emulated_device
+import emulated_process
 from click_cases import small
 from seqrec_fast import nn
 from seqrec_fast.models import ThemeMixture, _theme_parts
@@ -35,7 +35,7 @@ CLICKS = ("din", "din, softmax, dice", "dien", "gru", "augru")
 def device():
     """A process of its own, since what operators are registered for is settled by the import."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, emulated_device.install) as pool:
+    with ProcessPoolExecutor(1, context, emulated_process.install) as pool:
         yield pool
 
 
@@ -46,7 +46,7 @@ def assert_same(model, loss):
         model.zero_grad()
         torch.manual_seed(0)
         if on_device:
-            with emulated_device.emulated_device() as called:
+            with emulated_process.emulated_device() as called:
                 value = loss()
                 value.backward()
         else:
@@ -166,7 +166,7 @@ def check_gates():
         gates[0].noise_step.zero_()
         expected = tree_leaves(function())
         gates[0].noise_step.zero_()
-        with emulated_device.emulated_device():
+        with emulated_process.emulated_device():
             found = tree_leaves(function())
         for ours, theirs in zip(found, expected, strict=True):
             if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True):
@@ -234,10 +234,10 @@ def test_largest_of_a_segment_whatever_the_offsets():
 
 def _mix():
     x = torch.ones(3)
-    with emulated_device.emulated_device():
+    with emulated_process.emulated_device():
         return (x + torch.ones(3)).sum().item()
 
 
 def _to_array():
-    with emulated_device.emulated_device():
+    with emulated_process.emulated_device():
         return torch.ones(3, device="cpu").numpy()

@@ -20,6 +20,7 @@ from seqrec_fast.training import (
     save_checkpoint,
     trainer,
 )
+from seqrec_fast.training.devices import find_device
 
 N = 40
 SESSIONS = simulate(90, n_items=N, n_themes=4, n_categories=8, mean_length=5, seed=1).sessions
@@ -352,6 +353,7 @@ def test_bad_input_is_named(capsys) -> None:
         "epochs": 0, "patience": 0, "alpha": 1.5, "lr": 0, "validation": 1, "seed": -1,
         "loss": "bpr", "optimizer": "lamb", "monitor": "recall@5", "weight_decay": -1,
         "collisions": "keep", "bpreg": -1, "elu": -0.5, "momentum": 1, "carry_dropout": True,
+        "device": "cuda:-1",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=f"TrainingOptions: {name} is {value!r}; expected"):
             TrainingOptions(**{name: value})
@@ -359,6 +361,24 @@ def test_bad_input_is_named(capsys) -> None:
         TrainingOptions(momentum=0.5)
     with pytest.raises(ValueError, match=r"weight_decay is 0\.1; expected 0 with optimizer='sgd'"):
         TrainingOptions(optimizer="sgd", weight_decay=0.1)
+
+
+def test_a_gpu_that_is_asked_for_and_missing_is_an_error(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    run = Trainer(new_model(), small(device="cuda"))
+    with pytest.raises(
+        ValueError, match=r"Trainer\.fit: device is 'cuda', but this PyTorch, .* is "
+    ):
+        run.fit(SESSIONS)
+    assert find_device("train", "auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="train: device is 'cuda:1', but PyTorch finds no GPU"):
+        find_device("train", "cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("seqrec_fast.training.devices.DEVICES", ("CPU",))
+    with pytest.raises(ValueError, match="built without CUDA kernels"):
+        find_device("train", "cuda")
 
 
 def test_progress_bar(capsys) -> None:

@@ -29,7 +29,7 @@ CLICK_OPTIONS = ("label_column", "n_negatives", "negatives_by", "auxiliary_weigh
 
 _ANY_MODEL = ("dropout_embedding", "dropout_hidden")
 _TRAINING = ("epochs", "batch_size", "max_length", "lr", "weight_decay", "lr_decay", "patience",
-             "validation", "seed")  # fmt: skip
+             "validation", "seed", "device")  # fmt: skip
 _DATA = (
     "log", "out", "model", "label_column", "n_negatives", "negatives_by", "valid", "leave_one_out",
     "min_item_support", "min_session_length", "checkpoint", "resume", "threads", "format",

@@ -91,6 +91,13 @@ _TRAINING = (
     ("patience", int, None, "Validate after each epoch; stop after so many without progress."),
     ("monitor", ["recall@20", "mrr@20", "ndcg@20"], "recall@20", "What counts as progress."),
     ("seed", int, 0, "Fixes the result."),
+    (
+        "device",
+        str,
+        None,
+        "auto, cpu, cuda or cuda:N; by default cpu. With cuda each process of torchrun has a GPU; "
+        "auto is cuda where there is a GPU and this package is built for it, else cpu.",
+    ),
 )
 
 # Theme mixture for the next item: options of the model, and other defaults of the training, since a
@@ -202,8 +209,11 @@ def train(log: str, out: str, threads: int | None, **options: Any) -> None:
     """  # noqa: D301 - a mark for click
     _check(log, out, options)
     _require_torch(threads)
+    from seqrec_fast.training.devices import find_device
     from seqrec_fast.training.distributed import launched
 
+    if options["device"] is not None:
+        find_device("train", options["device"])  # before the log is read
     with launched() as first, nullcontext() if first else redirect_stdout(None):
         train_model = _train if _is_next_item(options) else train_click_through
         train_model(log, out if first else None, options)

@@ -24,7 +24,7 @@ def export_model(
             f"{model.n_items}"
         )
     tensors = {
-        key: tensor.detach().to(torch.float32).contiguous().numpy()
+        key: tensor.detach().to("cpu", torch.float32).contiguous().numpy()
         for key, tensor in model.state_dict().items()
     }
     save_model(path, name, model.config, tensors, vocabulary.ids)

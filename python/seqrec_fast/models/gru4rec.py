@@ -234,7 +234,7 @@ class GRU4Rec(torch.nn.Module):
         hidden : (B, O) Tensor
         state : (num_layers, B, H) Tensor, or a pair of them for an LSTM
         """
-        offsets = torch.arange(items.shape[0] + 1)
+        offsets = torch.arange(items.shape[0] + 1, device=items.device)
         return self.forward(items, offsets, state, reset)
 
     def scores(self, hidden: Tensor) -> Tensor:

@@ -55,8 +55,13 @@ def cross_entropy_grad_cuda(
     dhidden: Tensor,
     dweight: Tensor,
     dbias: Tensor,
+    rule: tuple[Any, ...] | None = None,
 ) -> None:
-    """Fill the gradients that have room."""
+    """
+    Fill the gradients that have room; with `rule` update `weight` in place.
+
+    `precision` is ``"full"`` then: tensor cores make gradients of whole tables.
+    """
     options = (scale, softcap, label_smoothing)
     if _on_tensor_cores(hidden, precision):
         tensor_cores.backward(
@@ -68,7 +73,7 @@ def cross_entropy_grad_cuda(
     gradients = (dhidden, dweight, dbias)
     exact = [working(g) for g in gradients]
     _grad_by_panels(
-        working(hidden), working(weight), target, bias, options, log_sum, row_grad, *exact
+        working(hidden), working(weight), target, bias, options, log_sum, row_grad, *exact, rule
     )
     for given, found in zip(gradients, exact, strict=True):
         if given is not found:
@@ -90,14 +95,17 @@ def _grad_by_panels(
     dhidden: Tensor,
     dweight: Tensor,
     dbias: Tensor,
+    rule: tuple[Any, ...] | None,
 ) -> None:
     """Gradients of scores exist for a panel of items at a time; the rest is PyTorch's products."""
     rows, items, scale = hidden.shape[0], weight.shape[0], options[0]
     need_hidden, need_weight = (g.dim() == 2 for g in (dhidden, dweight))
     width = panel_width(rows, items, hidden.element_size())
     room = hidden.new_empty(rows * width)
+    dpanel = None if rule is None else weight.new_empty(width, weight.shape[1])
     # Rows that are left out have gradients of 0, whatever they and the table hold.
-    counted = torch.where((target >= 0)[:, None], hidden, 0.0) if need_weight else hidden
+    is_summed = need_weight or rule is not None
+    counted = torch.where((target >= 0)[:, None], hidden, 0.0) if is_summed else hidden
     head: tuple[Any, ...] = (hidden.contiguous(), weight.contiguous(), bias, target)
     head += (*options, "full", log_sum, row_grad.contiguous())
     if need_hidden:
@@ -109,8 +117,12 @@ def _grad_by_panels(
             run("cross_entropy_score_grad", hidden.dtype, hidden, *head, first, dscores)
             if need_hidden:
                 dhidden.addmm_(dscores, weight[first:last], alpha=scale)
-            if need_weight:
-                dweight[first:last].addmm_(dscores.t(), counted, beta=0, alpha=scale)
+            if is_summed:
+                sums = dweight[first:last] if dpanel is None else dpanel[: last - first]
+                sums.addmm_(dscores.t(), counted, beta=0, alpha=scale)
+            if rule is not None:  # the panel's vectors have served; those of others are to come
+                ids = torch.arange(first, last, device=weight.device)
+                run("update_rows", weight.dtype, weight, rule, ids, sums, weight)
             if dbias.numel():
                 torch.sum(dscores, 0, out=dbias[first:last])
     if need_hidden:

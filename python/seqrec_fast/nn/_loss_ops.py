@@ -121,15 +121,15 @@ def run_cross_entropy_grad(
     dbias: Tensor,
     rule: tuple[Any, ...] | None,
 ) -> None:
-    """Fill the gradients that have room; with `rule` update `weight` in place, on the CPU."""
+    """Fill the gradients that have room; with `rule` update `weight` in place."""
     if hidden.is_cuda:
-        if rule is not None:
-            raise ValueError("linear_cross_entropy: update is given; expected none on CUDA")
         cross_entropy_grad_cuda(
             hidden, weight, target, bias, log_sum, row_grad, scale, softcap, label_smoothing,
-            precision, dhidden, dweight, dbias,
+            precision, dhidden, dweight, dbias, rule,
         )  # fmt: skip
         return
+    if rule is not None:
+        rule = (*rule[:-2], *map(array, rule[-2:]))
     room = (None if g.dim() == 1 and not g.numel() else g.numpy() for g in (dhidden, dweight))
     _kernel("cross_entropy_grad", hidden.dtype)(
         array(hidden), array(weight), array(bias), array(target), scale, softcap, label_smoothing,

@@ -76,6 +76,9 @@ class RecurrentLayer(torch.nn.RNNBase):
             text += f", {name}={rate}" if rate else ""
         return text
 
+    def flatten_parameters(self) -> None:
+        """Do nothing: kernels take weights where they are, cuDNN would move them into one array."""
+
     @property
     def cell(self) -> str:
         """Name of the cell, as the kernels know it."""

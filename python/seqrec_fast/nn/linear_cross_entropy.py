@@ -98,8 +98,8 @@ def linear_cross_entropy(
     reduction : {"mean", "sum", "none"}
     update : RowUpdate, optional
         Of `weight`. Backward then makes its step, items by items, as soon as their gradient is
-        complete, in place of a gradient of the table's size; `weight` gets no ``grad``. On the
-        CPU only.
+        complete, in place of a gradient of the table's size; `weight` gets no ``grad``. On CUDA
+        products are of float32 values then.
 
     Returns
     -------
@@ -116,8 +116,6 @@ def linear_cross_entropy(
         raise ValueError(f"{name}: label_smoothing is {label_smoothing}; expected 0 to 1")
     if softcap is not None and not softcap > 0:
         raise ValueError(f"{name}: softcap is {softcap}; expected more than 0")
-    if update is not None and hidden.is_cuda:
-        raise ValueError(f"{name}: update is given; expected none for tensors on CUDA")
     if update is not None and update.table is not weight:
         raise ValueError(f"{name}: update is not of this weight")
     check_tables(name, hidden, weight, target, bias)
@@ -125,7 +123,9 @@ def linear_cross_entropy(
     if not torch.compiler.is_compiling() and not wanted.is_cuda:
         check_targets(name, wanted, weight.shape[0], ignore_index)
     wanted = torch.where(wanted == ignore_index, -1, wanted)
-    precision = _precision(rows, weight)
+    # On CUDA a step is made with float32 products: tensor cores make gradients of whole tables.
+    in_place = update is not None and rows.is_cuda
+    precision = "full" if in_place else _precision(rows, weight)
     options = (float(scale), float(softcap or 0.0), float(label_smoothing), precision)
     if not (rows.is_cuda and precision == "bfloat16" and rows.dtype == torch.bfloat16):
         rows = working(rows)

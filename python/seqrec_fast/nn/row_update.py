@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ._devices import run
-from ._tensors import array
 
 _RULES = ("sgd", "adagrad", "adam")
 _EPS = {"sgd": 0.0, "adagrad": 1e-20, "adam": 1e-8}
@@ -98,17 +97,12 @@ class RowUpdate:
         ValueError
             If ids are not ascending or out of range, or the shapes do not fit.
         """
-        rule = (*self._options(), self.mean, self.square)
-        run("update_rows", self.table.dtype, self.table, rule, ids, gradients, self.table)
+        run("update_rows", self.table.dtype, self.table, self._next(), ids, gradients, self.table)
 
     def _next(self) -> tuple[Any, ...]:
-        """Return the next step as the kernels of the CPU read it."""
-        return (*self._options(), array(self.mean), array(self.square))
-
-    def _options(self) -> tuple[Any, ...]:
         """Count a step, and return what the kernels want to know of it."""
         self.steps += 1
         return (
             self.rule, self.lr, self.weight_decay, self.momentum, *self.betas, self.eps,
-            self.steps,
+            self.steps, self.mean, self.square,
         )  # fmt: skip

@@ -166,7 +166,7 @@ def _sampled(
         raise ValueError(
             f"{name}: negatives has {negatives.dim()} dimensions; expected (S,) or (G, S)"
         )
-    sets = negatives if negatives.dim() == 2 else negatives[None]
+    sets = negatives if negatives.dim() == 2 else negatives.unsqueeze(0)
     if log_q is not None:
         if log_q.shape == weight.shape[:1]:
             target_log_q = log_q[target] if target_log_q is None else target_log_q

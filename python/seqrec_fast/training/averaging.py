@@ -62,5 +62,6 @@ class EpochAverage:
 
     def restore(self, state: list[dict[str, Any]]) -> None:
         """Go on where another run stood."""
+        ours = self._model.state_dict()
         self._past.clear()
-        self._past.extend(state)
+        self._past.extend({name: t.to(ours[name].device) for name, t in s.items()} for s in state)

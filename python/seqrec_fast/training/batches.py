@@ -15,6 +15,8 @@ from torch import Tensor
 from seqrec_fast.data import Sessions
 from seqrec_fast.data.sessions import gather, offsets_of
 
+from .devices import moved
+
 Ints = NDArray[np.int64]
 
 
@@ -42,6 +44,11 @@ class Batch:
     offsets: Tensor
     reset: Tensor | None = None
     times: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return a batch of the CPU on a device."""
+        parts = (self.items, self.targets, self.offsets, self.reset, self.times)
+        return Batch(*(moved(part, device) for part in parts))  # type: ignore[arg-type]
 
 
 class Batches(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,9 +18,11 @@ from seqrec_fast.evaluation import check_click_items, click_through_metrics
 
 from .averaging import EpochAverage
 from .click_through_options import ClickThroughOptions
+from .devices import device_of, moved
 from .distributed import Processes
 from .optimizers import RowOptimizer
 from .run import EpochResult, History, Path, Run
+from .running_loss import RunningLoss
 from .trainer import complete
 
 
@@ -172,22 +173,24 @@ def evaluate_click_through(
         If an item is out of range, all labels are the same, or a logit is NaN.
     """
     check_click_items("evaluate_click_through", samples, model.n_items)
-    training = model.training
+    training, device = model.training, model.embedding.weight.device
     model.eval()
     logits = []
     try:
         with torch.no_grad():
             for batch in samples.batches(batch_size, max_length):
-                logits.append(model(*_tensors(batch)).double().numpy())
+                logits.append(model(*_tensors(batch, device)).double().cpu().numpy())
     finally:
         model.train(training)
     return click_through_metrics(samples, np.concatenate(logits) if logits else [])
 
 
-def _tensors(batch: ClickBatch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _tensors(
+    batch: ClickBatch, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     times = None if batch.times is None else torch.from_numpy(batch.times)
     items, offsets, targets = map(torch.from_numpy, (batch.items, batch.offsets, batch.targets))
-    return items, offsets, targets, times
+    return tuple(moved(t, device) for t in (items, offsets, targets, times))  # type: ignore
 
 
 class _Epochs:
@@ -213,6 +216,8 @@ class _ClickThroughRun(Run):
         self, model: ClickThroughModule, options: ClickThroughOptions, train: ClickSamples
     ) -> None:
         self.model, self.options = model, options
+        self.device = device_of("ClickThroughTrainer.fit", options.device, self.model)
+        self.model.to(self.device)
         self.history = History()
         self._best = None
         self.average = EpochAverage(self.model, 1)
@@ -244,35 +249,32 @@ class _ClickThroughRun(Run):
             f"epoch {epoch}/{self.options.epochs}", len(self._batches),
             disable=True if self.processes.rank else disable, unit="batch", dynamic_ncols=True,
         )  # fmt: skip
-        total, samples = 0.0, 0
+        losses = RunningLoss(
+            f"ClickThroughTrainer.fit: the loss is {{}} in epoch {epoch}; a smaller lr than "
+            f"{self.options.lr} may help"
+        )
         for step, batch in enumerate(bar, (epoch - 1) * len(self._batches)):
             self._set_learning_rate(step)
-            value = self._update(batch)
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"ClickThroughTrainer.fit: the loss is {value} in epoch {epoch}; a smaller lr "
-                    f"than {self.options.lr} may help"
-                )
-            total += value * len(batch.targets)
-            samples += len(batch.targets)
-        return total / samples, time.perf_counter() - started
+            losses.add(self._update(batch), len(batch.targets))
+        return losses.mean(), time.perf_counter() - started
 
-    def _update(self, batch: ClickBatch) -> float:
+    def _update(self, batch: ClickBatch) -> Tensor:
         """Update the parameters once; return the mean loss over the samples of all processes."""
         for optimizer in self._optimizers:
             optimizer.zero_grad()
-        items, offsets, targets, times = _tensors(batch)
-        n = len(targets)
+        offsets, n = batch.offsets, len(batch.targets)
         # this process's share of the samples, neighbours
         begin, end = (
             n * r // self.processes.size for r in (self.processes.rank, self.processes.rank + 1)
         )
-        own = slice(int(offsets[begin]), int(offsets[end]))
-        logits = self.model(
-            items[own], offsets[begin : end + 1] - offsets[begin], targets[begin:end],
-            None if times is None else times[own],
+        events = slice(int(offsets[begin]), int(offsets[end]))
+        own = ClickBatch(
+            batch.items[events], offsets[begin : end + 1] - offsets[begin],
+            None if batch.times is None else batch.times[events],
+            batch.targets[begin:end], batch.labels[begin:end],
         )  # fmt: skip
-        labels = torch.from_numpy(batch.labels[begin:end]).to(logits.dtype)
+        logits = self.model(*_tensors(own, self.device))
+        labels = moved(torch.from_numpy(own.labels), self.device).to(logits.dtype)
         loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / n
         if (added := self.model.auxiliary_loss()) is not None:
             loss = loss + added * ((end - begin) / n)

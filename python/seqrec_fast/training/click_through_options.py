@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .devices import check_device
+
 MONITORS = ("auc", "gauc")
 
 
@@ -37,6 +39,8 @@ class ClickThroughOptions:
         ``patience`` and no validation data.
     seed : int
         Fixes order and dropout.
+    device : {"auto", "cpu", "cuda", "cuda:N"}, optional
+        As in :class:`TrainingOptions`.
 
     Raises
     ------
@@ -54,6 +58,7 @@ class ClickThroughOptions:
     monitor: str = "auc"
     validation: float = 0.1
     seed: int = 0
+    device: str | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -73,3 +78,4 @@ class ClickThroughOptions:
             raise ValueError(f"{name}: validation is {self.validation}; expected between 0 and 1")
         if self.seed < 0:
             raise ValueError(f"{name}: seed is {self.seed}; expected 0 or more")
+        check_device(name, self.device)

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .batches import Batch
+from .rows import sparse_rows, sum_rows, summed_rows
 
 Result = TypeVar("Result")
 
@@ -73,7 +74,7 @@ class Processes:
 
     Sums over processes have one order, so the model stays the same everywhere, to the last bit.
     The processes are those of the default group of :mod:`torch.distributed`, if there is one; their
-    messages go through a group of its own, by gloo or, for a model on GPUs, by nccl.
+    messages go through groups of its own: by gloo, tensors of a model on GPUs by nccl.
 
     Parameters
     ----------
@@ -94,13 +95,15 @@ class Processes:
         together = dist.is_available() and dist.is_initialized()
         self.size = dist.get_world_size() if together else 1
         self.rank = dist.get_rank() if together else 0
-        self._group: Any = None
+        self._group: Any = None  # of tensors
+        self._objects: Any = None  # of objects, which are in the memory of the host
         if self.size == 1:
             return
         parameters = [p.data for p in model.parameters()]
-        backend = "nccl" if parameters[0].is_cuda else "gloo"
         with _answered("Trainer.fit"):
-            self._group = dist.new_group(backend=backend, timeout=TIMEOUT)
+            self._objects = self._group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+            if parameters[0].is_cuda:
+                self._group = dist.new_group(backend="nccl", timeout=TIMEOUT)
         try:
             self._check_equal(identity)
             with _answered("Trainer.fit"):
@@ -112,9 +115,9 @@ class Processes:
 
     def close(self) -> None:
         """Leave; processes that still wait for this one get a ConnectionError."""
-        if self._group is not None:
-            dist.destroy_process_group(self._group)
-            self._group = None
+        for group in {self._group, self._objects} - {None}:
+            dist.destroy_process_group(group)
+        self._group = self._objects = None
 
     def share(self, batch: Batch, batch_size: int) -> Share:
         """Return this process's sequences: neighbours, and lanes that are always the same."""
@@ -127,7 +130,7 @@ class Processes:
         own = Batch(batch.items[events], batch.targets[events], offsets - offsets[0], reset, times)
         return Share(own, events, len(own.items) / len(batch.items))
 
-    def sum_gradients(self, parameters: Iterable[Tensor], loss: Tensor) -> float:
+    def sum_gradients(self, parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
         """
         Sum the gradients over all processes.
 
@@ -140,16 +143,16 @@ class Processes:
 
         Returns
         -------
-        float
+        () Tensor
             The sum of the losses.
         """
         if self.size == 1:
-            return loss.item()
+            return loss.detach()
         updated = [p for p in parameters if p.grad is not None]
         with _answered("Trainer.fit"):
             loss = self._sum_dense([p for p in updated if not _grad(p).is_sparse], loss)
             self._sum_rows([p for p in updated if _grad(p).is_sparse])
-        return loss.item()
+        return loss
 
     def on_first(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """
@@ -171,7 +174,7 @@ class Processes:
                 failure = error
                 answer[1] = f"{type(error).__name__}: {error}"
         with _answered("Trainer.fit"):
-            dist.broadcast_object_list(answer, 0, self._group)
+            dist.broadcast_object_list(answer, 0, self._objects)
         if failure is not None:
             raise failure
         if answer[1] is not None:
@@ -182,7 +185,7 @@ class Processes:
     def _check_equal(self, identity: dict[str, Any]) -> None:
         everywhere: list[Any] = [None] * self.size
         with _answered("Trainer.fit"):
-            dist.all_gather_object(everywhere, identity, self._group)
+            dist.all_gather_object(everywhere, identity, self._objects)
         for rank, theirs in enumerate(everywhere):
             for name in identity:
                 if theirs[name] != everywhere[0][name]:
@@ -199,28 +202,23 @@ class Processes:
         *sums, total = torch.split(bucket, [len(part) for part in parts])
         for parameter, values in zip(parameters, sums, strict=True):
             parameter.grad = values.view_as(parameter)
-        return total
+        return total[0]
 
     def _sum_rows(self, tables: list[Tensor]) -> None:
         """Sum sparse gradients: the rows of all processes, added in the order of processes."""
         if not tables:
             return
-        gradients = [_grad(table).coalesce() for table in tables]
-        counts = torch.tensor([g._nnz() for g in gradients], device=gradients[0].device)
+        gradients = [summed_rows(_grad(table)) for table in tables]
+        counts = torch.tensor([len(rows) for rows, _ in gradients], device=tables[0].device)
         every_count = torch.stack(self._gather(counts, len(counts))).tolist()
-        ids = self._gather_parts([g.indices()[0] for g in gradients], every_count)
+        ids = self._gather_parts([rows for rows, _ in gradients], every_count)
         widths = [table[0].numel() for table in tables]
         sizes = [[n * w for n, w in zip(row, widths, strict=True)] for row in every_count]
-        values = self._gather_parts([g.values().reshape(-1) for g in gradients], sizes)
+        values = self._gather_parts([v.reshape(-1) for _, v in gradients], sizes)
         for number, table in enumerate(tables):
-            rows, places = torch.unique(
-                torch.cat([part[number] for part in ids]), return_inverse=True
-            )
             added = torch.cat([part[number] for part in values]).view(-1, *table.shape[1:])
-            total = added.new_zeros(len(rows), *table.shape[1:]).index_add_(0, places, added)
-            table.grad = torch.sparse_coo_tensor(
-                rows[None], total, table.shape, is_coalesced=True, check_invariants=False
-            )
+            rows = torch.cat([part[number] for part in ids])
+            table.grad = sparse_rows(*sum_rows(rows, added), table.shape)
 
     def _gather_parts(self, parts: list[Tensor], sizes: list[list[int]]) -> list[list[Tensor]]:
         """Return the parts of all processes, whose lengths are known: ``result[process][part]``."""

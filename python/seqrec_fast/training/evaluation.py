@@ -19,6 +19,8 @@ from seqrec_fast.data import Sessions
 from seqrec_fast.data.sessions import gather
 from seqrec_fast.models import NextItemModel
 
+from .devices import moved
+
 # Scores that exist at one time, and events that run through the network together.
 _CHUNK_SCORES = 1 << 22
 _CHUNK_EVENTS = 1 << 14
@@ -41,6 +43,7 @@ def evaluate(
     Parameters
     ----------
     model : GRU4Rec or ThemeMixture
+        On any device.
     test : Sessions
         Sessions of the model's vocabulary.
     ks : sequence of int
@@ -82,7 +85,7 @@ def evaluate(
             for scores, wanted in _scores(model, part, targets, exclude_seen):
                 ranks.append(_ranks(scores, wanted, mode))
                 if coverage:
-                    top, items = scores.topk(longest)
+                    top, items = (t.cpu() for t in scores.topk(longest))
                     place = torch.arange(longest).expand_as(items)[top > -torch.inf]
                     covered[place.numpy(), items[top > -torch.inf].numpy()] = True
             bar.update(len(part))
@@ -130,11 +133,16 @@ def _scores(
     model: NextItemModel, sessions: Sessions, targets: str, exclude_seen: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield scores (n, n_items) and targets (n,) of some predictions at a time."""
-    inputs = functional.embedding(torch.from_numpy(sessions.items), model.input_table)
+    device = model.item_table.device
+
+    def tensor(array: NDArray[Any]) -> Tensor:
+        return moved(torch.from_numpy(array), device)
+
+    inputs = functional.embedding(tensor(sessions.items), model.input_table)
     times: dict[str, Any] = {}
     if model.uses_times and sessions.times is not None:
-        times["times"] = torch.from_numpy(sessions.times)
-    hidden, _ = model.run(inputs, torch.from_numpy(sessions.offsets), **times)
+        times["times"] = tensor(sessions.times)
+    hidden, _ = model.run(inputs, tensor(sessions.offsets), **times)
     if targets == "last":
         events = sessions.offsets[1:] - 2
     else:
@@ -145,17 +153,18 @@ def _scores(
     step = max(1, _CHUNK_SCORES // model.n_items)
     for begin in range(0, len(events), step):
         chunk = events[begin : begin + step]
-        scores = model.scores(hidden[torch.from_numpy(chunk)])
+        scores = model.scores(hidden[tensor(chunk)])
         if exclude_seen:
             seen, offsets = gather(first[chunk], chunk + 1 - first[chunk])
             row = np.repeat(np.arange(len(chunk)), np.diff(offsets))
-            scores[torch.from_numpy(row), torch.from_numpy(sessions.items[seen])] = -torch.inf
-        yield scores, torch.from_numpy(sessions.items[chunk + 1])
+            scores[tensor(row), tensor(sessions.items[seen])] = -torch.inf
+        yield scores, tensor(sessions.items[chunk + 1])
 
 
 def _ranks(scores: Tensor, wanted: Tensor, mode: str) -> NDArray[np.float64]:
     own = scores.gather(1, wanted[:, None])
-    n_greater = (scores > own).sum(1).numpy()
-    n_equal = (scores == own).sum(1).numpy() - 1
-    rank = metrics.rank_from_counts(n_greater, n_equal, mode)
-    return np.where(own[:, 0].numpy() > -np.inf, rank, np.inf)
+    n_greater, n_equal, is_ranked = (
+        of_row.cpu().numpy()
+        for of_row in ((scores > own).sum(1), (scores == own).sum(1), own[:, 0] > -torch.inf)
+    )
+    return np.where(is_ranked, metrics.rank_from_counts(n_greater, n_equal - 1, mode), np.inf)

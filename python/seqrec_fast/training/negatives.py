@@ -11,6 +11,8 @@ from torch import Tensor
 
 from seqrec_fast.data import AliasTable
 
+from .devices import moved
+
 COLLISIONS = ("mask", "own")
 
 
@@ -46,6 +48,11 @@ class Candidates:
         """Return the same for neighbouring events, whose targets come first among the negatives."""
         negatives = self.negatives.roll(-events.start) if events.start else self.negatives
         return Candidates(self.items, self.targets[events], negatives, self.log_q)
+
+    def to(self, device: torch.device) -> Candidates:
+        """Return candidates of the CPU on a device."""
+        parts = (self.items, self.targets, self.negatives, self.log_q)
+        return Candidates(*(moved(part, device) for part in parts))
 
 
 class NegativeSampler:

@@ -12,6 +12,7 @@ from seqrec_fast.models import NextItemModel
 from seqrec_fast.nn._devices import run
 
 from .options import OPTIMIZERS
+from .rows import summed_rows
 
 
 def make_optimizers(
@@ -149,8 +150,7 @@ class RowOptimizer(torch.optim.Optimizer):
     def _update(self, table: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         # A dense gradient is one long row.
         if grad.is_sparse:
-            grad = grad.coalesce()
-            rows, ids, values = len(table), grad.indices()[0], grad.values()
+            rows, (ids, values) = len(table), summed_rows(grad)
         else:
             rows, ids, values = 1, torch.zeros(1, dtype=torch.int64, device=table.device), grad
         moments = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .devices import check_device
 from .negatives import COLLISIONS
 
 LOSSES = ("auto", "full", "sampled", "bpr-max")
@@ -80,6 +81,10 @@ class TrainingOptions:
         ``patience`` and no validation data.
     seed : int
         Fixes order, negatives and dropout.
+    device : {"auto", "cpu", "cuda", "cuda:N"}, optional
+        Where to train; the model is moved there and stays. ``"cuda"``: the current GPU, or, for
+        the processes of ``torchrun``, one for each. ``"auto"``: a GPU if it can be used, else the
+        CPU. By default where the model is.
 
     Raises
     ------
@@ -110,6 +115,7 @@ class TrainingOptions:
     monitor: str = "recall@20"
     validation: float = 0.1
     seed: int = 0
+    device: str | None = None
 
     def __post_init__(self) -> None:
         """Fill in what depends on the optimiser, and check the ranges."""
@@ -157,3 +163,4 @@ class TrainingOptions:
             )
         if self.seed < 0:
             raise ValueError(f"TrainingOptions: seed is {self.seed}; expected 0 or more")
+        check_device("TrainingOptions", self.device)

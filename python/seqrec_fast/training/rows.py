@@ -48,13 +48,44 @@ class RowLookups:
             ids = torch.cat([ids for ids, _ in taken])
             values = torch.cat([_gradient(rows) for _, rows in taken])
             if len(taken) > 1 or id(taken[0][1]) not in self._increasing:
-                # not index_add_: on a GPU its order of sums changes from run to run
-                flat = values.reshape(len(ids), table.shape[1:].numel())
-                ids, sums = torch.ops.seqrec_fast.sum_rows(ids, [flat], [1], None)
-                values = sums.view(len(ids), *table.shape[1:])
-            table.grad = torch.sparse_coo_tensor(
-                ids[None], values, table.shape, is_coalesced=True, check_invariants=False
-            )
+                ids, values = sum_rows(ids, values)
+            table.grad = sparse_rows(ids, values, table.shape)
+
+
+def sum_rows(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Sum the rows of each id, in their order.
+
+    Not by ``index_add_``: on a GPU its order changes from run to run.
+
+    Parameters
+    ----------
+    ids : (m,) int64 Tensor
+    values : (m, ...) Tensor
+
+    Returns
+    -------
+    ids : (n,) int64 Tensor
+        Increasing, each once.
+    sums : (n, ...) Tensor
+    """
+    flat = values.reshape(len(ids), values.shape[1:].numel())
+    unique, sums = torch.ops.seqrec_fast.sum_rows(ids, [flat], [1], None)
+    return unique, sums.view(len(unique), *values.shape[1:])
+
+
+def summed_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows that a sparse gradient has, increasing, and their values."""
+    if gradient.is_coalesced():
+        return gradient.indices()[0], gradient.values()
+    return sum_rows(gradient._indices()[0], gradient._values())
+
+
+def sparse_rows(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """Return the sparse gradient of a table whose rows `ids`, increasing, have `values`."""
+    return torch.sparse_coo_tensor(
+        ids[None], values, shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def _gradient(rows: Tensor) -> Tensor:

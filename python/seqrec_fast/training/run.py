@@ -22,12 +22,14 @@ from seqrec_fast.models import NextItemModel
 from .averaging import EpochAverage
 from .batches import Batch, Batches, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
+from .devices import device_of
 from .distributed import Processes, Share
 from .losses import bpr_max_loss, cross_entropy, sampled_softmax_loss
 from .negatives import Candidates, NegativeSampler
 from .optimizers import RowOptimizer, make_optimizers
 from .options import MAX_FULL_ITEMS, TrainingOptions
 from .rows import RowLookups
+from .running_loss import RunningLoss
 from .session_step import SessionStep
 
 Path = str | os.PathLike[str]
@@ -89,6 +91,8 @@ class Run:
                 "a model whose embedding_dim is its hidden_size"
             )
         self.model, self.options = model, options
+        self.device = device_of("Trainer.fit", options.device, model)
+        model.to(self.device)
         self.history = History()
         self._best: dict[str, Tensor] | None = None
         self.average = EpochAverage(model, options.average_epochs)
@@ -137,24 +141,23 @@ class Run:
             dynamic_ncols=True,
         )  # fmt: skip
         compiled = self._compiled_step()
-        total, events, state = 0.0, 0, None
+        state: Any = None
+        loss: Tensor | float
+        losses = RunningLoss(
+            f"Trainer.fit: the loss is {{}} in epoch {epoch}; a smaller lr than {self.options.lr} "
+            "may help"
+        )
         for step, batch in enumerate(bar, (epoch - 1) * len(self._batches)):
             self._set_learning_rate(step)
             if compiled is not None:
                 carried = None if batch.reset is None else state
                 seed = (int(dropout) + step) % 2**64
-                state, value = compiled(batch, carried, seed, rng)
+                state, loss = compiled(batch, carried, seed, rng)
             else:
                 share = self.processes.share(batch, self.options.batch_size)
-                state, value = self._step(batch, share, state, rng)
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"Trainer.fit: the loss is {value} in epoch {epoch}; a smaller lr than "
-                    f"{self.options.lr} may help"
-                )
-            total += value * len(batch.items)
-            events += len(batch.items)
-        return total / events, time.perf_counter() - started
+                state, loss = self._step(batch, share, state, rng)
+            losses.add(loss, len(batch.items))
+        return losses.mean(), time.perf_counter() - started
 
     def _compiled_step(self) -> SessionStep | None:
         """Return the step in one call, if it can do the work; gradients are sent one by one."""
@@ -200,7 +203,7 @@ class Run:
             theirs = content[part]
             if isinstance(ours, str):
                 ours, theirs = {part: ours}, {part: theirs}
-            for name in ours.keys() - {"epochs", "patience"}:
+            for name in ours.keys() - {"epochs", "patience", "device"}:
                 if theirs.get(name) != ours[name]:
                     was, now = theirs.get(name), ours[name]
                     why = "other sessions" if part == "data" else f"{name}={was}, not {now}"
@@ -228,12 +231,12 @@ class Run:
 
     def _step(
         self, batch: Batch, share: Share, state: Any, rng: np.random.Generator
-    ) -> tuple[Any, float]:
+    ) -> tuple[Any, Tensor]:
         """Update the parameters once; return the states after it and the loss.
 
         The states are those of this process, the loss is that of all.
         """
-        model, sampler, own = self.model, self._sampler, share.batch
+        model, sampler, own = self.model, self._sampler, share.batch.to(self.device)
         state = None if own.reset is None else _carried(state, len(own.offsets) - 1)
         times: dict[str, Any] = {} if own.times is None else {"times": own.times}
         for optimizer in self._optimizers:
@@ -265,6 +268,7 @@ class Run:
         bpr_max, mask = options.loss == "bpr-max", options.collisions == "mask"
         if mask and not bpr_max:
             among = among.merged()
+        among = among.to(self.device)
         weight = lookups.take(self.model.item_table, among.items, increasing=mask)
         bias = lookups.take(self.model.output.bias, among.items, increasing=mask)
         arguments = hidden, weight, among.targets, among.negatives, bias
@@ -276,7 +280,7 @@ class Run:
         return sampled_softmax_loss(
             *arguments,
             log_q=among.log_q,
-            target_log_q=torch.zeros(len(hidden)) if mask else None,
+            target_log_q=torch.zeros(len(hidden), device=self.device) if mask else None,
             collisions=options.collisions,
             reduction="sum",
         )

@@ -60,9 +60,11 @@ class Trainer:
         """
         Train, and leave the model in evaluation mode.
 
-        Data, options and seed fix the result bit for bit on one kind of machine, with any number
-        of threads, also if training was interrupted and resumed. Meanwhile PyTorch's operators
-        run on one thread; the library's have :func:`seqrec_fast.set_num_threads`.
+        Data, options and seed fix the result bit for bit on one kind of machine or GPU, with any
+        number of threads, also if training was interrupted and resumed. Meanwhile PyTorch's
+        operators run on one thread; the library's have :func:`seqrec_fast.set_num_threads`. Order
+        and negatives are the same on all devices, masks of dropout are not; a checkpoint resumes
+        on another device than it was written on.
 
         In an initialised process group of :mod:`torch.distributed` all processes call this with the
         same arguments and train one model: each computes its share of every mini-batch, which
@@ -100,8 +102,8 @@ class Trainer:
         FloatingPointError
             If the loss is not finite.
         ValueError
-            If an item is out of range, no session has two events, or the checkpoint belongs to
-            another run.
+            If an item is out of range, no session has two events, the device is missing, or the
+            checkpoint belongs to another run.
         OSError
             If the checkpoint cannot be written or read.
         ConnectionError
@@ -146,25 +148,26 @@ def complete(
         if on_epoch is not None:
             on_epoch(run.history.epochs[-1])
 
-    rng_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    threads = torch.get_num_threads()
+    gpus = [run.device.index] if run.device.type == "cuda" else []
     # PyTorch's sums depend on its number of threads; the kernels of this library have their own
     torch.set_num_threads(1)
     try:
-        if on_first(bool, resume):
-            if checkpoint is None:
-                raise ValueError("Trainer.fit: resume is True and checkpoint is None")
-            run.restore(checkpoint)
-        while not run.is_over():
-            epoch = len(run.history.epochs) + 1
-            loss, seconds = run.train_epoch(epoch, None if progress is None else not progress)
-            run.average.add()
-            with run.average.in_place():
-                run.add(on_first(validated, epoch, loss, seconds))
-            on_first(save)
+        with torch.random.fork_rng(devices=gpus):
+            if on_first(bool, resume):
+                if checkpoint is None:
+                    raise ValueError("Trainer.fit: resume is True and checkpoint is None")
+                run.restore(checkpoint)
+            while not run.is_over():
+                epoch = len(run.history.epochs) + 1
+                loss, seconds = run.train_epoch(epoch, None if progress is None else not progress)
+                run.average.add()
+                with run.average.in_place():
+                    run.add(on_first(validated, epoch, loss, seconds))
+                on_first(save)
     except KeyboardInterrupt:
         raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
     finally:
-        torch.set_rng_state(rng_state)
         torch.set_num_threads(threads)
         run.model.eval()
         run.processes.close()
