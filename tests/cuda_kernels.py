@@ -6,7 +6,6 @@ import importlib
 from typing import Any
 
 import numpy as np
-import torch
 
 from seqrec_fast import _core
 

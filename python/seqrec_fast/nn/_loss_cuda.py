@@ -73,7 +73,7 @@ def cross_entropy_grad_cuda(
     gradients = (dhidden, dweight, dbias)
     exact = [working(g) for g in gradients]
     _grad_by_panels(
-        working(hidden), working(weight), target, bias, options, log_sum, row_grad, *exact, rule
+        working(hidden), working(weight), target, bias, options, log_sum, row_grad, rule, *exact
     )
     for given, found in zip(gradients, exact, strict=True):
         if given is not found:
@@ -92,10 +92,10 @@ def _grad_by_panels(
     options: tuple[float, float, float],
     log_sum: Tensor,
     row_grad: Tensor,
+    rule: tuple[Any, ...] | None,
     dhidden: Tensor,
     dweight: Tensor,
     dbias: Tensor,
-    rule: tuple[Any, ...] | None,
 ) -> None:
     """Gradients of scores exist for a panel of items at a time; the rest is PyTorch's products."""
     rows, items, scale = hidden.shape[0], weight.shape[0], options[0]
