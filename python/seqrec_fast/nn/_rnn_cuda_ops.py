@@ -17,7 +17,7 @@ from seqrec_fast import _core
 
 from ._devices import DEVICES, run
 from ._ops import library
-from ._tensors import array
+from ._tensors import array, product
 
 _Run = Callable[..., None]  # as _devices.run; tests give one for emulated threads
 _RESET_AFTER = ("gru", "augru_paper", "augru_tf", "agru")
@@ -73,16 +73,6 @@ def _scores(attention: Tensor | None) -> Tensor | None:
     return None if attention is None else attention.reshape(-1)
 
 
-def _product(a: Tensor, b: Tensor, precision: str) -> Tensor:
-    """Return a @ b; of factors rounded to bfloat16, summed in float32, if that is the precision."""
-    if precision == "full":
-        return a @ b
-    a, b = a.bfloat16(), b.bfloat16()
-    if a.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return a.float() @ b.float()
-
-
 def _recurrent_weights(
     matrices: Tensor, full: Tensor, precision: str
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -135,7 +125,7 @@ def forward(
     hidden = weight_hh.shape[1]
     events = _flat(x)
     if weight_ih is None or precision != "full":
-        x_gates = events if weight_ih is None else _product(events, weight_ih.t(), precision)
+        x_gates = events if weight_ih is None else product(events, weight_ih.t(), precision)
         x_gates = x_gates if bias_ih is None else x_gates + bias_ih
     else:
         x_gates = torch.nn.functional.linear(events, weight_ih, bias_ih)
@@ -241,18 +231,18 @@ class _Products:
     def of_input(self, weight_ih: Tensor | None) -> Tensor:
         if weight_ih is None:
             return self._input.roll(-self._roll, 1)
-        return _product(self._input, weight_ih.roll(self._roll, 0), self._precision)
+        return product(self._input, weight_ih.roll(self._roll, 0), self._precision)
 
     def of_weight_ih(self, x: Tensor) -> Tensor:
-        return _product(self._input.t(), x, self._precision).roll(-self._roll, 0)
+        return product(self._input.t(), x, self._precision).roll(-self._roll, 0)
 
     def of_weight_hh(self, h_before: Tensor, rh_before: Tensor | None) -> Tensor:
         if rh_before is None:
-            return _product(self._recurrent.t(), h_before, self._precision)
+            return product(self._recurrent.t(), h_before, self._precision)
         plain = 2 * self._hidden
         parts = (
-            _product(self._recurrent[:, :plain].t(), h_before, self._precision),
-            _product(self._recurrent[:, plain:].t(), rh_before, self._precision),
+            product(self._recurrent[:, :plain].t(), h_before, self._precision),
+            product(self._recurrent[:, plain:].t(), rh_before, self._precision),
         )
         return torch.cat(parts)
 
