@@ -128,6 +128,14 @@ def test_hostile_values():
     assert in_bfloat16(hidden, weight, wanted, torch.full((130,), -math.inf)).isnan()
 
 
+def test_all_logits_equal():
+    hidden, weight = torch.zeros(3, 8), torch.randn(1000, 8)
+    loss = in_bfloat16(hidden, weight, torch.tensor([0, 500, 999]), torch.full((1000,), -1e4))
+    torch.testing.assert_close(loss, torch.tensor(math.log(1000)), rtol=1e-7, atol=1e-3)
+    loss = in_bfloat16(hidden, weight, torch.tensor([0, 500, 999]))
+    torch.testing.assert_close(loss, torch.tensor(math.log(1000)), rtol=1e-6, atol=0)
+
+
 def test_values_that_are_not_finite_show():
     with torch.autocast("cpu", torch.bfloat16):
         cases.test_values_that_are_not_finite_show(math.nan)
