@@ -18,7 +18,7 @@ import test_nn_losses as cases
 from cuda_kernels import emulated
 from cuda_losses import emulate_losses
 from loss_cases import tables
-from seqrec_fast.nn import _cross_entropy_tensor, _loss_cuda
+from seqrec_fast.nn import _cross_entropy_tensor, _devices, _loss_cuda
 from seqrec_fast.nn import functional as SF
 
 pytestmark = pytest.mark.usefixtures(emulate_losses.__name__)
@@ -72,6 +72,7 @@ def test_equals_truth(sizes, options):
 
 @pytest.mark.parametrize("sizes", [(5, 530, 8), (530, 5, 8)], ids=str)
 def test_ranges_that_are_added(sizes):
+    assert _devices.cuda_function("cross_entropy_tensor_grad_workspace")(*sizes) > 0
     hidden, weight, bias, wanted = tables(*sizes, dtype=torch.float32)
     assert_equals_truth(hidden, weight, bias, wanted)
 
