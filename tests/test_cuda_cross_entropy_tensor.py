@@ -18,7 +18,7 @@ import test_nn_losses as cases
 from cuda_kernels import emulated
 from cuda_losses import emulate_losses
 from loss_cases import tables
-from seqrec_fast.nn import _cross_entropy_tensor, _loss_cuda
+from seqrec_fast.nn import _cross_entropy_tensor, _devices, _loss_cuda
 from seqrec_fast.nn import functional as SF
 
 pytestmark = pytest.mark.usefixtures(emulate_losses.__name__)
@@ -72,6 +72,7 @@ def test_equals_truth(sizes, options):
 
 @pytest.mark.parametrize("sizes", [(5, 530, 8), (530, 5, 8)], ids=str)
 def test_ranges_that_are_added(sizes):
+    assert _devices.cuda_function("cross_entropy_tensor_grad_workspace")(*sizes) > 0
     hidden, weight, bias, wanted = tables(*sizes, dtype=torch.float32)
     assert_equals_truth(hidden, weight, bias, wanted)
 
@@ -126,6 +127,14 @@ def test_hostile_values():
     assert (found[2][100:] == 0).all()
     assert in_bfloat16(hidden, weight, torch.full((4,), 100), bias) == math.inf
     assert in_bfloat16(hidden, weight, wanted, torch.full((130,), -math.inf)).isnan()
+
+
+def test_all_logits_equal():
+    hidden, weight = torch.zeros(3, 8), torch.randn(1000, 8)
+    loss = in_bfloat16(hidden, weight, torch.tensor([0, 500, 999]), torch.full((1000,), -1e4))
+    torch.testing.assert_close(loss, torch.tensor(math.log(1000)), rtol=1e-7, atol=1e-3)
+    loss = in_bfloat16(hidden, weight, torch.tensor([0, 500, 999]))
+    torch.testing.assert_close(loss, torch.tensor(math.log(1000)), rtol=1e-6, atol=0)
 
 
 def test_values_that_are_not_finite_show():

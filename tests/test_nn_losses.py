@@ -165,6 +165,19 @@ def test_half_precision_inputs():
     assert torch.autograd.grad(loss, low)[0].dtype == torch.bfloat16
 
 
+def test_operators_tell_the_dtypes_of_bfloat16_tables():
+    ops = torch.ops.seqrec_fast
+    hidden, weight = (torch.empty(n, 8, dtype=torch.bfloat16, device="meta") for n in (5, 9))
+    target, bias = torch.empty(5, dtype=torch.int64, device="meta"), torch.empty(9, device="meta")
+    options = (1.0, 0.0, 0.0, "bfloat16")
+    loss, log_sum = ops.cross_entropy(hidden, weight, target, bias, *options)
+    assert loss.dtype == log_sum.dtype == torch.float32
+    head = (hidden, weight, target, bias, log_sum, loss, *options)
+    found = ops.cross_entropy_grad(*head, True, True, True)
+    assert [g.dtype for g in found] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    assert [tuple(g.shape) for g in found] == [(5, 8), (9, 8), (9,)]
+
+
 def sampled_reference(name, hidden, weight, target, sets, bias, *, left_out, log_q, elu):
     """Scores as a matrix, and the published formula."""
     positive = (hidden * weight[target]).sum(1) + bias[target]

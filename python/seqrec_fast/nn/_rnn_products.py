@@ -13,19 +13,10 @@ import torch
 from torch import Tensor
 
 from . import _grouped_linear_cuda as grouped
+from ._tensors import product
 
 _Run = Callable[..., None]
 _RESET_AFTER = ("gru", "augru_paper", "augru_tf", "agru")
-
-
-def _product(a: Tensor, b: Tensor, precision: str) -> Tensor:
-    """Return a @ b; of factors rounded to bfloat16, summed in float32, if that is the precision."""
-    if precision == "full":
-        return a @ b
-    a, b = a.bfloat16(), b.bfloat16()
-    if a.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return a.float() @ b.float()
 
 
 class LayerProducts:
@@ -38,7 +29,7 @@ class LayerProducts:
         """Return x times the transposed weight, or x itself, plus bias."""
         if weight is not None and self.precision == "full":
             return torch.nn.functional.linear(x, weight, bias)
-        y = x if weight is None else _product(x, weight.t(), self.precision)
+        y = x if weight is None else product(x, weight.t(), self.precision)
         return y if bias is None else y + bias
 
     def prepared(self, grad: Tensor) -> Tensor:
@@ -47,11 +38,11 @@ class LayerProducts:
 
     def input_grad(self, grad: Tensor, weight: Tensor) -> Tensor:
         """Return grad times the weight."""
-        return _product(grad, weight, self.precision)
+        return product(grad, weight, self.precision)
 
     def weight_grad(self, grad: Tensor, x: Tensor) -> Tensor:
         """Return the transposed grad times x."""
-        return _product(grad.t(), x, self.precision)
+        return product(grad.t(), x, self.precision)
 
     def sums(self, grad: Tensor) -> Tensor:
         """Return the sum of the rows."""

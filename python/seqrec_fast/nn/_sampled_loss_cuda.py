@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ._devices import run
+from ._tensors import product
 
 # Bytes of gathered vectors that exist at once where each row has negatives of its own.
 _GATHERED_BYTES = 64 << 20
@@ -33,10 +34,9 @@ def sampled_loss_cuda(
     """
     Fill `room`: losses and, with `row_grad`, gradients, as the operator returns them.
 
-    Products are PyTorch's; what lies between them is one kernel.
+    Products are PyTorch's, in `precision` with negatives that rows share; what lies between them is
+    one kernel.
     """
-    if precision != "full":
-        raise ValueError(f"{function}: precision is {precision}; expected full on CUDA")
     loss, dhidden, dtarget, dnegatives, dbias = room
     rows, dim = hidden.shape
     sets = negatives if negatives.dim() == 2 else negatives[None]
@@ -72,13 +72,14 @@ def sampled_loss_cuda(
                     dbias.view(rows, n)[part] = found
         else:
             vectors, grouped = weight[sets], by_group(hidden, groups)
-            products = (grouped @ vectors.mT).reshape(-1, n)[:rows]
+            products = product(grouped, vectors.mT, precision).reshape(-1, n)[:rows]
             found = scored(slice(0, rows), sets, log_q, products)
             if needed:
                 grads = by_group(found, groups)
-                dhidden.copy_((grads @ vectors).reshape(-1, dim)[:rows])
+                dhidden.copy_(product(grads, vectors, precision).reshape(-1, dim)[:rows])
                 torch.sum(grads, 1, out=dbias.view(groups, n))
-                torch.bmm(grads.mT, grouped, out=dnegatives.view(groups, n, dim)).mul_(scale)
+                found = product(grads.mT, grouped, precision).reshape(-1, dim)
+                torch.mul(found, scale, out=dnegatives)
         if needed:
             dhidden.addcmul_(dtarget[:, None], own).mul_(scale)
 

@@ -26,3 +26,26 @@ def autocast_precision(device_type: str = "cpu") -> str:
     ):
         return "bfloat16"
     return "full"
+
+
+def asked_precision(tensor: Tensor) -> str:
+    """Return what autocast asks for on the tensor's device; float64 is always full."""
+    if tensor.dtype == torch.float64:
+        return "full"
+    return autocast_precision("cuda" if tensor.is_cuda else "cpu")
+
+
+def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
+    """
+    Return a @ b of matrices or of batches of them.
+
+    In bfloat16 factors are rounded to it and products summed in float32.
+    """
+    if precision == "full":
+        return a @ b
+    a, b = a.bfloat16(), b.bfloat16()
+    name = "mm" if a.dim() == 2 else "bmm"
+    if a.is_cuda and hasattr(getattr(torch.ops.aten, name), "dtype"):
+        found: Tensor = getattr(torch, name)(a, b, out_dtype=torch.float32)
+        return found
+    return a.float() @ b.float()

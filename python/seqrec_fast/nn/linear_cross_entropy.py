@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _loss_ops as ops
 from ._loss_checks import as_working, check_reduction, check_tables, check_targets
-from ._tensors import autocast_precision, working
+from ._tensors import asked_precision, working
 from .row_update import RowUpdate
 
 __all__ = ["linear_cross_entropy"]
@@ -143,8 +143,6 @@ def linear_cross_entropy(
 
 def _precision(hidden: Tensor, weight: Tensor) -> str:
     """Return that of products: what autocast asks for, or on CUDA the dtype of both tables."""
-    if hidden.dtype == torch.float64:
-        return "full"
     if hidden.is_cuda and hidden.dtype == weight.dtype == torch.bfloat16:
         return "bfloat16"
-    return autocast_precision("cuda" if hidden.is_cuda else "cpu")
+    return asked_precision(hidden)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _loss_ops as ops
 from ._loss_checks import as_working, check_reduction, check_tables
-from ._tensors import autocast_precision, working
+from ._tensors import asked_precision, working
 
 __all__ = ["bpr_max_loss", "gbce_loss", "sampled_softmax_loss", "top1_max_loss"]
 
@@ -184,7 +184,7 @@ def _sampled(
     options = (
         name, kind, collisions, float(scale), -1.0 if elu is None else float(elu),
         float(regularization), float(beta),
-        "full" if hidden.dtype == torch.float64 else autocast_precision(),
+        asked_precision(hidden),
     )  # fmt: skip
     with torch.autocast("cpu", enabled=False):
         loss: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
@@ -220,7 +220,7 @@ def sampled_softmax_loss(
     Parameters
     ----------
     hidden : (N, d) Tensor
-        float32 or float64. Under ``torch.autocast("cpu", torch.bfloat16)`` products of float32
+        float32 or float64. Under ``torch.autocast`` to bfloat16 for the device, products of float32
         with shared negatives are of bfloat16 values, with float32 sums.
     weight : (n_items, d) Tensor
     target : (N,) int64 Tensor
@@ -284,7 +284,7 @@ def bpr_max_loss(
     Parameters
     ----------
     hidden : (N, d) Tensor
-        float32 or float64. Under ``torch.autocast("cpu", torch.bfloat16)`` products of float32
+        float32 or float64. Under ``torch.autocast`` to bfloat16 for the device, products of float32
         with shared negatives are of bfloat16 values, with float32 sums.
     weight : (n_items, d) Tensor
     target : (N,) int64 Tensor
@@ -342,7 +342,7 @@ def top1_max_loss(
     Parameters
     ----------
     hidden : (N, d) Tensor
-        float32 or float64. Under ``torch.autocast("cpu", torch.bfloat16)`` products of float32
+        float32 or float64. Under ``torch.autocast`` to bfloat16 for the device, products of float32
         with shared negatives are of bfloat16 values, with float32 sums.
     weight : (n_items, d) Tensor
     target : (N,) int64 Tensor
@@ -400,7 +400,7 @@ def gbce_loss(
     Parameters
     ----------
     hidden : (N, d) Tensor
-        float32 or float64. Under ``torch.autocast("cpu", torch.bfloat16)`` products of float32
+        float32 or float64. Under ``torch.autocast`` to bfloat16 for the device, products of float32
         with shared negatives are of bfloat16 values, with float32 sums.
     weight : (n_items, d) Tensor
     target : (N,) int64 Tensor
