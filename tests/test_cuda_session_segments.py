@@ -101,3 +101,19 @@ def test_shapes_that_a_compiler_is_told(monkeypatch):
     assert cuts.sequence_offsets.shape == (4,)
     assert {c.device.type for c in cuts} == {"cuda"}
     assert {c.dtype for c in cuts} == {torch.int64}
+
+
+def test_operator_and_compile(monkeypatch):
+    """The operator itself, on the CPU."""
+    monkeypatch.undo()
+    offsets, times = torch.tensor([0, 4, 9]), torch.arange(9).double() ** 2
+    torch.library.opcheck(
+        torch.ops.seqrec_fast.session_segments.default,
+        (offsets, times, "gap", 9, -1, 5.0, 0),
+    )
+
+    def lengths(offsets, times):
+        return SF.session_segments(offsets, times, rule="gap", gap=5).offsets.diff()
+
+    compiled = torch.compile(lengths, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(offsets, times), lengths(offsets, times))

@@ -1,5 +1,5 @@
 // Tiles of rows that are all of one group, without counting them first: the tiles of group m are
-// numbered from offsets[m] / kRows + m on, which leaves room for all of them, and some over.
+// numbered from offsets[m] / tile_rows + m on, which leaves room for all of them, and some over.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ struct GroupTile {
     std::int64_t first, count;   // rows of the tile
 };
 
-__host__ __device__ inline std::int64_t group_tiles(std::int64_t rows, std::int64_t groups,
-                                                    std::int64_t tile_rows) {
+// How many there are, for all groups.
+inline std::int64_t group_tiles(std::int64_t rows, std::int64_t groups, std::int64_t tile_rows) {
     return rows / tile_rows + groups;
 }
 
@@ -33,7 +33,7 @@ SEQREC_FN GroupTile group_tile(const std::int64_t* offsets, std::int64_t groups,
     }
     const std::int64_t place = tile - number(group), begin = offsets[group];
     const std::int64_t end = offsets[group + 1] < rows ? offsets[group + 1] : rows;
-    if (begin < 0 || end <= begin) {
+    if (begin < 0 || end <= begin || place < 0) {
         return {group, 0, 0, place, 0, 0};
     }
     const std::int64_t first = begin + place * tile_rows, left = end - first;

@@ -31,8 +31,8 @@ class Segments(NamedTuple):
 
 
 def _session_segments_fake(offsets: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    segments = torch.library.get_ctx().new_dynamic_size()
-    return offsets.new_empty(segments + 1), offsets.new_empty(offsets.shape[0])
+    entries = torch.library.get_ctx().new_dynamic_size(min=1)
+    return offsets.new_empty(entries), offsets.new_empty(offsets.shape[0])
 
 
 def _session_segments_cpu(
