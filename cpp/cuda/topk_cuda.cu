@@ -4,7 +4,8 @@
 // compared with its query's floor, the k-th best that any block has found so far, and the few that
 // reach it go to a reservoir. A second kernel merges the reservoirs of the ranges. Floors depend on
 // which block is first, the answer does not: it is the best k by keys that are unique.
-// Bound: few queries, memory bandwidth; many, float32 arithmetic.
+// Bound: few queries, memory bandwidth; many, float32 arithmetic, so that of many queries and items
+// only those are scored that tensor cores do not rule out (topk_survivors.h).
 #include "cuda/launch.h"
 #include "cuda/topk_candidates.h"
 #include "cuda/topk_survivors.h"
