@@ -132,4 +132,4 @@ def test_filters(rng):
 
 
 def test_slices_of_queries_take_their_own_way(rng):
-    check(normal(rng, 4096 + 3, 1), normal(rng, 520, 1), 1)
+    check(normal(rng, 2 * 256 + 3, 5), normal(rng, 1024, 5), 2)
