@@ -317,6 +317,41 @@ def test_experts_in_a_graph() -> None:
         assert torch.equal(y, run())
 
 
+@pytest.mark.parametrize(
+    ("queries", "items", "dim", "k"),
+    [(1, 5000, 64, 10), (60, 5000, 30, 10), (200, 70_000, 64, 100), (1025, 300_000, 33, 7),
+     (130, 600_000, 128, 1000)],
+)  # fmt: skip
+def test_topk_has_the_bits_of_the_cpu(queries, items, dim, k) -> None:
+    torch.manual_seed(0)
+    q, x, bias = torch.randn(queries, dim), torch.randn(items, dim), torch.randn(items)
+    q[queries // 2], x[:: items // 9], bias[::77] = 0, torch.nan, -torch.inf
+    exclude = torch.randint(items, (queries * 3,)), torch.arange(0, queries * 3 + 1, 3)
+    allow = torch.rand(items) < 0.5
+    for used in ({}, {"bias": bias}, {"bias": bias, "exclude": exclude, "allow": allow}):
+        on_gpu = {
+            name: tuple(t.cuda() for t in value) if isinstance(value, tuple) else value.cuda()
+            for name, value in used.items()
+        }
+        expected = F.topk(q, x, k, **used)
+        for _ in range(2):
+            for ours, theirs in zip(F.topk(q.cuda(), x.cuda(), k, **on_gpu), expected, strict=True):
+                assert torch.equal(ours.cpu(), theirs)
+
+
+def test_topk_in_a_graph() -> None:
+    queries, items = torch.randn(256, 32, device="cuda"), torch.randn(50_000, 32, device="cuda")
+    F.topk(queries, items, 20)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        scores, ids = F.topk(queries, items, 20)
+    queries.copy_(torch.randn_like(queries))
+    graph.replay()
+    expected = F.topk(queries, items, 20)
+    assert torch.equal(scores, expected[0])
+    assert torch.equal(ids, expected[1])
+
+
 def test_layer_in_a_graph() -> None:
     layer = nn.GRU(32, 64).cuda()
     x = torch.randn(20, 8, 32, device="cuda")

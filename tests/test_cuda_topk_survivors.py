@@ -26,7 +26,7 @@ def asked_again(queries, items, k, **more):
 
 @pytest.mark.parametrize(
     ("n_queries", "n_items", "dim", "k"),
-    [(128, 1024, 1, 1), (129, 1100, 33, 3), (150, 1500, 64, 8), (128, 2060, 70, 16)],
+    [(128, 1024, 1, 1), (129, 1100, 33, 3), (150, 1500, 64, 8), (128, 1400, 70, 16)],
 )
 def test_equals_the_cpu(n_queries, n_items, dim, k, rng):
     queries, items, bias = (
@@ -42,10 +42,24 @@ def test_steps_that_grow(rng):
     assert asked_again(normal(rng, 128, 8), normal(rng, 8300, 8), 3) == []
 
 
+def exact_in_bfloat16(values):
+    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+@pytest.mark.parametrize("exact", ["queries", "items"])
+@pytest.mark.parametrize("noise", [1e-2, 3e-2])
+def test_what_rounding_takes_is_in_the_bounds(exact, noise, rng):
+    queries, items = np.abs(normal(rng, 128, 20)), np.abs(normal(rng, 1, 20))
+    items = items + normal(rng, 1300, 20) * np.float32(noise)
+    if exact == "queries":
+        queries = exact_in_bfloat16(queries)
+    else:
+        items = exact_in_bfloat16(items)
+    check(queries, items, 9)
+
+
 def test_scores_that_only_float32_tells_apart(rng):
     queries, items = np.abs(normal(rng, 128, 20)), np.abs(normal(rng, 1, 20))
-    near = items + normal(rng, 1300, 20) * np.float32(1e-2)
-    check(queries, near, 9)
     # in bfloat16 all are the same, and too many
     nearer = items + normal(rng, 8300, 20) * np.float32(1e-6)
     assert asked_again(queries, nearer, 2) == list(range(128))
@@ -118,4 +132,4 @@ def test_filters(rng):
 
 
 def test_slices_of_queries_take_their_own_way(rng):
-    check(normal(rng, 4096 + 3, 1), normal(rng, 1024, 1), 1)
+    check(normal(rng, 2 * 256 + 3, 5), normal(rng, 1024, 5), 2)

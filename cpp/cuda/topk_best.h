@@ -51,32 +51,34 @@ struct BestKeys {
         return room;
     }
 
-    // Adds the keys of lists to the `count` that are there, not below the floor: a warp takes 32 of
-    // a list at a time. lists.count(l) keys are in list l, of which lists.key(l, i) is one or 0;
-    // where a list is kSorted it ends with the first that is below the floor. The best k, or all,
-    // come to lie in order. All threads call it, after a barrier.
+    // Adds the keys of lists that are not below the floor to the `count` that are there; threads
+    // share out the lists, then each list. lists.count(l) keys are in list l, of which
+    // lists.key(l, i) is one or 0; where lists are kSorted a thread leaves one at the first that is
+    // below the floor. The best k, or all, come to lie in order. All threads call it, after a
+    // barrier.
     template <class Lists>
     SEQREC_FN void add(const Lists& lists, std::int64_t n_lists, int k, CandidateKey* keys,
                        int room) {
-        constexpr int kWarps = kTopkThreads / kWarp;
         const int thread = static_cast<int>(threadIdx.x);
-        std::int64_t list = thread / kWarp, first = 0;
+        int sharers = 1;  // of a list
+        while (sharers * 2 * n_lists <= kTopkThreads) {
+            sharers *= 2;
+        }
+        std::int64_t list = thread / sharers, at = thread % sharers;
         for (bool more = true; more;) {
             const CandidateKey least = floor;
             const std::int64_t n = list < n_lists ? lists.count(list) : 0;
-            const std::int64_t at = first + lane_index();
             CandidateKey key = at < n ? lists.key(list, at) : 0;
             key = key >= least ? key : 0;
             if (key != 0) {
                 keys[atomicAdd(&count, 1)] = key;
             }
-            if (Lists::kSorted ? __all_sync(kAllLanes, key != 0) : first + kWarp < n) {
-                first += kWarp;
-            } else {
-                list += kWarps;
-                first = 0;
+            at += sharers;
+            if (at >= n || (Lists::kSorted && key == 0)) {
+                list += kTopkThreads / sharers;
+                at = thread % sharers;
             }
-            if (lane_index() == 0 && list < n_lists) {
+            if (__any_sync(kAllLanes, list < n_lists) && lane_index() == 0) {
                 atomicAdd(&busy, 1);
             }
             __syncthreads();

@@ -46,7 +46,7 @@ struct TopkTensorPlan {
     static constexpr std::int64_t kLeastSample = 64, kSpareSurvivors = 0;
     static constexpr std::int64_t kSlabBytes = std::int64_t{64} << 10;
 #endif
-    static constexpr std::int64_t kGrowth = 8, kMostTerms = 4096;
+    static constexpr std::int64_t kGrowth = 8, kMostTerms = 1024;
 
     // Of items [0, n_items): those that are first scored exactly.
     static std::int64_t sampling_step(std::int64_t n_items, std::int64_t k) {
