@@ -42,6 +42,12 @@ class KnownItems:
         with self._lock:
             self._unknown_items += events
 
+    def named(self, found: Ints) -> Ids:
+        """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
+        ids = self.vocabulary.ids
+        filler: int | str = -1 if ids.dtype.kind == "i" else ""
+        return np.where(found >= 0, ids[found], filler)
+
     def known_items(self, item_ids: Ids, offsets: Ints) -> tuple[Ints, Ints, Ints | None]:
         """Turn the user's ids into item indices, without the items that are unknown.
 
@@ -83,12 +89,6 @@ class ItemScorer(KnownItems):
     def __init__(self, vocabulary: ItemVocabulary, weight: Floats, bias: Floats) -> None:
         super().__init__(vocabulary)
         self._index = ItemIndex(weight, bias=bias)
-
-    def named(self, found: Ints) -> Ids:
-        """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
-        ids = self.vocabulary.ids
-        filler: int | str = -1 if ids.dtype.kind == "i" else ""
-        return np.where(found >= 0, ids[found], filler)
 
     def best_indices(
         self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None
