@@ -137,7 +137,7 @@ def test_without_a_device_the_model_stays_where_it_is(tmp_path) -> None:
         path = tmp_path / name
         run.model.export(path, ItemVocabulary(np.arange(N)))
         assert sf.load(path).recommend([[3, 4]], 3)[0].shape == (1, 3)
-    assert found["cuda"] == [pytest.approx(metrics) for metrics in found["cpu"]]
+    assert found["cuda"] == [pytest.approx(metrics, abs=0.02) for metrics in found["cpu"]]
     assert (tmp_path / "cuda").read_bytes() == (tmp_path / "cpu").read_bytes()
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from seqrec_fast import nn
 from seqrec_fast.nn import functional as F
 
+from .training_step import training_step
+
 Run = Callable[[], object]
 Runs = dict[str, Run]
 Case = Callable[..., Runs]
@@ -179,4 +181,5 @@ CASES: dict[str, Case] = {
     "topk 1M x 64, 1024 queries, k=100": partial(topk, 1024),
     "cross-entropy 4096 x 100k x 64, float32": partial(cross_entropy, 4096, 100_000),
     "cross-entropy 12800 x 1M x 64, float32": partial(cross_entropy, 12_800, 1_000_000),
+    "gru4rec step T=20 B=512 H=128, 1M items": partial(training_step, 1_000_000),
 }
