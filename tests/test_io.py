@@ -130,7 +130,10 @@ def nan_weights():
         ({"model": "sasrec"}, "model is 'sasrec'; expected 'gru4rec'"),
         ({"config": make_config() | {"cell": "mlp"}, "tensors": {}}, "cell='mlp'"),
         ({"config": make_config() | {"hidden_size": 0}, "tensors": {}}, "hidden_size=0"),
-        ({"config": make_config(embedding="tied") | {"embedding_dim": 3}}, "embedding_dim=3"),
+        (
+            {"config": make_config(embedding="tied") | {"embedding_dim": 3}},
+            "no tensor projection.bias, projection.weight",
+        ),
         ({"tensors": {}}, "no tensor embedding.weight, output.bias"),
         ({"tensors": make_tensors(make_config()) | {"x": np.zeros(1)}}, "unexpected tensor x"),
         (

@@ -17,6 +17,7 @@ N_ITEMS = 60
 KINDS = [
     ("gru", "separate", 1),
     ("gru", "tied", 2),
+    ("gru", "projected", 1),
     ("gru", "none", 1),
     ("lstm", "separate", 2),
     ("lstm", "none", 1),
@@ -28,6 +29,7 @@ KINDS = [
 def random_model(cell="gru", embedding="separate", layers=1, **options):
     torch.manual_seed(0)
     width = 24 if embedding == "tied" else 16
+    embedding = "tied" if embedding == "projected" else embedding
     sizes = {"embedding_dim": width, "hidden_size": 24, "num_layers": layers}
     model = GRU4Rec(N_ITEMS, cell=cell, embedding=embedding, **sizes, **options)
     with torch.no_grad():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -185,6 +186,75 @@ def test_forgotten_users_start_anew(tmp_path) -> None:
     assert (store.recommend(["a"], 3)[1] == before[1]).all()
     with pytest.raises(KeyError, match="no user 'nobody'"):
         store.explain("nobody")
+
+
+@pytest.mark.parametrize("options", [{}, {"k": 2}, {"n_themes": 0}])
+def test_users_are_saved_and_restored(histories, tmp_path, options) -> None:
+    recommender = served(made(**options), tmp_path)
+    items, times = as_lists(histories)
+    keys = [f"ü {b}" if b % 2 else b - 4 for b in range(9)]
+    store, again = recommender.users(), recommender.users()
+    for b, key in enumerate(keys):
+        store.push([key] * len(items[b]), items[b], times[b])
+    store.forget(keys[2:3])
+    again.push(["another"], [7])
+    store.save(tmp_path / "users")
+    again.restore(tmp_path / "users")
+    assert len(again) == 8
+    assert "another" not in again
+    for one in (store, again):  # as well after events of users old and new
+        one.push(["new", keys[0], keys[2]], [17, 27, 37], [2e9] * 3)
+    for side in zip(
+        store.recommend([*keys, "new"], 6), again.recommend([*keys, "new"], 6), strict=True
+    ):
+        np.testing.assert_array_equal(*side)
+    for key in [*keys, "new"]:
+        for theme, same in zip(store.explain(key), again.explain(key), strict=True):
+            assert (theme.theme, theme.weight, theme.share) == (same.theme, same.weight, same.share)
+            np.testing.assert_array_equal(theme.items, same.items)
+
+
+def test_an_empty_store_is_saved_and_restored(tmp_path) -> None:
+    recommender = served(made(), tmp_path)
+    recommender.users().save(tmp_path / "users")
+    store = recommender.users()
+    store.push([1], [7])
+    store.restore(tmp_path / "users")
+    assert len(store) == 0
+    store.push([1], [7])
+    assert 1 in store
+
+
+def test_restore_refuses_what_does_not_fit(tmp_path) -> None:
+    recommender = served(made(), tmp_path)
+    path = tmp_path / "users"
+    store = recommender.users()
+    store.push([1, "b"], [7, 17], [1.0, 2.0])
+    store.save(path)
+    other = served(made(seed=4), tmp_path).users()
+    with pytest.raises(ValueError, match=r"ThemeStore.restore: .* holds themes of another model"):
+        other.restore(path)
+    with pytest.raises(FileNotFoundError):
+        store.restore(tmp_path / "nothing")
+    header, arrays = sf.io.read_arrays(path, "test", "seqrec_fast.themes")
+    text = {"seqrec_fast.themes": json.dumps(header)}
+    changes = {
+        "out of range": {"items": np.array([0, N_ITEMS])},
+        "theme is out": {"first_themes": np.array([0, -1])},
+        "recent is float32 of shape": {"recent": np.zeros((2, 3), np.float32)},
+        "count is float64": {"count": np.zeros(2)},
+        "themes is not finite": {"themes": np.full((2, 5, 12), np.inf, np.float32)},
+        "offsets decrease": {"item_offsets": np.array([0, 3, 2])},
+        "fit together": {"item_offsets": np.array([0, 1, 1, 2])},
+        "key_is_text": {"key_is_text": np.zeros(2, np.uint8)},
+        "twice": {"key_is_text": np.zeros(2, np.uint8), "key_numbers": np.ones(2, np.int64),
+                  "key_texts": np.zeros(0, np.uint8), "key_text_ends": np.zeros(0, np.int64)},
+    }  # fmt: skip
+    for message, change in changes.items():
+        sf.io.write_arrays(tmp_path / "damaged", {**arrays, **change}, text)
+        with pytest.raises(ValueError, match=f"is damaged: .*{message}"):
+            store.restore(tmp_path / "damaged")
+    assert len(store) == 2
 
 
 def test_threads_share_a_store(histories, tmp_path) -> None:

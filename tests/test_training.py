@@ -177,6 +177,21 @@ def test_every_model_learns(cell, embedding) -> None:
         assert not model.training
 
 
+def test_model_with_a_projection_learns_but_carries_no_dropout() -> None:
+    for kind in KINDS.values():
+        model = new_model(embedding="tied", embedding_dim=4)
+        assert model.projection is not None
+        before = model.projection.weight.detach().clone()
+        lr = 0.5 if kind.get("optimizer") == "sgd" else 0.03
+        options = small(**{**kind, "lr": lr, "carry_dropout": False})
+        losses = [epoch.loss for epoch in Trainer(model, options).fit(SESSIONS).epochs]
+        assert losses[-1] < losses[0] < 1.5 * np.log(N)
+        assert not torch.equal(model.projection.weight, before)
+    options = small(batching="session-parallel", carry_dropout=True)
+    with pytest.raises(ValueError, match="projects its hidden state"):
+        Trainer(model, options).fit(SESSIONS)
+
+
 def test_defaults_depend_on_optimizer_and_catalogue(monkeypatch) -> None:
     adam, adagrad = TrainingOptions(), TrainingOptions(optimizer="adagrad")
     assert (adam.lr, adam.weight_decay) == (0.02, 0.15)

@@ -67,7 +67,10 @@ CONFIGURATIONS = {
     "diginetica-official": Configuration(
         "diginetica",
         _width(128, 0.3, 0.2),
-        {**_GRU4REC, "epochs": 5, "batch_size": 128, "lr": 0.07, "collisions": "own"},
+        {
+            **_GRU4REC, "epochs": 5, "batch_size": 128, "lr": 0.07, "loss": "sampled",
+            "collisions": "own",
+        },
     ),
     "ml1m": Configuration(
         "ml1m",

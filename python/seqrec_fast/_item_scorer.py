@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,14 +85,37 @@ class ItemScorer(KnownItems):
     weight : (n_items, H) float32 array
         Item i is scored ``h @ weight[i] + bias[i]``.
     bias : (n_items,) float32 array
+    config : dict
+        The model's sizes and kinds.
+    parameters : sequence of arrays, optional
+        Of the model, enough of them to tell it from others; by default weight and bias.
     """
 
     #: Whether the model looks at the times of events.
     uses_times = False
 
-    def __init__(self, vocabulary: ItemVocabulary, weight: Floats, bias: Floats) -> None:
+    def __init__(
+        self,
+        vocabulary: ItemVocabulary,
+        weight: Floats,
+        bias: Floats,
+        config: dict[str, Any],
+        parameters: Sequence[Floats] | None = None,
+    ) -> None:
         super().__init__(vocabulary)
+        self.config = config
+        self._parameters = (weight, bias) if parameters is None else parameters
         self._index = ItemIndex(weight, bias=bias)
+        self._fingerprint: str | None = None
+
+    def fingerprint(self) -> str:
+        """Return a digest of the model: states of one model mean nothing to another."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+            for array in (*self._parameters, self.vocabulary.ids):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
     def best_indices(
         self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None

@@ -78,11 +78,6 @@ def _gru4rec_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[in
             raise ValueError(f"{where}config has {name}={value!r}; expected an integer above 0")
     n_items, hidden, embedding = config["n_items"], config["hidden_size"], config["embedding"]
     gates, width = GATES[config["cell"]] * hidden, config.get("embedding_dim")
-    if embedding == "tied" and width != hidden:
-        raise ValueError(
-            f"{where}config has embedding_dim={width}; expected hidden_size={hidden}, because the "
-            "embedding is tied to the output"
-        )
     shapes: dict[str, Any] = {"output.bias": (n_items,)}
     if embedding == "none":
         shapes["input_gates.weight"] = (n_items, gates)
@@ -91,6 +86,8 @@ def _gru4rec_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[in
         shapes["rnn.weight_ih_l0"] = (gates, width)
     if embedding != "tied":
         shapes["output.weight"] = (n_items, hidden)
+    elif width != hidden:
+        shapes["projection.weight"], shapes["projection.bias"] = (width, hidden), (width,)
     for layer in range(config["num_layers"]):
         if layer:
             shapes[f"rnn.weight_ih_l{layer}"] = (gates, hidden)

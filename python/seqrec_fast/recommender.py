@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -100,21 +98,19 @@ class Recommender(ItemScorer):
         precision: str = "float32",
     ) -> None:
         check_precision(precision)
-        self.config: dict[str, Any] = dict(file.config)
-        embedding = self.config["embedding"]
+        config: dict[str, Any] = dict(file.config)
+        embedding = config["embedding"]
         inputs = "input_gates.weight" if embedding == "none" else "embedding.weight"
-        outputs = "embedding.weight" if embedding == "tied" else "output.weight"
         self._layer = _layer(
-            self.config,
+            config,
             file.tensors,
             embedding=file.tensors[inputs],
             gate_table_bytes=gate_table_bytes,
             precision=precision,
         )
-        self._output_weight = file.tensors[outputs]
-        self._output_bias = file.tensors["output.bias"]
-        super().__init__(ItemVocabulary(file.item_ids), self._output_weight, self._output_bias)
-        self._fingerprint: str | None = None
+        scored_with = _score_tensors(config, file.tensors)
+        vocabulary = ItemVocabulary(file.item_ids)
+        super().__init__(vocabulary, *_item_weights(*scored_with), config, scored_with)
 
     def __repr__(self) -> str:
         config = self.config
@@ -194,15 +190,6 @@ class Recommender(ItemScorer):
     def packed_items(self) -> Any:
         """The packed output weights that the kernels read."""
         return self._index.packed
-
-    def fingerprint(self) -> str:
-        """Return a digest of the model: states of one model mean nothing to another."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-            for array in (self._output_weight, self._output_bias, self.vocabulary.ids):
-                digest.update(np.ascontiguousarray(array).tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
 
     def outputs(
         self, items: Ints, offsets: Ints, times: NDArray[np.float64] | None = None
@@ -286,6 +273,29 @@ def _layer(config: dict[str, Any], tensors: dict[str, Floats], **options: Any) -
         return RNN.from_state_dict(tensors, prefix="rnn.", nonlinearity=nonlinearity, **options)
     reset_after = config.get("reset_after", True)
     return GRU.from_state_dict(tensors, prefix="rnn.", reset_after=reset_after, **options)
+
+
+def _score_tensors(config: dict[str, Any], tensors: dict[str, Floats]) -> list[Floats]:
+    """Return the items' weights and biases, and those of the projection if there is one."""
+    weight = "embedding.weight" if config["embedding"] == "tied" else "output.weight"
+    names = [weight, "output.bias", "projection.weight", "projection.bias"]
+    return [tensors[name] for name in names if name in tensors]
+
+
+def _item_weights(
+    weight: Floats, bias: Floats, projection: Floats | None = None, shift: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Return what scores the hidden state itself: e . (P h + s) = (e P) . h + e . s."""
+    if projection is None or shift is None:
+        return weight, bias
+    factors, constants = projection.astype(np.float64), shift.astype(np.float64)
+    folded = np.empty((len(weight), projection.shape[1]), dtype=np.float32)
+    moved = np.empty_like(bias)
+    for begin in range(0, len(weight), 65_536):  # float64 of some rows at a time
+        rows = weight[begin : begin + 65_536].astype(np.float64)
+        folded[begin : begin + len(rows)] = rows @ factors
+        moved[begin : begin + len(rows)] = bias[begin : begin + len(rows)] + rows @ constants
+    return folded, moved
 
 
 def ragged(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,17 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import _core
+from seqrec_fast._state_files import Key, read_states, write_states
 from seqrec_fast.data.vocabulary import Ids, as_ids
-from seqrec_fast.io import read_arrays, write_arrays
 from seqrec_fast.recommender import Recommender
 
 __all__ = ["SessionStore"]
 
-Key = int | str
 Keys = Sequence[Key] | NDArray[Any]
-
-_METADATA_KEY = "seqrec_fast.sessions"
-_FORMAT_VERSION = 1
 
 
 class SessionStore:
@@ -199,19 +194,8 @@ class SessionStore:
             If the file cannot be written.
         """
         keys, states, offsets, items = self._store.contents()
-        texts = np.array([isinstance(key, str) for key in keys], dtype=np.uint8)
-        encoded = [key.encode() for key in keys if isinstance(key, str)]
-        arrays: dict[str, NDArray[Any]] = {
-            "key_is_text": texts,
-            "key_numbers": np.array([k for k in keys if isinstance(k, int)], dtype=np.int64),
-            "key_texts": np.frombuffer(b"".join(encoded), dtype=np.uint8),
-            "key_text_ends": np.cumsum([len(text) for text in encoded], dtype=np.int64),
-            "states": states,
-            "item_offsets": offsets,
-            "items": items,
-        }
-        header = {"format_version": _FORMAT_VERSION, "model": self._recommender.fingerprint()}
-        write_arrays(path, arrays, {_METADATA_KEY: json.dumps(header)})
+        arrays = {"states": states, "item_offsets": offsets, "items": items}
+        write_states(path, "sessions", self._recommender.fingerprint(), keys, arrays)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Replace all sessions by those of a file that :meth:`save` has written.
@@ -230,25 +214,13 @@ class SessionStore:
             If the file is truncated or foreign, or its sessions are those of another model.
             Nothing is changed then.
         """
-        function = "SessionStore.restore"
-        name = os.fspath(path)
-        header, arrays = read_arrays(name, function, _METADATA_KEY)
-        if header.get("format_version") != _FORMAT_VERSION:
-            raise ValueError(
-                f"{function}: {name} has format_version {header.get('format_version')!r}; expected "
-                f"{_FORMAT_VERSION}"
-            )
-        if header.get("model") != self._recommender.fingerprint():
-            raise ValueError(f"{function}: {name} holds sessions of another model")
-        try:
-            keys = _decoded_keys(arrays)
+        fingerprint = self._recommender.fingerprint()
+        with read_states(path, "sessions", fingerprint, "SessionStore.restore") as (keys, arrays):
             contents = (arrays["states"], arrays["item_offsets"], arrays["items"])
             out_of_range = (contents[2] < 0) | (contents[2] >= self._recommender.n_items)
             if out_of_range.any() or not np.isfinite(contents[0]).all():
                 raise ValueError("an item or a state is out of range")
             self._store.replace(keys, *contents)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"{function}: {name} is damaged: {error}") from error
 
     def _push_any(self, names: list[Any], items: ArrayLike) -> None:
         """Push items of any form, some of them unknown."""
@@ -268,17 +240,3 @@ def _keys(keys: Keys | Iterable[Key], method: str) -> list[Any]:
             f"[{keys!r}]"
         )
     return keys.tolist() if isinstance(keys, np.ndarray) else list(keys)
-
-
-def _decoded_keys(arrays: dict[str, NDArray[Any]]) -> list[Key]:
-    ends = arrays["key_text_ends"].tolist()
-    content = arrays["key_texts"].tobytes()
-    if ends and ends[-1] != len(content):
-        raise ValueError("key_text_ends do not end with key_texts")
-    bounds = zip([0, *ends][: len(ends)], ends, strict=True)
-    texts = iter([content[begin:end].decode() for begin, end in bounds])
-    numbers = iter(arrays["key_numbers"].tolist())
-    is_text = arrays["key_is_text"].tolist()
-    if sum(is_text) != len(ends) or len(is_text) - len(ends) != len(arrays["key_numbers"]):
-        raise ValueError("key_is_text does not fit the keys")
-    return [next(texts) if text else next(numbers) for text in is_text]

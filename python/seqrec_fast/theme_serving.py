@@ -84,13 +84,19 @@ class ThemeRecommender(ItemScorer):
         precision: str = "float32",
     ) -> None:
         check_precision(precision)
-        self.config: dict[str, Any] = dict(file.config)
+        config: dict[str, Any] = dict(file.config)
         self.network = ThemeNetwork(
-            self.config, file.tensors, gate_table_bytes=gate_table_bytes, precision=precision
+            config, file.tensors, gate_table_bytes=gate_table_bytes, precision=precision
         )
         self._bias = file.tensors["output.bias"]
         self._head = {name: t for name, t in file.tensors.items() if name.startswith("head.")}
-        super().__init__(ItemVocabulary(file.item_ids), self.network.embedding, self._bias)
+        super().__init__(
+            ItemVocabulary(file.item_ids),
+            self.network.embedding,
+            self._bias,
+            config,
+            [self.network.embedding, self._bias, file.tensors["fusion.weight"]],
+        )
 
     @property
     def task(self) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seqrec_fast.data.sessions import offsets_of
+from seqrec_fast._state_files import Key, read_states, write_states
+from seqrec_fast.data.sessions import Sessions, offsets_of
 from seqrec_fast.data.vocabulary import Ids, as_ids
 from seqrec_fast.theme_serving import Floats, Theme, ThemeRecommender
 
 __all__ = ["ThemeStore"]
-
-Key = int | str
 
 
 class ThemeStore:
@@ -140,6 +141,75 @@ class ThemeStore:
                 if key in self._slots:
                     self._free.append(self._slots.pop(key))
                     del self._events[key]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all users to a file, atomically: whatever goes wrong, an older file stays.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, in the safetensors format.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        with self._lock:
+            keys = list(self._slots)
+            states = self._states.rows(np.array(list(self._slots.values()), np.int64))
+            histories = [self._events[key] for key in keys]
+            events = np.array([event for history in histories for event in history], np.int64)
+        items, themes = events.reshape(-1, 2).T
+        arrays = {
+            **vars(states),
+            "item_offsets": offsets_of(np.array([len(one) for one in histories], np.int64)),
+            "items": np.ascontiguousarray(items),
+            "first_themes": np.ascontiguousarray(themes),
+        }
+        write_states(path, "themes", self._recommender.fingerprint(), keys, arrays)
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Replace all users by those of a file that :meth:`save` has written.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is truncated or foreign, or its users are those of another model. Nothing
+            is changed then.
+        """
+        network, fingerprint = self._recommender.network, self._recommender.fingerprint()
+        with read_states(path, "themes", fingerprint, "ThemeStore.restore") as (keys, arrays):
+            states = network.initial(len(keys))
+            for name, empty in vars(states).items():
+                values = arrays[name]
+                if values.shape != empty.shape or values.dtype != empty.dtype:
+                    raise ValueError(f"{name} is {values.dtype} of shape {values.shape}")
+                if name != "time" and not np.isfinite(values).all():
+                    raise ValueError(f"{name} is not finite")
+                setattr(states, name, np.array(values))
+            histories = Sessions(arrays["items"], arrays["item_offsets"])
+            themes = arrays["first_themes"]
+            if len(histories) != len(keys) or themes.shape != histories.items.shape:
+                raise ValueError("keys, items and themes do not fit together")
+            limits = (self._recommender.n_items, max(network.n_themes, 1))
+            for values, limit in zip((histories.items, themes), limits, strict=True):
+                if ((values < 0) | (values >= limit)).any():
+                    raise ValueError("an item or a theme is out of range")
+            pairs = list(zip(histories.items.tolist(), themes.tolist(), strict=True))
+            bounds = pairwise(histories.offsets.tolist())
+            events = {key: pairs[a:b] for key, (a, b) in zip(keys, bounds, strict=True)}
+            if len(events) != len(keys):
+                raise ValueError("a key stands there twice")
+        with self._lock:
+            self._states, self._free, self._events = states, [], events
+            self._slots = {key: slot for slot, key in enumerate(keys)}
 
     def _slot(self, key: Key) -> int:
         """Return the row of a user, a fresh one for a new user."""

@@ -32,8 +32,9 @@ _MODEL = (
         "embedding",
         ["separate", "tied", "none"],
         "tied",
-        "Item embeddings: one table for input and one for output, one for both, or rows of input "
-        "gates instead of an input table.",
+        "Item embeddings: one table for input and one for output, one for both (where widths "
+        "differ, the hidden state is projected to --embedding-dim), or rows of input gates "
+        "instead of an input table.",
     ),
     ("embedding_dim", int, None, "Width of the input embedding; by default --hidden-size."),
     ("hidden_size", int, 100, "Width of the hidden state."),

@@ -30,7 +30,8 @@ class GRU4Rec(torch.nn.Module):
     Session recommender of Hidasi et al. (2016, arXiv:1511.06939; 2018, arXiv:1706.03847).
 
     The score of item i after an event is ``h @ output.weight[i] + output.bias[i]``, where h is
-    the hidden state of the top layer.
+    the hidden state of the top layer. A tied embedding of another width than the hidden state is
+    scored with ``projection(h)``, as GRU4Rec of RecBole (arXiv:2011.01731) does.
 
     Parameters
     ----------
@@ -39,9 +40,10 @@ class GRU4Rec(torch.nn.Module):
     cell : {"gru", "lstm", "rnn"}
     embedding : {"separate", "tied", "none"}
         ``"separate"``: one table of item embeddings for the input, one for the scores.
-        ``"tied"``: one for both; needs ``embedding_dim == hidden_size``. ``"none"``: each item
-        has its own row of input gates (n_items, G * hidden_size), which stands for an embedding
-        and its product with ``weight_ih``.
+        ``"tied"``: one for both; where ``embedding_dim`` is not ``hidden_size``, a linear layer
+        projects the hidden state to that width. ``"none"``: each item has its own row of input
+        gates (n_items, G * hidden_size), which stands for an embedding and its product with
+        ``weight_ih``.
     embedding_dim : int
         Width of the input embedding; of no effect with ``"none"``.
     hidden_size : int
@@ -131,11 +133,17 @@ class GRU4Rec(torch.nn.Module):
         elif cell == "rnn":
             options["nonlinearity"] = config["nonlinearity"]
         self.rnn: torch.nn.RNNBase = _CELLS[cell](input_size, hidden_size, **options)
-        self.output = _Output(self.n_items, None if config["embedding"] == "tied" else hidden_size)
+        tied = config["embedding"] == "tied"
+        self.output = _Output(self.n_items, None if tied else hidden_size)
+        self.projection: torch.nn.Linear | None = None
+        if tied and input_size != hidden_size:
+            self.projection = torch.nn.Linear(hidden_size, input_size)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew: Glorot's uniform for tables, PyTorch's for the layers."""
         self.rnn.reset_parameters()
+        if self.projection is not None:
+            self.projection.reset_parameters()
         for table in dict.fromkeys((self.input_table, self.item_table)):
             bound = math.sqrt(6.0 / sum(table.shape))
             torch.nn.init.uniform_(table, -bound, bound)
@@ -153,7 +161,7 @@ class GRU4Rec(torch.nn.Module):
 
     @property
     def item_table(self) -> Tensor:
-        """(n_items, H) embeddings that the scores are made with."""
+        """(n_items, O) embeddings that the scores are made with."""
         weight = self.output.weight
         return self.embedding.weight if weight is None else weight
 
@@ -180,8 +188,9 @@ class GRU4Rec(torch.nn.Module):
 
         Returns
         -------
-        hidden : (events, H) Tensor
-            After each event, with dropout in training.
+        hidden : (events, O) Tensor
+            After each event, with dropout in training; O is H, or E where the hidden state is
+            projected.
         state : (num_layers, B, H) Tensor, or a pair of them for an LSTM
             After the last event of each session.
         """
@@ -205,7 +214,8 @@ class GRU4Rec(torch.nn.Module):
         """
         x = functional.dropout(inputs, self.config["dropout_embedding"], self.training)
         hidden, state = self.rnn(x, state, offsets=offsets, reset=reset)
-        return functional.dropout(hidden, self.config["dropout_hidden"], self.training), state
+        hidden = functional.dropout(hidden, self.config["dropout_hidden"], self.training)
+        return hidden if self.projection is None else self.projection(hidden), state
 
     def step(
         self, items: Tensor, state: State | None = None, reset: Tensor | None = None
@@ -221,7 +231,7 @@ class GRU4Rec(torch.nn.Module):
 
         Returns
         -------
-        hidden : (B, H) Tensor
+        hidden : (B, O) Tensor
         state : (num_layers, B, H) Tensor, or a pair of them for an LSTM
         """
         offsets = torch.arange(items.shape[0] + 1, device=items.device)
@@ -233,7 +243,7 @@ class GRU4Rec(torch.nn.Module):
 
         Parameters
         ----------
-        hidden : (events, H) Tensor
+        hidden : (events, O) Tensor
 
         Returns
         -------
@@ -289,8 +299,3 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("dropout_embedding", "dropout_hidden"):
         if not 0 <= config[name] < 1:
             raise ValueError(f"GRU4Rec: {name} is {config[name]}; expected 0 <= {name} < 1")
-    if config["embedding"] == "tied" and config["embedding_dim"] != config["hidden_size"]:
-        raise ValueError(
-            f"GRU4Rec: embedding_dim is {config['embedding_dim']}, hidden_size "
-            f"{config['hidden_size']}; a tied embedding expects them to be equal"
-        )

@@ -85,6 +85,11 @@ class Run:
     """All that changes while a model is trained, by one process or several."""
 
     def __init__(self, model: NextItemModel, options: TrainingOptions, train: Sessions) -> None:
+        if options.carry_dropout and getattr(model, "projection", None) is not None:
+            raise ValueError(
+                "Trainer: carry_dropout is set, but the model projects its hidden state; expected "
+                "a model whose embedding_dim is its hidden_size"
+            )
         self.model, self.options = model, options
         self.device = device_of("Trainer.fit", options.device, model)
         model.to(self.device)

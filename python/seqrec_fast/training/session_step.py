@@ -79,7 +79,9 @@ class SessionStep:
     @staticmethod
     def serves(model: torch.nn.Module) -> TypeGuard[GRU4Rec]:
         """Return whether the compiled step does what the model would do."""
-        if type(model) is not GRU4Rec or torch.is_autocast_enabled("cpu"):
+        if type(model) is not GRU4Rec or model.projection is not None:
+            return False
+        if torch.is_autocast_enabled("cpu"):
             return False
         rnn: Any = model.rnn
         dtype = model.item_table.dtype
