@@ -22,6 +22,7 @@ from seqrec_fast.nn import (
     _loss_cuda,
     _loss_ops,
     _rnn_cuda_ops,
+    _topk_cuda,
 )
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -32,6 +33,7 @@ _IMPLEMENTATIONS = {
     "cross_entropy_grad": _loss_ops._cross_entropy_grad,
     "sampled_loss": _loss_ops._sampled_loss_cuda,
     "sum_rows": _loss_ops._sum_rows_cuda,
+    "topk": _topk_cuda.topk_cuda,
     "segment_sum": _dispatch_ops._segment_sum,
     "expand_segments": _dispatch_ops._expand_segments,
     "expert_gate": _gate_ops._expert_gate,

@@ -1,4 +1,4 @@
-"""``torch.compile`` of operators on CUDA has no graph break: traced without a GPU, run on one."""
+"""``torch.compile`` of operators on CUDA: no graph break, traced on tensors without values."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from seqrec_fast import nn
 from seqrec_fast.nn import functional as F
 
+from .training_step import training_step
+
 Run = Callable[[], object]
 Runs = dict[str, Run]
 Case = Callable[..., Runs]
@@ -302,4 +304,5 @@ CASES: dict[str, Case] = {
             ("12800 x 1M", 12_800, 1_000_000),
         )
     },
+    "gru4rec step T=20 B=512 H=128, 1M items": partial(training_step, 1_000_000),
 }

@@ -46,6 +46,12 @@ class KnownItems:
         with self._lock:
             self._unknown_items += events
 
+    def named(self, found: Ints) -> Ids:
+        """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
+        ids = self.vocabulary.ids
+        filler: int | str = -1 if ids.dtype.kind == "i" else ""
+        return np.where(found >= 0, ids[found], filler)
+
     def known_items(self, item_ids: Ids, offsets: Ints) -> tuple[Ints, Ints, Ints | None]:
         """Turn the user's ids into item indices, without the items that are unknown.
 
@@ -110,12 +116,6 @@ class ItemScorer(KnownItems):
                 digest.update(np.ascontiguousarray(array).tobytes())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
-
-    def named(self, found: Ints) -> Ids:
-        """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
-        ids = self.vocabulary.ids
-        filler: int | str = -1 if ids.dtype.kind == "i" else ""
-        return np.where(found >= 0, ids[found], filler)
 
     def best_indices(
         self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None

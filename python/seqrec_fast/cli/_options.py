@@ -75,7 +75,33 @@ precision_option = click.option(
     help="Weights and products of the recurrent layers.",
 )
 
+device_option = click.option(
+    "--device",
+    metavar="DEVICE",
+    help="cuda, cuda:N or auto: run the model with PyTorch on a GPU (auto: if there is one that "
+    "this package is built for); by default without PyTorch on the CPU.",
+)
+
 model_argument = click.argument("model", type=click.Path())
+
+
+def module_on(command: str, model: str, device: str | None, precision: str) -> Any:
+    """Return the module and the vocabulary of a file on a GPU; None: it is for the CPU."""
+    if device is None or device == "cpu":
+        return None
+    try:
+        from seqrec_fast.models import load_module
+        from seqrec_fast.training.devices import find_device
+    except ImportError as error:
+        raise ImportError(
+            f"{command} --device needs PyTorch: pip install seqrec-fast[train]"
+        ) from error
+    found = find_device(command, device)
+    if found.type == "cpu":
+        return None
+    if precision != "float32":
+        raise click.UsageError(f"--precision {precision} is for the CPU; expected float32 on CUDA")
+    return load_module(model, found)
 
 
 def check_output(path: str, *inputs: str, option: str = "--out") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from seqrec_fast.cli._click_through import (
     evaluate_click_through,
@@ -12,17 +13,18 @@ from seqrec_fast.cli._click_through import (
     sample_options,
 )
 from seqrec_fast.cli._options import (
+    device_option,
     integer_list,
     log_options,
     model_argument,
+    module_on,
     precision_option,
     progress,
     threads_option,
 )
 
 if TYPE_CHECKING:
-    from seqrec_fast.data import FilterReport, Sessions
-    from seqrec_fast.recommender import Recommender
+    from seqrec_fast.data import FilterReport, ItemVocabulary, Sessions
 
 
 @click.command(short_help="Measure how well a model predicts the events of a log.")
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     help="Click-through models: longest history, as in training.",
 )
 @precision_option
+@device_option
 @threads_option
 @log_options
 def evaluate(
@@ -78,6 +81,7 @@ def evaluate(
     last_only: bool,
     leave_one_out: bool,
     precision: str,
+    device: str | None,
     threads: int | None,
     columns: dict[str, Any],
     **samples: Any,
@@ -101,28 +105,40 @@ def evaluate(
     from seqrec_fast.evaluation import evaluate as evaluate_model
     from seqrec_fast.recommender import load
 
-    recommender = load(model, precision=precision)
-    if recommender.task == "click-through":
+    on_device = module_on("evaluate", model, device, precision)
+    if on_device is None:
+        recommender = load(model, precision=precision)
+        vocabulary, task = recommender.vocabulary, recommender.task
+    else:
+        module, vocabulary = on_device
+        task = module.config.get("task", "next-item" if hasattr(module, "scores") else "")
+    if on_device is not None and task != "next-item":
+        raise ValueError(f"evaluate: {model} is a click-through model; expected --device cpu")
+    if task == "click-through":
         given_options(model, lambda option: option not in ("ks", "ties", "filter_seen"))
         samples |= {"columns": columns, "last_only": last_only, "leave_one_out": leave_one_out}
         evaluate_click_through(recommender, log, samples)
         return
     given_options(model, lambda option: option not in samples)
-    sessions, report = _read(recommender, log, leave_one_out, columns)
+    sessions, report = _read(vocabulary, log, leave_one_out, columns)
+    how: dict[str, Any] = {
+        "targets": "last" if last_only or leave_one_out else "all",
+        "exclude_seen": filter_seen,
+        "mode": ties,
+    }
     with progress(total=len(sessions), unit=" sessions", unit_scale=True) as bar:
-        values = evaluate_model(
-            recommender,
-            sessions,
-            ks,
-            targets="last" if last_only or leave_one_out else "all",
-            exclude_seen=filter_seen,
-            mode=ties,
-            on_sessions=bar.update,
-        )
+        if on_device is None:
+            values = evaluate_model(recommender, sessions, ks, on_sessions=bar.update, **how)
+        else:
+            from seqrec_fast.training import evaluate as evaluate_module
+
+            values = evaluate_module(module, sessions, ks, on_sessions=bar.update, **how)
+            each = np.minimum(sessions.lengths - 1, 1 if how["targets"] == "last" else np.inf)
+            values["predictions"] = int(each.clip(0).sum())
     click.echo(f"{log}: {report}")
     click.echo(
         f"{values['predictions']:,} predictions in {len(sessions):,} sessions, "
-        f"{recommender.n_items:,} items ranked, ties {ties}"
+        f"{len(vocabulary):,} items ranked, ties {ties}"
     )
     click.echo(table(values, ks))
 
@@ -137,13 +153,11 @@ def table(values: dict[str, float], ks: tuple[int, ...]) -> str:
 
 
 def _read(
-    recommender: Recommender, log: str, leave_one_out: bool, columns: dict[str, Any]
+    vocabulary: ItemVocabulary, log: str, leave_one_out: bool, columns: dict[str, Any]
 ) -> tuple[Sessions, FilterReport]:
     from seqrec_fast.data import build_sessions, read_log, split_leave_one_out
 
-    sessions, _, report = build_sessions(
-        read_log(log, **columns), vocabulary=recommender.vocabulary
-    )
+    sessions, _, report = build_sessions(read_log(log, **columns), vocabulary=vocabulary)
     if leave_one_out:
         sessions = split_leave_one_out(sessions)[2]
     if len(sessions) == 0:

@@ -12,15 +12,17 @@ import numpy as np
 
 from seqrec_fast.cli._options import (
     check_output,
+    device_option,
     log_options,
     model_argument,
+    module_on,
     precision_option,
     progress,
     threads_option,
 )
 
 if TYPE_CHECKING:
-    from seqrec_fast.data import RaggedLog
+    from seqrec_fast.data import ItemVocabulary, RaggedLog
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -41,6 +43,7 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
     help="Sessions answered at a time.",
 )
 @precision_option
+@device_option
 @threads_option
 @log_options
 def recommend(
@@ -51,6 +54,7 @@ def recommend(
     exclude_seen: bool,
     batch_size: int,
     precision: str,
+    device: str | None,
     threads: int | None,
     columns: dict[str, Any],
 ) -> None:
@@ -75,7 +79,8 @@ def recommend(
             param_hint="--out",
         )
     check_output(out, model, sessions)
-    recommender = load(model, precision=precision)
+    on_device = module_on("recommend", model, device, precision)
+    recommender = load(model, precision=precision) if on_device is None else _served(*on_device)
     if not hasattr(recommender, "recommend"):
         raise ValueError(
             f"recommend: {model} is a click-through model ({recommender.model}), which scores "
@@ -91,6 +96,16 @@ def recommend(
     click.echo(f"{out}: {n_sessions:,} sessions")
     if recommender.unknown_items:
         click.echo(f"skipped {recommender.unknown_items:,} events of unknown items", err=True)
+
+
+def _served(model: Any, vocabulary: ItemVocabulary) -> Any:
+    from seqrec_fast.models import DeviceRecommender, GRU4Rec
+
+    if not isinstance(model, GRU4Rec):
+        raise ValueError(
+            f"recommend: the model is a {type(model).__name__}; expected a GRU4Rec on CUDA"
+        )
+    return DeviceRecommender(model, vocabulary)
 
 
 def _rows(recommender: Any, batch: RaggedLog, k: int, exclude_seen: bool) -> dict[str, Any]:

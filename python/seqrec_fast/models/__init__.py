@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ._import import load_module
+from .device_recommender import DeviceRecommender
 from .dien import DIEN
 from .din import DIN
 from .gru4rec import GRU4Rec
@@ -11,4 +13,13 @@ from .theme_mixture import ThemeMixture
 #: Models that score the next item after each event; Trainer trains them.
 NextItemModel = GRU4Rec | ThemeMixture
 
-__all__ = ["DIEN", "DIN", "GRU4Rec", "NextItemModel", "RecurrentCTR", "ThemeMixture"]
+__all__ = [
+    "DIEN",
+    "DIN",
+    "DeviceRecommender",
+    "GRU4Rec",
+    "NextItemModel",
+    "RecurrentCTR",
+    "ThemeMixture",
+    "load_module",
+]

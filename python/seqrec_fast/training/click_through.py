@@ -190,7 +190,7 @@ def _tensors(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     times = None if batch.times is None else torch.from_numpy(batch.times)
     items, offsets, targets = map(torch.from_numpy, (batch.items, batch.offsets, batch.targets))
-    return tuple(moved(t, device) for t in (items, offsets, targets, times))  # type: ignore
+    return tuple(moved(t, device) for t in (items, offsets, targets, times))  # type: ignore[return-value]
 
 
 class _Epochs:

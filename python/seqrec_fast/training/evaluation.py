@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -36,6 +36,7 @@ def evaluate(
     mode: str = "conservative",
     coverage: bool = True,
     progress: bool = False,
+    on_sessions: Callable[[int], object] | None = None,
 ) -> dict[str, float]:
     """
     Rank the whole catalogue for each prediction and return recall, MRR, NDCG and coverage.
@@ -59,6 +60,8 @@ def evaluate(
         Also return the share of the catalogue that is recommended at least once.
     progress : bool
         Show a progress bar.
+    on_sessions : callable, optional
+        Called with the number of sessions done since the last call.
 
     Returns
     -------
@@ -89,6 +92,8 @@ def evaluate(
                     place = torch.arange(longest).expand_as(items)[top > -torch.inf]
                     covered[place.numpy(), items[top > -torch.inf].numpy()] = True
             bar.update(len(part))
+            if on_sessions is not None:
+                on_sessions(len(part))
     result = metrics.summarize(np.concatenate(ranks), ks)
     if coverage:
         for k in ks:

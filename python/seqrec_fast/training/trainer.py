@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -153,7 +154,8 @@ def complete(
     # PyTorch's sums depend on its number of threads; the kernels of this library have their own
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=gpus):
+        current = torch.cuda.device(run.device) if gpus else nullcontext()
+        with current, torch.random.fork_rng(devices=gpus):
             if on_first(bool, resume):
                 if checkpoint is None:
                     raise ValueError("Trainer.fit: resume is True and checkpoint is None")
