@@ -26,18 +26,25 @@ GRADS = ("dx", "dh_0", "dc_0", "dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh
          "dattention")  # fmt: skip
 
 
-def run_emulated(name: str, dtype: torch.dtype, like: Any, *arguments: Any) -> None:
+def run_emulated(name: str, dtype: torch.dtype | None, like: Any, *arguments: Any) -> None:
     """As nn._devices.run does on CUDA."""
     module = importlib.import_module("seqrec_fast._cuda_emulated")
-    kept = [a.detach().contiguous() if isinstance(a, torch.Tensor) else a for a in arguments]
 
-    def device_array(tensor: torch.Tensor) -> Any:
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        return module.DeviceArray(tensor.data_ptr(), dtype, tuple(tensor.shape))
+    def contiguous(argument: Any) -> Any:
+        if isinstance(argument, tuple):
+            return tuple(contiguous(a) for a in argument)
+        return argument.detach().contiguous() if isinstance(argument, torch.Tensor) else argument
 
-    emulated(
-        name, NUMPY[dtype], *(device_array(a) if isinstance(a, torch.Tensor) else a for a in kept)
-    )
+    def handed(argument: Any) -> Any:
+        if isinstance(argument, tuple):
+            return tuple(handed(a) for a in argument)
+        if not isinstance(argument, torch.Tensor):
+            return argument
+        dtype = str(argument.dtype).removeprefix("torch.")
+        return module.DeviceArray(argument.data_ptr(), dtype, tuple(argument.shape))
+
+    kept = contiguous(arguments)
+    emulated(name, NUMPY.get(dtype), *handed(kept))
 
 
 FORWARD, BACKWARD = (
@@ -50,16 +57,18 @@ class Call:
     """The arguments of one call of the operators, in one of the layouts."""
 
     def __init__(self, cell, hidden, dtype, layout="tiles", reverse=False, bias=True,
-                 input_size=3, states=True, reset=True, precision="full"):  # fmt: skip
+                 input_size=3, states=True, reset=True, precision="full", projection=0,
+                 noise=None):  # fmt: skip
         rng = np.random.default_rng(7)
         self.cell, self.dtype, self.precision = cell, dtype, precision
 
         def tensor(values: Any) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
 
-        weights = make_weights(rng, cell, input_size or 1, hidden)
-        self.weights = [tensor(weights[name]) for name in
-                        ("weight_ih", "weight_hh", "bias_ih", "bias_hh")] + [None]  # fmt: skip
+        weights = make_weights(rng, cell, input_size or 1, hidden, projection)
+        self.weights = [tensor(weights[name]) if name in weights else None for name in
+                        ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")]  # fmt: skip
+        self.noise, state = noise or {}, projection or hidden
         if not bias:
             self.weights[2:4] = [None, None]
         if not input_size:
@@ -78,18 +87,19 @@ class Call:
             shape, batch = [4, 9], 4 if batch_first else 9
         self.x = tensor(rng.normal(size=(*shape, input_size)))
         lstm = cell == "lstm"
-        self.h_0 = tensor(rng.normal(size=(batch, hidden)) * states)
+        self.h_0 = tensor(rng.normal(size=(batch, state)) * states)
         self.c_0 = tensor(rng.normal(size=(batch, hidden))) if lstm and states else None
         flags = torch.from_numpy(rng.random(shape) < 0.2) if reset and layout != "packed" else None
         self.layout = (offsets, batch_sizes, flags, batch_first, reverse)
         self.attention = tensor(rng.random(shape)) if cell in ATTENTION_CELLS else None
-        self.seeds = [tensor(rng.normal(size=(*shape, hidden))),
-                      tensor(rng.normal(size=(batch, hidden))),
+        self.seeds = [tensor(rng.normal(size=(*shape, state))),
+                      tensor(rng.normal(size=(batch, state))),
                       tensor(rng.normal(size=(batch, hidden))) if lstm else None]  # fmt: skip
 
     def results(self, forward: Any, backward: Any) -> dict[str, torch.Tensor]:
         inputs = (self.x, self.h_0, self.c_0, *self.weights)
-        options = {"attention": self.attention, "precision": self.precision}
+        options = {"attention": self.attention, "precision": self.precision,
+                   **self.noise}  # fmt: skip
         y, h_n, c_n, saved = forward(self.cell, *inputs, *self.layout, True, **options)
         grads = backward(
             self.cell, *self.seeds, *inputs, y, saved, *self.layout, True, True, **options
@@ -244,7 +254,7 @@ def test_errors_name_what_came():
     with pytest.raises(ValueError, match="attention is missing"):
         call.emulated()
     call = Call("gru", 5, torch.float32)
-    for option in ({"precision": "int8"}, {"zoneout": 0.1}):
+    for option in ({"precision": "int8"},):
         with pytest.raises(NotImplementedError, match="not on CUDA yet"):
             FORWARD(
                 "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,
