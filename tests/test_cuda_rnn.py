@@ -34,16 +34,18 @@ class Call:
     """The arguments of one call of the operators, in one of the layouts."""
 
     def __init__(self, cell, hidden, dtype, layout="tiles", reverse=False, bias=True,
-                 input_size=3, states=True, reset=True, precision="full"):  # fmt: skip
+                 input_size=3, states=True, reset=True, precision="full", projection=0,
+                 noise=None):  # fmt: skip
         rng = np.random.default_rng(7)
         self.cell, self.dtype, self.precision = cell, dtype, precision
 
         def tensor(values: Any) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
 
-        weights = make_weights(rng, cell, input_size or 1, hidden)
-        self.weights = [tensor(weights[name]) for name in
-                        ("weight_ih", "weight_hh", "bias_ih", "bias_hh")] + [None]  # fmt: skip
+        weights = make_weights(rng, cell, input_size or 1, hidden, projection)
+        self.weights = [tensor(weights[name]) if name in weights else None for name in
+                        ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")]  # fmt: skip
+        self.noise, state = noise or {}, projection or hidden
         if not bias:
             self.weights[2:4] = [None, None]
         if not input_size:
@@ -62,18 +64,19 @@ class Call:
             shape, batch = [4, 9], 4 if batch_first else 9
         self.x = tensor(rng.normal(size=(*shape, input_size)))
         lstm = cell == "lstm"
-        self.h_0 = tensor(rng.normal(size=(batch, hidden)) * states)
+        self.h_0 = tensor(rng.normal(size=(batch, state)) * states)
         self.c_0 = tensor(rng.normal(size=(batch, hidden))) if lstm and states else None
         flags = torch.from_numpy(rng.random(shape) < 0.2) if reset and layout != "packed" else None
         self.layout = (offsets, batch_sizes, flags, batch_first, reverse)
         self.attention = tensor(rng.random(shape)) if cell in ATTENTION_CELLS else None
-        self.seeds = [tensor(rng.normal(size=(*shape, hidden))),
-                      tensor(rng.normal(size=(batch, hidden))),
+        self.seeds = [tensor(rng.normal(size=(*shape, state))),
+                      tensor(rng.normal(size=(batch, state))),
                       tensor(rng.normal(size=(batch, hidden))) if lstm else None]  # fmt: skip
 
     def results(self, forward: Any, backward: Any) -> dict[str, torch.Tensor]:
         inputs = (self.x, self.h_0, self.c_0, *self.weights)
-        options = {"attention": self.attention, "precision": self.precision}
+        options = {"attention": self.attention, "precision": self.precision,
+                   **self.noise}  # fmt: skip
         y, h_n, c_n, saved = forward(self.cell, *inputs, *self.layout, True, **options)
         grads = backward(
             self.cell, *self.seeds, *inputs, y, saved, *self.layout, True, True, **options
@@ -228,7 +231,7 @@ def test_errors_name_what_came():
     with pytest.raises(ValueError, match="attention is missing"):
         call.emulated()
     call = Call("gru", 5, torch.float32)
-    for option in ({"precision": "int8"}, {"zoneout": 0.1}):
+    for option in ({"precision": "int8"},):
         with pytest.raises(NotImplementedError, match="not on CUDA yet"):
             FORWARD(
                 "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,

@@ -15,6 +15,18 @@ SEQREC_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace SEQREC_TARGET_NAMESPACE {
 
+// The activation, from h' = scale * activation after zoneout kept `keep` of the state before. Where
+// nothing of it is left, its gradient is 0 too. What rounding leaves of a ReLU's zero, up to
+// `rounding` of what was kept, must not look like a positive value.
+template <class M, class V = typename M::V>
+SEQREC_FN V rnn_activation(V h, V h_before, V keep, V scale, V rounding) {
+    const V kept = M::mul(keep, h_before);
+    const V rest = M::sub(h, kept);
+    const V beyond = M::sub(M::abs(rest), M::mul(rounding, M::abs(kept)));
+    const V all = M::mul(scale, M::sub(M::set(1), keep));
+    return M::zero_unless_positive(all, M::div(M::zero_unless_positive(beyond, rest), all));
+}
+
 struct TanhActivation {
     template <class M, class V = typename M::V>
     static SEQREC_FN V apply(V sum) {

@@ -29,23 +29,16 @@ struct RnnGradOp {
         hn::StoreU(hn::Zero(D()), D(), dh);
     }
 
-    // The output before dropout and zoneout. Where nothing of it is left, its gradient is 0 too.
+    // The output before dropout and zoneout.
     HWY_INLINE hn::Vec<D> activation(std::int64_t row, std::int64_t unit, hn::Vec<D> scale) const {
-        hn::Vec<D> h = view.h_after(row, unit);
+        const hn::Vec<D> h = view.h_after(row, unit);
         if (view.keep_h == nullptr && view.dropout == nullptr) {
             return h;
         }
-        if (view.keep_h != nullptr) {
-            const hn::Vec<D> keep = hn::LoadU(D(), view.keep_h + row * view.stride + unit);
-            const hn::Vec<D> kept = M::mul(keep, view.h_before(row, unit));
-            h = M::sub(h, kept);
-            // What rounding leaves of a ReLU's zero must not look like a positive value.
-            const auto is_rounding = hn::Le(hn::Abs(h), M::mul(M::set(0x1p-21), hn::Abs(kept)));
-            h = hn::IfThenZeroElse(is_rounding, h);
-            scale = M::mul(scale, M::sub(M::set(1), keep));
-        }
-        const auto left = hn::Gt(scale, M::set(0));
-        return hn::IfThenElseZero(left, hn::Div(h, hn::IfThenElse(left, scale, M::set(1))));
+        const hn::Vec<D> keep = view.keep_h == nullptr
+                                    ? hn::Zero(D())
+                                    : hn::LoadU(D(), view.keep_h + row * view.stride + unit);
+        return rnn_activation<M>(h, view.h_before(row, unit), keep, scale, M::set(0x1p-21));
     }
 
     const View& view;

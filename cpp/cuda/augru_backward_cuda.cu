@@ -3,8 +3,8 @@
 
 namespace seqrec_fast {
 
-template <class T>
-void augru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+template <class S>
+void augru_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
     switch (args.kind) {
         case CellKind::augru_paper:
             return cuda::run_backward<cuda::GruLoopCell<cuda::AugruPaperBlend>>(args, stream);
@@ -16,5 +16,7 @@ void augru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
 
 template void augru_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);
 template void augru_backward_cuda(const RnnLoopGradArgs<double>&, cudaStream_t);
+template void augru_backward_cuda(const RnnLoopGradArgs<Bfloat16>&, cudaStream_t);
+template void augru_backward_cuda(const RnnLoopGradArgs<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

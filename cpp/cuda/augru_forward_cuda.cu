@@ -3,8 +3,8 @@
 
 namespace seqrec_fast {
 
-template <class T>
-void augru_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream) {
+template <class S>
+void augru_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream) {
     switch (args.kind) {
         case CellKind::augru_paper:
             return cuda::run_forward<cuda::GruLoopCell<cuda::AugruPaperBlend>>(args, stream);
@@ -16,5 +16,7 @@ void augru_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream) {
 
 template void augru_forward_cuda(const RnnLoopArgs<float>&, cudaStream_t);
 template void augru_forward_cuda(const RnnLoopArgs<double>&, cudaStream_t);
+template void augru_forward_cuda(const RnnLoopArgs<Bfloat16>&, cudaStream_t);
+template void augru_forward_cuda(const RnnLoopArgs<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

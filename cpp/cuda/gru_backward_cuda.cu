@@ -3,8 +3,8 @@
 
 namespace seqrec_fast {
 
-template <class T>
-void gru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+template <class S>
+void gru_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
     switch (args.kind) {
         case CellKind::gru_reset_before:
             return cuda::run_backward<cuda::GruResetBeforeLoopCell>(args, stream);
@@ -14,5 +14,7 @@ void gru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
 
 template void gru_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);
 template void gru_backward_cuda(const RnnLoopGradArgs<double>&, cudaStream_t);
+template void gru_backward_cuda(const RnnLoopGradArgs<Bfloat16>&, cudaStream_t);
+template void gru_backward_cuda(const RnnLoopGradArgs<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

@@ -3,12 +3,14 @@
 
 namespace seqrec_fast {
 
-template <class T>
-void lstm_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+template <class S>
+void lstm_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
     cuda::run_backward<cuda::LstmLoopCell>(args, stream);
 }
 
 template void lstm_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);
 template void lstm_backward_cuda(const RnnLoopGradArgs<double>&, cudaStream_t);
+template void lstm_backward_cuda(const RnnLoopGradArgs<Bfloat16>&, cudaStream_t);
+template void lstm_backward_cuda(const RnnLoopGradArgs<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

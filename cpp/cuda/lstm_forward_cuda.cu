@@ -3,12 +3,14 @@
 
 namespace seqrec_fast {
 
-template <class T>
-void lstm_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream) {
+template <class S>
+void lstm_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream) {
     cuda::run_forward<cuda::LstmLoopCell>(args, stream);
 }
 
 template void lstm_forward_cuda(const RnnLoopArgs<float>&, cudaStream_t);
 template void lstm_forward_cuda(const RnnLoopArgs<double>&, cudaStream_t);
+template void lstm_forward_cuda(const RnnLoopArgs<Bfloat16>&, cudaStream_t);
+template void lstm_forward_cuda(const RnnLoopArgs<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

@@ -11,10 +11,11 @@
 namespace seqrec_fast {
 namespace cuda {
 
-template <class Cell, class Product>
+template <class Cell, class Product, class S>
 class BackwardLoop {
   public:
     using T = typename Product::T;
+    using M = typename Product::Math;
     using Operand = typename Product::Operand;
     static constexpr int kRows = Product::kRows;
     static constexpr int kElements = Product::kElements;
@@ -27,10 +28,10 @@ class BackwardLoop {
     static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
     static constexpr bool kAttention = has_attention(Cell::kKind);
 
-    SEQREC_FN BackwardLoop(const RnnLoopGradArgs<T>& args, SharedMemory shared)
+    SEQREC_FN BackwardLoop(const RnnLoopGradArgs<S>& args, SharedMemory shared)
         : args_(args),
           tile_(*shared.take<TileRows<kRows>>(1)),
-          steps_(shared.take<BackwardStep<T, kRows>>(2)),
+          steps_(shared.take<BackwardStep<S, kRows>>(2)),
           warp_sums_(kAttention ? shared.take<Rows>(most_warp_sums(cluster_parts())) : nullptr),
           hidden_(static_cast<int>(args.hidden)),
           product_(weights_of(args.weights, expert_of(args.layout, tile_index())), hidden_, kGates,
@@ -40,7 +41,7 @@ class BackwardLoop {
           dc_(kCellState ? shared.take<Rows>(hidden_) : nullptr) {}
     static std::size_t shared_bytes(std::int64_t hidden, std::int64_t blocks) {
         return SharedMemory::bytes<TileRows<kRows>>(1) +
-               SharedMemory::bytes<BackwardStep<T, kRows>>(2) +
+               SharedMemory::bytes<BackwardStep<S, kRows>>(2) +
                Product::weight_bytes(hidden, kGates, blocks) +
                Product::operand_bytes(hidden, kGates) +
                SharedMemory::bytes<Rows>(hidden) * (kCellState ? 2 : 1) +
@@ -84,7 +85,7 @@ class BackwardLoop {
     SEQREC_FN static std::int64_t tile_index() {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
     }
-    SEQREC_FN const BackwardStep<T, kRows>& step(int s) const { return steps_[s % 2]; }
+    SEQREC_FN const BackwardStep<S, kRows>& step(int s) const { return steps_[s % 2]; }
     SEQREC_FN void find_step(int s) { steps_[(s + 2) % 2].find(args_, tile_, s); }
 
     // visit(element, unit, row) for those of a turn that there are.
@@ -107,9 +108,9 @@ class BackwardLoop {
     SEQREC_FN void load_states() {
         for_each_element([&](int unit, int r) {
             const std::int64_t at = tile_.session[r] * hidden_ + unit;
-            dh_[unit].of[r] = at < 0 ? T(0) : args_.dh_n[at];
+            dh_[unit].of[r] = at < 0 ? T(0) : widen(args_.dh_n[at]);
             if constexpr (kCellState) {
-                dc_[unit].of[r] = at < 0 ? T(0) : args_.dc_n[at];
+                dc_[unit].of[r] = at < 0 ? T(0) : widen(args_.dc_n[at]);
             }
         });
     }
@@ -117,16 +118,16 @@ class BackwardLoop {
         for_each_element([&](int unit, int r) {
             const std::int64_t at = tile_.session[r] * hidden_ + unit;
             if (at >= 0) {
-                args_.dh_0[at] = dh_[unit].of[r];
+                args_.dh_0[at] = narrow<S>(dh_[unit].of[r]);
                 if constexpr (kCellState) {
-                    args_.dc_0[at] = dc_[unit].of[r];
+                    args_.dc_0[at] = narrow<S>(dc_[unit].of[r]);
                 }
             }
         });
     }
 
     SEQREC_FN T saved(std::int64_t event, int index, int unit) const {
-        return args_.saved[(event * kSaved + index) * hidden_ + unit];
+        return widen(args_.saved[(event * kSaved + index) * hidden_ + unit]);
     }
     // What a turn reads of the GPU's memory in a step.
     struct Inputs {
@@ -135,7 +136,7 @@ class BackwardLoop {
     };
     SEQREC_FN void read(int s, int turn, Inputs& inputs) const {
         for_each_of(turn, [&](int i, int unit, int r) {
-            const BackwardStep<T, kRows>& now = step(s);
+            const BackwardStep<S, kRows>& now = step(s);
             const std::int64_t event = now.event[r];
             if (event < 0) {
                 return;
@@ -145,15 +146,15 @@ class BackwardLoop {
                 state.saved[v] = saved(event, v, unit);
             }
             if constexpr (kSaved == 0) {
-                state.saved[0] = args_.y[event * hidden_ + unit];
+                state.saved[0] = widen(args_.y[event * hidden_ + unit]);
             }
-            inputs.dy[i] = args_.dy[event * hidden_ + unit];
-            state.h_before = now.h_before[r] == nullptr ? T(0) : now.h_before[r][unit];
+            inputs.dy[i] = widen(args_.dy[event * hidden_ + unit]);
+            state.h_before = now.h_before[r] == nullptr ? T(0) : widen(now.h_before[r][unit]);
             if constexpr (kCellState) {
-                state.c_before = now.c_before[r] == nullptr ? T(0) : now.c_before[r][unit];
+                state.c_before = now.c_before[r] == nullptr ? T(0) : widen(now.c_before[r][unit]);
             }
             if constexpr (has_attention(Cell::kKind)) {
-                state.attention = args_.attention[event];
+                state.attention = widen(args_.attention[event]);
             }
         });
     }
@@ -170,8 +171,12 @@ class BackwardLoop {
         }
         return inputs;
     }
+    // Not among what is read ahead: registers are short, and most layers have none.
+    SEQREC_FN UnitNoise<T> noise_of(std::int64_t event, int unit) const {
+        return unit_noise<S>(args_.noise, noise_bits(args_.noise, event * hidden_ + unit));
+    }
     SEQREC_FN void store_slot(std::int64_t event, int r, int slot, int unit, T value) {
-        args_.dgates[(event * kSlots + slot) * hidden_ + unit] = value;
+        args_.dgates[(event * kSlots + slot) * hidden_ + unit] = narrow<S>(value);
         if (slot >= kFirstSlot) {
             dgates_.set(slot - kFirstSlot, unit, r, value);
         }
@@ -212,25 +217,27 @@ class BackwardLoop {
     }
     // Returns the unit's part of dattention.
     SEQREC_FN T gates_of(int s, int unit, int r, const UnitState<T, kSaved>& state, T dy) {
-        const BackwardStep<T, kRows>& now = step(s);
+        const BackwardStep<S, kRows>& now = step(s);
         const std::int64_t event = now.event[r];
         if (event < 0) {
             clear_slots(r, unit);
             return T(0);
         }
-        const T dh = dh_[unit].of[r] + dy;
-        T dc = 0;
+        const UnitNoise<T> noise = noise_of(event, unit);
+        T dh = dh_[unit].of[r] + dy, dc = 0;
+        const T past_h = noise.split(noise.keep_h, dh);
         if constexpr (kCellState) {
             dc = dc_[unit].of[r];
         }
-        args_.h_before[event * hidden_ + unit] = state.h_before;
-        const UnitGrad<T, kSlots> grad = Cell::template step_grad<T>(state, dh, dc);
+        const T past_c = noise.split(noise.keep_c, dc);
+        args_.h_before[event * hidden_ + unit] = narrow<S>(state.h_before);
+        const UnitGrad<T, kSlots> grad = Cell::template step_grad<M>(state, noise, dh, dc);
         for (int slot = 0; slot < kSlots; ++slot) {
             store_slot(event, r, slot, unit, grad.slots[slot]);
         }
-        dh_[unit].of[r] = grad.h;
+        dh_[unit].of[r] = grad.h + past_h;
         if constexpr (kCellState) {
-            dc_[unit].of[r] = now.reset[r] ? T(0) : grad.c;
+            dc_[unit].of[r] = now.reset[r] ? T(0) : grad.c + past_c;
         }
         return grad.attention;
     }
@@ -241,7 +248,7 @@ class BackwardLoop {
             for (unsigned warp = 0; warp < cluster_parts() * (blockDim.x / kWarp); ++warp) {
                 sum += warp_sums_[warp].of[r];
             }
-            args_.dattention[step(s).event[r]] = sum;
+            args_.dattention[step(s).event[r]] = narrow<S>(sum);
         }
     }
     // Which of the blocks of the tile this is.
@@ -264,14 +271,16 @@ class BackwardLoop {
                 return clear_slots(r, unit);
             }
             const UnitState<T, kSaved>& state = in.unit[i];
-            const T h = state.h_before, dh = dh_[unit].of[r] + in.dy[i];
-            const auto grad =
-                gru_blend_grad<DeviceMath<T>>(state.saved[1], state.saved[2], h, dh, T(1));
+            const UnitNoise<T> noise = noise_of(event, unit);
+            const T h = state.h_before;
+            T dh = dh_[unit].of[r] + in.dy[i];
+            const T past = noise.split(noise.keep_h, dh);
+            const auto grad = gru_blend_grad<M>(state.saved[1], state.saved[2], h, dh, noise.scale);
             store_slot(event, r, 1, unit, grad.z_pre);
             store_slot(event, r, 2, unit, grad.n_pre);
-            args_.h_before[event * hidden_ + unit] = h;
-            args_.rh_before[event * hidden_ + unit] = state.saved[0] * h;
-            dh_[unit].of[r] = grad.h;
+            args_.h_before[event * hidden_ + unit] = narrow<S>(h);
+            args_.rh_before[event * hidden_ + unit] = narrow<S>(state.saved[0] * h);
+            dh_[unit].of[r] = grad.h + past;
         });
     }
     // And second: of r, from that of r * h.
@@ -283,7 +292,7 @@ class BackwardLoop {
             const std::int64_t event = step(s).event[r];
             if (event >= 0) {
                 const T gate = in.unit[i].saved[0], h = in.unit[i].h_before;
-                store_slot(event, r, 0, unit, gru_reset_grad<DeviceMath<T>>(gate, drh[i] * h));
+                store_slot(event, r, 0, unit, gru_reset_grad<M>(gate, drh[i] * h));
                 dh_[unit].of[r] += drh[i] * gate;
             }
         });
@@ -299,9 +308,9 @@ class BackwardLoop {
         });
     }
 
-    const RnnLoopGradArgs<T>& args_;
+    const RnnLoopGradArgs<S>& args_;
     TileRows<kRows>& tile_;
-    BackwardStep<T, kRows>* steps_;
+    BackwardStep<S, kRows>* steps_;
     Rows* warp_sums_;  // of every warp and block, in the first block; cells with attention
     int hidden_;
     Product product_;
@@ -310,9 +319,9 @@ class BackwardLoop {
     Inputs ahead_{};
 };
 
-template <class Cell, class T>
-void run_backward(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
-    run_loop<BackwardLoop, Cell, T>("rnn_backward", args, stream);
+template <class Cell, class S>
+void run_backward(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
+    run_loop<BackwardLoop, Cell, S>("rnn_backward", args, stream);
 }
 
 }  // namespace cuda

@@ -3,8 +3,8 @@
 
 namespace seqrec_fast {
 
-template <class T>
-void rnn_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
+template <class S>
+void rnn_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
     switch (args.kind) {
         case CellKind::rnn_relu:
             return cuda::run_backward<cuda::RnnLoopCell<cuda::ReluActivation, CellKind::rnn_relu>>(
@@ -17,5 +17,7 @@ void rnn_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream) {
 
 template void rnn_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);
 template void rnn_backward_cuda(const RnnLoopGradArgs<double>&, cudaStream_t);
+template void rnn_backward_cuda(const RnnLoopGradArgs<Bfloat16>&, cudaStream_t);
+template void rnn_backward_cuda(const RnnLoopGradArgs<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

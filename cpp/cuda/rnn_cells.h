@@ -8,6 +8,7 @@
 #include "cells/lstm_cell-inl.h"
 #include "cells/rnn_cell-inl.h"
 #include "cuda/device_math.h"
+#include "cuda/rnn_noise.h"
 
 namespace seqrec_fast {
 namespace cuda {
@@ -31,10 +32,9 @@ template <class Blend>
 struct GruLoopCell {
     static constexpr CellKind kKind = Blend::kKind;
 
-    template <class T>
-    static SEQREC_FN T step(const T (&x)[3], const T (&sum)[3], T h, T& /*c*/, T attention,
+    template <class M, class T = typename M::V>
+    static SEQREC_FN T step(const T (&x)[3], const T (&sum)[3], T h, T& /*c*/, T attention, T scale,
                             T* saved) {
-        using M = DeviceMath<T>;
         const T r = M::sigmoid(x[0] + sum[0]);
         const T z = M::sigmoid(x[1] + sum[1]);
         const T n = gru_candidate<M>(x[2], sum[2], r);
@@ -42,22 +42,22 @@ struct GruLoopCell {
         saved[1] = z;
         saved[2] = n;
         saved[3] = sum[2];
-        return Blend::template blend<M>(z, n, h, attention);
+        return Blend::template blend<M>(z, scale * n, h, attention);
     }
 
-    template <class T>
-    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 4>& unit, T dh, T /*dc*/) {
-        using M = DeviceMath<T>;
+    template <class M, class T = typename M::V>
+    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 4>& unit,
+                                              const UnitNoise<T>& noise, T dh, T /*dc*/) {
         const T r = unit.saved[0], z = unit.saved[1], n = unit.saved[2], h_n = unit.saved[3];
         GruGrad<M> grad;
         T attention = 0;
         if constexpr (has_attention(kKind)) {
-            const auto all =
-                attention_blend_grad<M, Blend>(z, n, unit.h_before, dh, T(1), unit.attention);
+            const auto all = attention_blend_grad<M, Blend>(z, n, unit.h_before, dh, noise.scale,
+                                                            unit.attention);
             grad = all;
             attention = all.attention;
         } else {
-            grad = gru_blend_grad<M>(z, n, unit.h_before, dh, T(1));
+            grad = gru_blend_grad<M>(z, n, unit.h_before, dh, noise.scale);
         }
         return {{grad.n_pre, gru_reset_grad<M>(r, grad.n_pre * h_n), grad.z_pre, grad.n_pre * r},
                 grad.h,
@@ -74,11 +74,11 @@ struct GruResetBeforeLoopCell {
 struct LstmLoopCell {
     static constexpr CellKind kKind = CellKind::lstm;
 
-    template <class T>
+    template <class M, class T = typename M::V>
     static SEQREC_FN T step(const T (&x)[4], const T (&sum)[4], T /*h*/, T& c, T /*attention*/,
-                            T* saved) {
-        const auto step = lstm_step<DeviceMath<T>>(x[0] + sum[0], x[1] + sum[1], x[2] + sum[2],
-                                                   x[3] + sum[3], c, T(1));
+                            T scale, T* saved) {
+        const auto step =
+            lstm_step<M>(x[0] + sum[0], x[1] + sum[1], x[2] + sum[2], x[3] + sum[3], c, scale);
         saved[0] = step.i;
         saved[1] = step.f;
         saved[2] = step.g;
@@ -87,11 +87,16 @@ struct LstmLoopCell {
         return step.h;
     }
 
-    template <class T>
-    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 5>& unit, T dh, T dc) {
+    template <class M, class T = typename M::V>
+    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 5>& unit,
+                                              const UnitNoise<T>& noise, T dh, T dc) {
         const T(&saved)[6] = unit.saved;
-        const auto grad = lstm_step_grad<DeviceMath<T>>(saved[0], saved[1], saved[2], saved[3],
-                                                        unit.c_before, saved[4], dh, dc, T(1));
+        // With zoneout what was saved is the state after it.
+        const T c = noise.zones ? lstm_cell_state<M>(saved[0], saved[1], saved[2], unit.c_before,
+                                                     noise.scale)
+                                : saved[4];
+        const auto grad = lstm_step_grad<M>(saved[0], saved[1], saved[2], saved[3], unit.c_before,
+                                            c, dh, dc, noise.scale);
         return {{grad.i_pre, grad.f_pre, grad.g_pre, grad.o_pre}, T(0), grad.c, T(0)};
     }
 };
@@ -100,15 +105,20 @@ template <class Activation, CellKind kCell>
 struct RnnLoopCell {
     static constexpr CellKind kKind = kCell;
 
-    template <class T>
+    template <class M, class T = typename M::V>
     static SEQREC_FN T step(const T (&x)[1], const T (&sum)[1], T /*h*/, T& /*c*/, T /*attention*/,
-                            T* /*saved*/) {
-        return Activation::template apply<DeviceMath<T>>(x[0] + sum[0]);
+                            T scale, T* /*saved*/) {
+        return scale * Activation::template apply<M>(x[0] + sum[0]);
     }
 
-    template <class T>
-    static SEQREC_FN UnitGrad<T, 1> step_grad(const UnitState<T, 0>& unit, T dh, T /*dc*/) {
-        return {{Activation::template grad<DeviceMath<T>>(unit.saved[0], dh)}, T(0), T(0), T(0)};
+    template <class M, class T = typename M::V>
+    static SEQREC_FN UnitGrad<T, 1> step_grad(const UnitState<T, 0>& unit,
+                                              const UnitNoise<T>& noise, T dh, T /*dc*/) {
+        const T h = noise.drops || noise.zones
+                        ? rnn_activation<M>(unit.saved[0], unit.h_before, noise.keep_h, noise.scale,
+                                            noise.rounding)
+                        : unit.saved[0];
+        return {{Activation::template grad<M>(h, noise.scale * dh)}, T(0), T(0), T(0)};
     }
 };
 

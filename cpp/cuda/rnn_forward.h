@@ -9,10 +9,11 @@
 namespace seqrec_fast {
 namespace cuda {
 
-template <class Cell, class Product>
+template <class Cell, class Product, class S>
 class ForwardLoop {
   public:
     using T = typename Product::T;
+    using M = typename Product::Math;
     using Operand = typename Product::Operand;
     static constexpr int kRows = Product::kRows;
     static constexpr int kElements = Product::kElements;
@@ -22,7 +23,7 @@ class ForwardLoop {
     static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
     using Rows = RowValues<T, kRows>;
 
-    SEQREC_FN ForwardLoop(const RnnLoopArgs<T>& args, SharedMemory shared)
+    SEQREC_FN ForwardLoop(const RnnLoopArgs<S>& args, SharedMemory shared)
         : args_(args),
           tile_(*shared.take<TileRows<kRows>>(1)),
           steps_(shared.take<ForwardStep<kRows>>(3)),
@@ -88,6 +89,7 @@ class ForwardLoop {
     // visit(element, unit, row) for those of a turn that there are.
     template <class Visit>
     SEQREC_FN void for_each_element(int turn, const Visit& visit) const {
+        SEQREC_UNROLL
         for (int i = 0; i < kElements; ++i) {
             const int unit = product_.unit(turn, i);
             if (product_.has(unit)) {
@@ -104,16 +106,16 @@ class ForwardLoop {
     SEQREC_FN void load_state(int unit, int r) {
         const std::int64_t b = tile_.session[r], at = b * hidden_ + unit;
         const bool is_final = b >= 0 && tile_.length[r] == 0;
-        const T h = b < 0 || args_.h_0 == nullptr ? T(0) : args_.h_0[at];
+        const T h = b < 0 || args_.h_0 == nullptr ? T(0) : widen(args_.h_0[at]);
         set_state(unit, r, step(0).reset[r] ? T(0) : h, left_);
         if (is_final) {
-            args_.h_n[at] = h;
+            args_.h_n[at] = narrow<S>(h);
         }
         if constexpr (kCellState) {
-            const T c = b < 0 || args_.c_0 == nullptr ? T(0) : args_.c_0[at];
+            const T c = b < 0 || args_.c_0 == nullptr ? T(0) : widen(args_.c_0[at]);
             c_[unit].of[r] = step(0).reset[r] ? T(0) : c;
             if (is_final) {
-                args_.c_n[at] = c;
+                args_.c_n[at] = narrow<S>(c);
             }
         }
     }
@@ -126,6 +128,7 @@ class ForwardLoop {
     template <int kCount>
     struct Sums {
         T x[kCount][kElements], h[kCount][kElements];
+        std::uint8_t noise[kElements];
     };
     template <int kCount>
     SEQREC_FN Sums<kCount> sums(int s, int turn, int first_gate, const Operand& left) const {
@@ -136,13 +139,19 @@ class ForwardLoop {
                 // Asked for before the product, whose time covers that of the memory.
                 const std::int64_t event = step(s).event[r];
                 if (event >= 0) {
-                    sums.x[g][i] = args_.x_gates[event * kGates * hidden_ + gate + unit];
+                    sums.x[g][i] = widen(args_.x_gates[event * kGates * hidden_ + gate + unit]);
                 }
                 if (bias_hh_ != nullptr) {
-                    sums.h[g][i] = bias_hh_[gate + unit];
+                    sums.h[g][i] = widen(bias_hh_[gate + unit]);
                 }
             });
         }
+        for_each_element(turn, [&](int i, int unit, int r) {
+            const std::int64_t event = step(s).event[r];
+            if (event >= 0) {
+                sums.noise[i] = noise_bits(args_.noise, event * hidden_ + unit);
+            }
+        });
         product_.template add_gates<kCount>(left, first_gate, turn, sums.h);
         return sums;
     }
@@ -158,22 +167,25 @@ class ForwardLoop {
             const std::int64_t event = step(s).event[r];
             T a = 0, c = 0;
             if constexpr (has_attention(Cell::kKind)) {
-                a = event < 0 ? T(0) : args_.attention[event];
+                a = event < 0 ? T(0) : widen(args_.attention[event]);
             }
             if constexpr (kCellState) {
                 c = c_[unit].of[r];
             }
-            const T next = Cell::template step<T>(x, h, h_[unit].of[r], c, a, saved);
+            const UnitNoise<T> noise = unit_noise<S>(args_.noise, sums.noise[i]);
+            const T c_before = c, before = h_[unit].of[r];
+            const T next = Cell::template step<M>(x, h, before, c, a, noise.scale, saved);
             if constexpr (kCellState) {
+                saved[kSaved - 1] = c = noise.blend(noise.keep_c, c_before, c);
                 c_[unit].of[r] = step(s + 1).reset[r] ? T(0) : c;
                 if (event >= 0 && is_last(s, r)) {
-                    args_.c_n[tile_.session[r] * hidden_ + unit] = c;
+                    args_.c_n[tile_.session[r] * hidden_ + unit] = narrow<S>(c);
                 }
             }
             for (int v = 0; v < kSaved; ++v) {
                 save(event, v, unit, saved[v]);
             }
-            store(s, r, unit, next);
+            store(s, r, unit, noise.blend(noise.keep_h, before, next));
         });
     }
 
@@ -182,8 +194,8 @@ class ForwardLoop {
         const Sums<2> sums = this->template sums<2>(s, turn, 0, left_);
         for_each_element(turn, [&](int i, int unit, int r) {
             const std::int64_t event = step(s).event[r];
-            const T reset = DeviceMath<T>::sigmoid(sums.x[0][i] + sums.h[0][i]);
-            const T update = DeviceMath<T>::sigmoid(sums.x[1][i] + sums.h[1][i]);
+            const T reset = M::sigmoid(sums.x[0][i] + sums.h[0][i]);
+            const T update = M::sigmoid(sums.x[1][i] + sums.h[1][i]);
             left_reset_.set(0, unit, r, reset * h_[unit].of[r]);
             z_[unit].of[r] = update;
             save(event, 0, unit, reset);
@@ -194,10 +206,12 @@ class ForwardLoop {
     SEQREC_FN void candidate(int s, int turn) {
         const Sums<1> sums = this->template sums<1>(s, turn, 2, left_reset_);
         for_each_element(turn, [&](int i, int unit, int r) {
-            using M = DeviceMath<T>;
             const T n = gru_candidate<M>(sums.x[0][i], sums.h[0][i], T(1));
             save(step(s).event[r], 2, unit, n);
-            store(s, r, unit, gru_blend<M>(z_[unit].of[r], n, h_[unit].of[r]));
+            const UnitNoise<T> noise = unit_noise<S>(args_.noise, sums.noise[i]);
+            const T before = h_[unit].of[r];
+            const T next = gru_blend<M>(z_[unit].of[r], noise.scale * n, before);
+            store(s, r, unit, noise.blend(noise.keep_h, before, next));
         });
     }
 
@@ -205,21 +219,21 @@ class ForwardLoop {
 
     SEQREC_FN void save(std::int64_t event, int index, int unit, T value) const {
         if (event >= 0 && args_.saved != nullptr) {
-            args_.saved[(event * kSaved + index) * hidden_ + unit] = value;
+            args_.saved[(event * kSaved + index) * hidden_ + unit] = narrow<S>(value);
         }
     }
     SEQREC_FN void store(int s, int r, int unit, T h) {
         const std::int64_t event = step(s).event[r];
         set_state(unit, r, event < 0 || step(s + 1).reset[r] ? T(0) : h, left_next_);
         if (event >= 0) {
-            args_.y[event * hidden_ + unit] = h;
+            args_.y[event * hidden_ + unit] = narrow<S>(h);
         }
         if (event >= 0 && is_last(s, r)) {
-            args_.h_n[tile_.session[r] * hidden_ + unit] = h;
+            args_.h_n[tile_.session[r] * hidden_ + unit] = narrow<S>(h);
         }
     }
 
-    const RnnLoopArgs<T>& args_;
+    const RnnLoopArgs<S>& args_;
     TileRows<kRows>& tile_;
     ForwardStep<kRows>* steps_;
     int hidden_;
@@ -229,9 +243,9 @@ class ForwardLoop {
     Rows *h_, *c_, *z_;
 };
 
-template <class Cell, class T>
-void run_forward(const RnnLoopArgs<T>& args, cudaStream_t stream) {
-    run_loop<ForwardLoop, Cell, T>("rnn_forward", args, stream);
+template <class Cell, class S>
+void run_forward(const RnnLoopArgs<S>& args, cudaStream_t stream) {
+    run_loop<ForwardLoop, Cell, S>("rnn_forward", args, stream);
 }
 
 }  // namespace cuda

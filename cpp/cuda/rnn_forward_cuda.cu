@@ -3,8 +3,8 @@
 
 namespace seqrec_fast {
 
-template <class T>
-void rnn_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream) {
+template <class S>
+void rnn_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream) {
     switch (args.kind) {
         case CellKind::rnn_relu:
             return cuda::run_forward<cuda::RnnLoopCell<cuda::ReluActivation, CellKind::rnn_relu>>(
@@ -17,5 +17,7 @@ void rnn_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream) {
 
 template void rnn_forward_cuda(const RnnLoopArgs<float>&, cudaStream_t);
 template void rnn_forward_cuda(const RnnLoopArgs<double>&, cudaStream_t);
+template void rnn_forward_cuda(const RnnLoopArgs<Bfloat16>&, cudaStream_t);
+template void rnn_forward_cuda(const RnnLoopArgs<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "base/half.h"
 #include "cells/cell_kind.h"
 #include "cuda/simt.h"
 
@@ -25,17 +26,57 @@ struct DeviceLayout {
     std::int64_t experts;  // each has batch / experts sessions in a row, of `order` too
 };
 
-// weight_hh as a pass multiplies by it: forward (H, G * H), transposed; backward (G * H, H). Those
-// of experts lie one after another, as do their biases.
-template <class T>
-struct RecurrentWeights {
-    const T* full;
-    const std::uint16_t* packed;  // in place of it: bfloat16, see cuda/rnn_tensor_product.h
-    std::int64_t stride;          // from one expert's to the next
+// By the type of the arrays: what loops compute in, and what weights are packed as.
+template <class S>
+struct LoopTypes {
+    using Sum = S;
+    using Packed = Bfloat16;
+};
+template <>
+struct LoopTypes<Bfloat16> {
+    using Sum = float;
+    using Packed = Bfloat16;
+};
+template <>
+struct LoopTypes<Float16> {
+    using Sum = float;
+    using Packed = Float16;
 };
 
-template <class T>
+// weight_hh as a pass multiplies by it: forward (H, G * H), transposed; backward (G * H, H). Those
+// of experts lie one after another, as do their biases.
+template <class S>
+struct RecurrentWeights {
+    const S* full;
+    const typename LoopTypes<S>::Packed* packed;  // in place of it, cuda/rnn_tensor_product.h
+    std::int64_t stride;                          // from one expert's to the next
+};
+
+// Recurrent dropout and zoneout (cpu/rnn_noise.h has what they are).
+enum NoiseBit : std::uint8_t { kDropped = 1, kKeepsH = 2, kKeepsC = 4 };
+template <class Sum>
+struct LoopNoise {
+    const std::uint8_t* bits;  // (N, H), of NoiseBit; optional: zoneout by expectation, no dropout
+    Sum candidate_scale;       // of candidates that are not dropped: 1 / (1 - recurrent_dropout)
+    Sum zoneout;               // 0: none
+};
+
+// Draws the bits: the numbers are those of the CPU for the same seed, stream and sessions.
+struct RnnNoiseArgs {
+    std::int64_t hidden;
+    DeviceLayout layout;
+    const std::int64_t* seed;      // (1), in the GPU's memory, so that a graph can be replayed
+    const std::int64_t* sessions;  // (B): the number each counts as; optional: its place
+    std::uint32_t stream;
+    double recurrent_dropout, zoneout;
+    std::uint8_t* bits;  // (N, H)
+};
+void rnn_noise_cuda(const RnnNoiseArgs& args, cudaStream_t stream);
+
+// S is float, double, Bfloat16 or Float16; of 16-bit arrays the weights are packed.
+template <class S>
 struct RnnLoopArgs {
+    using T = S;
     CellKind kind;
     std::int64_t hidden;
     DeviceLayout layout;
@@ -46,15 +87,17 @@ struct RnnLoopArgs {
     const T* c_0;               // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional. Non-zero: the state is zeroed before this event
     const T* attention;         // (N); cells with attention
-    bool reverse;               // newest event first
-    T* y;                       // (N, H)
-    T* h_n;                     // (B, H)
-    T* c_n;                     // (B, H), LSTM
-    T* saved;                   // (N, saved_count, H) for the backward pass; optional
+    LoopNoise<typename LoopTypes<S>::Sum> noise;
+    bool reverse;  // newest event first
+    T* y;          // (N, H)
+    T* h_n;        // (B, H)
+    T* c_n;        // (B, H), LSTM
+    T* saved;      // (N, saved_count, H) for the backward pass; optional
 };
 
-template <class T>
+template <class S>
 struct RnnLoopGradArgs {
+    using T = S;
     CellKind kind;
     std::int64_t hidden;
     DeviceLayout layout;
@@ -63,6 +106,7 @@ struct RnnLoopGradArgs {
     const T* c_0;
     const std::uint8_t* reset;
     const T* attention;
+    LoopNoise<typename LoopTypes<S>::Sum> noise;
     bool reverse;
     const T* y;      // as written by the forward pass
     const T* saved;  // the same
@@ -77,21 +121,21 @@ struct RnnLoopGradArgs {
     T* dattention;   // (N); cells with attention
 };
 
-template <class T>
-void gru_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream);
-template <class T>
-void gru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream);
-template <class T>
-void augru_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream);
-template <class T>
-void augru_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream);
-template <class T>
-void lstm_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream);
-template <class T>
-void lstm_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream);
-template <class T>
-void rnn_forward_cuda(const RnnLoopArgs<T>& args, cudaStream_t stream);
-template <class T>
-void rnn_backward_cuda(const RnnLoopGradArgs<T>& args, cudaStream_t stream);
+template <class S>
+void gru_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream);
+template <class S>
+void gru_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream);
+template <class S>
+void augru_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream);
+template <class S>
+void augru_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream);
+template <class S>
+void lstm_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream);
+template <class S>
+void lstm_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream);
+template <class S>
+void rnn_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream);
+template <class S>
+void rnn_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream);
 
 }  // namespace seqrec_fast

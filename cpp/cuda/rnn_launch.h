@@ -4,8 +4,7 @@
 #include <cstdint>
 
 #include "base/check.h"
-#include "cuda/device_limits.h"
-#include "cuda/launch.h"
+#include "cuda/cluster_launch.h"
 #include "cuda/rnn_product.h"
 #include "cuda/rnn_tensor_product.h"
 
@@ -19,11 +18,15 @@ struct ProductTag {
 
 // Calls start(tag of a product, blocks of a cluster, bytes of dynamic shared memory): few rows to a
 // block where there are not enough sessions for all multiprocessors; weights in the shared memory
-// of a block where they fit there, else in that of the smallest cluster that has room for them.
-// `bytes(tag, blocks)` is what a product needs with the states of a loop.
-template <class T, class Bytes, class Start>
+// of a block where they fit there, else in that of the smallest cluster that has room for them and
+// that the GPU hosts. `bytes(tag, blocks)` is what a product needs with the states of a loop.
+template <class S, class Bytes, class Hosts, class Start>
 void with_product(const char* function, std::int64_t batch, bool tensor_cores, const Bytes& bytes,
-                  const Start& start) {
+                  const Hosts& hosts, const Start& start) {
+    using T = typename LoopTypes<S>::Sum;
+    using Packed = typename LoopTypes<S>::Packed;
+    constexpr WeightPlace kBlock = WeightPlace::block, kCluster = WeightPlace::cluster;
+    constexpr WeightPlace kStream = WeightPlace::stream;
     const std::size_t room = most_shared_bytes();
     const auto go = [&](auto tag, std::int64_t blocks) {
         SEQREC_CHECK(bytes(tag, blocks) <= room, function, ": the states of ",
@@ -36,22 +39,26 @@ void with_product(const char* function, std::int64_t batch, bool tensor_cores, c
             return go(block, 1);
         }
         for (std::int64_t blocks = 2; blocks <= most_cluster_blocks(); blocks *= 2) {
-            if (bytes(cluster, blocks) <= room) {
+            if (bytes(cluster, blocks) <= room && hosts(cluster, blocks)) {
                 return go(cluster, blocks);
             }
         }
         go(stream, 1);
     };
-    constexpr WeightPlace kStream = WeightPlace::stream;
-    constexpr int kMany = sizeof(T) == 4 ? 8 : 4;
-    constexpr ProductTag<FmaProduct<T, kMany, kStream>> many{};
-    constexpr ProductTag<FmaProduct<T, 2, kStream>> few{};
-    const bool is_many = batch > 2 * multiprocessors() && bytes(many, 1) <= room;
-    if constexpr (sizeof(T) == 4) {
-        constexpr WeightPlace kBlock = WeightPlace::block, kCluster = WeightPlace::cluster;
-        if (tensor_cores) {
-            choose(ProductTag<TensorProduct<kBlock>>(), ProductTag<TensorProduct<kCluster>>(),
-                   ProductTag<TensorProduct<kStream>>());
+    if constexpr (sizeof(S) < 8) {
+        if (kIsHalf<S> || tensor_cores) {
+            return choose(ProductTag<TensorProduct<Packed, kBlock>>(),
+                          ProductTag<TensorProduct<Packed, kCluster>>(),
+                          ProductTag<TensorProduct<Packed, kStream>>());
+        }
+    }
+    if constexpr (!kIsHalf<S>) {
+        constexpr int kMany = sizeof(T) == 4 ? 8 : 4;
+        constexpr ProductTag<FmaProduct<T, kMany, kStream>> many{};
+        constexpr ProductTag<FmaProduct<T, 2, kStream>> few{};
+        const bool is_many = batch > 2 * multiprocessors() && bytes(many, 1) <= room;
+        if constexpr (sizeof(T) == 8) {
+            is_many ? go(many, 1) : go(few, 1);
         } else if (is_many) {
             choose(ProductTag<FmaProduct<T, kMany, kBlock>>(),
                    ProductTag<FmaProduct<T, kMany, kCluster>>(), many);
@@ -59,10 +66,6 @@ void with_product(const char* function, std::int64_t batch, bool tensor_cores, c
             choose(ProductTag<FmaProduct<T, 2, kBlock>>(), ProductTag<FmaProduct<T, 2, kCluster>>(),
                    few);
         }
-    } else if (is_many) {
-        go(many, 1);
-    } else {
-        go(few, 1);
     }
 }
 
@@ -73,23 +76,29 @@ __global__ void __launch_bounds__(kRnnThreads) rnn_loop_kernel(Args args) {
 }
 
 // Starts the loop over the steps of all sessions.
-template <template <class, class> class Loop, class Cell, class T, class Args>
+template <template <class, class, class> class Loop, class Cell, class S, class Args>
 void run_loop(const char* function, const Args& args, cudaStream_t stream) {
-    with_product<T>(
-        function, args.layout.batch, args.weights.packed != nullptr,
+    const auto shape = [&](auto tag, std::int64_t blocks, std::size_t bytes) {
+        using Product = typename decltype(tag)::Type;
+        const std::int64_t of_expert = args.layout.batch / args.layout.experts;
+        const std::int64_t tiles =
+            args.layout.experts * ((of_expert + Product::kRows - 1) / Product::kRows);
+        return LaunchShape{tiles * blocks, Product::threads(args.hidden, blocks), bytes,
+                           static_cast<unsigned>(blocks)};
+    };
+    const auto bytes = [&](auto tag, std::int64_t blocks) {
+        return Loop<Cell, typename decltype(tag)::Type, S>::shared_bytes(args.hidden, blocks);
+    };
+    const auto kernel = [](auto tag) {
+        return rnn_loop_kernel<Loop<Cell, typename decltype(tag)::Type, S>, Args>;
+    };
+    with_product<S>(
+        function, args.layout.batch, args.weights.packed != nullptr, bytes,
         [&](auto tag, std::int64_t blocks) {
-            return Loop<Cell, typename decltype(tag)::Type>::shared_bytes(args.hidden, blocks);
+            return hosts_cluster(kernel(tag), shape(tag, blocks, bytes(tag, blocks)));
         },
-        [&](auto tag, std::int64_t blocks, std::size_t bytes) {
-            using Product = typename decltype(tag)::Type;
-            const std::int64_t experts = args.layout.experts;
-            const std::int64_t of_expert = args.layout.batch / experts;
-            const std::int64_t tiles =
-                experts * ((of_expert + Product::kRows - 1) / Product::kRows);
-            launch(function, rnn_loop_kernel<Loop<Cell, Product>, Args>,
-                   {tiles * blocks, Product::threads(args.hidden, blocks), bytes,
-                    static_cast<unsigned>(blocks)},
-                   stream, args);
+        [&](auto tag, std::int64_t blocks, std::size_t shared) {
+            launch(function, kernel(tag), shape(tag, blocks, shared), stream, args);
         });
 }
 

@@ -15,6 +15,7 @@ template <class Value, int kTileRows, WeightPlace kWeightPlace>
 class FmaProduct {
   public:
     using T = Value;
+    using Math = DeviceMath<T>;
     static constexpr WeightPlace kPlace = kWeightPlace;
     static constexpr int kRows = kTileRows;
     static constexpr int kElements = kTileRows;
@@ -82,7 +83,7 @@ class FmaProduct {
     SEQREC_FN void add_gates(const Operand& left, int first_gate, int turn,
                              T (&sum)[kCount][kElements]) const {
         const T* const weights = weights_ + first_gate * width_ + turn - first_column();
-        SEQREC_UNROLL(4)
+        SEQREC_UNROLL_BY(4)
         for (int k = 0; k < hidden_; ++k) {
             const Rows rows = left.values[k];
             for (int g = 0; g < kCount; ++g) {
@@ -95,7 +96,7 @@ class FmaProduct {
     SEQREC_FN void add_transposed(const Operand& left, int first_gate, int turn,
                                   T (&sum)[kElements]) const {
         const T* const weights = weights_ + turn - first_column();
-        SEQREC_UNROLL(8)
+        SEQREC_UNROLL_BY(8)
         for (int k = first_gate * hidden_; k < (first_gate + kCount) * hidden_; ++k) {
             multiply_add(left.values[k], weights[k * width_], sum);
         }

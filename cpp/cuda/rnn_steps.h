@@ -16,8 +16,8 @@ struct ForwardStep {
     bool reset[kRows];
 
     // Every row's thread, for step s.
-    template <class T>
-    SEQREC_FN void find(const RnnLoopArgs<T>& args, const TileRows<kRows>& tile, int s) {
+    template <class S>
+    SEQREC_FN void find(const RnnLoopArgs<S>& args, const TileRows<kRows>& tile, int s) {
         const auto r = static_cast<int>(threadIdx.x);
         if (r < kRows) {
             const bool has = s < tile.length[r];
@@ -27,13 +27,13 @@ struct ForwardStep {
     }
 };
 
-template <class T, int kRows>
+template <class S, int kRows>
 struct BackwardStep {
     std::int64_t event[kRows];                   // -1: the row has no such step
-    const T *h_before[kRows], *c_before[kRows];  // the states it started from; null: zeros
+    const S *h_before[kRows], *c_before[kRows];  // the states it started from; null: zeros
     bool reset[kRows];
 
-    SEQREC_FN void find(const RnnLoopGradArgs<T>& args, const TileRows<kRows>& tile, int s) {
+    SEQREC_FN void find(const RnnLoopGradArgs<S>& args, const TileRows<kRows>& tile, int s) {
         const auto r = static_cast<int>(threadIdx.x);
         if (r >= kRows || s < 0) {
             return;

@@ -1,10 +1,11 @@
 // The product of a step on tensor cores, see rnn_product.h: weights are the left matrix, so that
 // tiles of 16 are filled by units; 8 sessions are the columns. Weights and what they are multiplied
-// by are bfloat16, sums and states float32.
+// by are bfloat16 or float16, sums and states float32.
 #pragma once
 
 #include <cstdint>
 
+#include "cuda/half.h"
 #include "cuda/rnn_tile.h"
 #include "cuda/tensor_core.h"
 #include "cuda/warp.h"
@@ -19,10 +20,11 @@ namespace cuda {
 // 8), where a pair is 32 terms of a sum. The terms of a pair are in such an order that a lane's
 // share of the right side, too, is 16 bytes in a row: lane t of four has 8 t to 8 t + 7. Bound by
 // the reading of weights, 512 bytes for a product of 16 x 8 x 16.
-template <WeightPlace kWeightPlace>
+template <class Half, WeightPlace kWeightPlace>
 class TensorProduct {
   public:
     using T = float;
+    using Math = FastMath;
     static constexpr WeightPlace kPlace = kWeightPlace;
     static constexpr int kRows = 8;
     static constexpr int kElements = 4;
@@ -30,17 +32,18 @@ class TensorProduct {
     static constexpr int kPair = 32;
 
     struct Operand {
-        std::uint16_t* values;
+        Half* values;
         int stride, width;
 
         SEQREC_FN void set(int gate, int unit, int row, float value) const {
-            const std::uint16_t rounded = round_to_bfloat16(value);
+            const Half rounded = narrow<Half>(value);
             put_in_all<kPlace>(values + row * stride + gate * width + unit,
-                               [&](std::uint16_t* p) { *p = rounded; });
+                               [&](Half* p) { *p = rounded; });
         }
     };
 
-    SEQREC_FN TensorProduct(const RecurrentWeights<float>& weights, int hidden, int gates,
+    template <class S>
+    SEQREC_FN TensorProduct(const RecurrentWeights<S>& weights, int hidden, int gates,
                             SharedMemory& shared)
         : weights_(reinterpret_cast<const FragmentA*>(weights.packed)),
           hidden_(hidden),
@@ -56,10 +59,10 @@ class TensorProduct {
     // Padded with zeros.
     SEQREC_FN Operand operand(int gates, SharedMemory& shared) const {
         const int width = pairs_ * kPair, stride = operand_stride(gates * width);
-        std::uint16_t* const values = shared.take<std::uint16_t>(stride * kRows);
+        Half* const values = shared.take<Half>(stride * kRows);
         for (int i = static_cast<int>(threadIdx.x); i < stride * kRows;
              i += static_cast<int>(blockDim.x)) {
-            values[i] = 0;
+            values[i] = {};
         }
         return {values, stride, width};
     }
@@ -71,8 +74,7 @@ class TensorProduct {
     }
     static std::size_t operand_bytes(std::int64_t hidden, std::int64_t gates) {
         const std::int64_t width = (hidden + kPair - 1) / kPair * kPair;
-        return SharedMemory::bytes<std::uint16_t>(operand_stride(static_cast<int>(width * gates)) *
-                                                  kRows);
+        return SharedMemory::bytes<Half>(operand_stride(static_cast<int>(width * gates)) * kRows);
     }
     static unsigned threads(std::int64_t hidden, std::int64_t blocks) {
         return rnn_threads(share(hidden, blocks), kWarp);
@@ -100,8 +102,7 @@ class TensorProduct {
             const Terms terms = terms_of(left, 0, pair);
             for (int half = 0; half < 2; ++half) {
                 for (int g = 0; g < kCount; ++g) {
-                    multiply_bfloat16(weight(turn, first_gate + g, pair, half), terms.of[half],
-                                      sum[g]);
+                    multiply(weight(turn, first_gate + g, pair, half), terms.of[half], sum[g]);
                 }
             }
         }
@@ -116,8 +117,7 @@ class TensorProduct {
             for (int g = 0; g < kCount; ++g) {
                 const Terms terms = terms_of(left, first_gate + g, pair);
                 for (int half = 0; half < 2; ++half) {
-                    multiply_bfloat16(weight(turn, first_gate + g, pair, half), terms.of[half],
-                                      part[g]);
+                    multiply(weight(turn, first_gate + g, pair, half), terms.of[half], part[g]);
                 }
             }
         }
@@ -132,6 +132,14 @@ class TensorProduct {
     struct alignas(16) Terms {
         FragmentB of[2];
     };
+
+    static SEQREC_FN void multiply(const FragmentA& a, const FragmentB& b, float (&c)[4]) {
+        if constexpr (std::is_same_v<Half, Float16>) {
+            multiply_float16(a, b, c);
+        } else {
+            multiply_bfloat16(a, b, c);
+        }
+    }
 
     // Turns of a block.
     static std::int64_t share(std::int64_t hidden, std::int64_t blocks) {

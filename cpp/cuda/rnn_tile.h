@@ -7,6 +7,7 @@
 #include "cuda/cluster.h"
 #include "cuda/device_math.h"
 #include "cuda/rnn_kernels.h"
+#include "cuda/unroll.h"
 
 namespace seqrec_fast {
 namespace cuda {
@@ -14,9 +15,9 @@ namespace cuda {
 // Several terms of a sum are read before the first is used.
 #if defined(__CUDACC__)
 #define SEQREC_PRAGMA(text) _Pragma(#text)
-#define SEQREC_UNROLL(times) SEQREC_PRAGMA(unroll times)
+#define SEQREC_UNROLL_BY(times) SEQREC_PRAGMA(unroll times)
 #else
-#define SEQREC_UNROLL(times)
+#define SEQREC_UNROLL_BY(times)
 #endif
 
 constexpr unsigned kRnnThreads = 512;

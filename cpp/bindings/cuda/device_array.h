@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/half.h"
 #include "base/tensor_view.h"
 #include "cuda/simt.h"
 
@@ -27,8 +28,10 @@ constexpr const char* dtype_name() {
         return "float64";
     } else if constexpr (std::is_same_v<T, std::int64_t>) {
         return "int64";
-    } else if constexpr (std::is_same_v<T, std::uint16_t>) {
+    } else if constexpr (std::is_same_v<T, std::uint16_t> || std::is_same_v<T, Bfloat16>) {
         return "bfloat16";
+    } else if constexpr (std::is_same_v<T, Float16>) {
+        return "float16";
     } else {
         static_assert(std::is_same_v<T, std::uint8_t>);
         return "uint8";

@@ -3,6 +3,9 @@
 #include <pybind11/stl.h>
 
 #include "bindings/cuda/device_array.h"
+#if defined(SEQREC_SIMT_EMULATION)
+#include "cuda/device.h"
+#endif
 
 // _cuda, or _cuda_emulated: the same kernels on emulated threads and the memory of the CPU.
 PYBIND11_MODULE(SEQREC_CUDA_MODULE, m, pybind11::mod_gil_not_used()) {
@@ -15,6 +18,17 @@ PYBIND11_MODULE(SEQREC_CUDA_MODULE, m, pybind11::mod_gil_not_used()) {
                      return DeviceArray{address, std::move(dtype), std::move(shape)};
                  }),
              py::arg("address"), py::arg("dtype"), py::arg("shape"));
+#if defined(SEQREC_SIMT_EMULATION)
+    m.def(
+        "set_device",
+        [](int multiprocessors, std::size_t shared_bytes, unsigned most_cluster,
+           unsigned hosted_cluster) {
+            seqrec_fast::cuda::emulated_device() = {multiprocessors, shared_bytes, most_cluster,
+                                                    hosted_cluster};
+        },
+        py::arg("multiprocessors") = 2, py::arg("shared_bytes") = std::size_t{64} << 10,
+        py::arg("most_cluster") = 4, py::arg("hosted_cluster") = 4);
+#endif
     seqrec_fast::register_cuda_dispatch(m);
     seqrec_fast::register_cuda_experts(m);
     seqrec_fast::register_cuda_gate(m);

@@ -1,3 +1,7 @@
+#include <pybind11/stl.h>
+
+#include <tuple>
+
 #include "bindings/cuda/device_array.h"
 #include "bindings/cuda/register.h"
 #include "ops/cuda/rnn.h"
@@ -22,26 +26,52 @@ DeviceSequences sequences(const char* function, std::int64_t experts, std::int64
             experts};
 }
 
+// recurrent_dropout, zoneout, bits
+using Noise = std::tuple<double, double, Object>;
+DeviceNoise device_noise(const char* function, const Noise& noise) {
+    return {std::get<0>(noise), std::get<1>(noise),
+            device_view<const std::uint8_t>(function, "noise", std::get<2>(noise))};
+}
+
+void draw_noise(std::int64_t experts, std::int64_t batch, std::int64_t seq_len, bool batch_first,
+                const Object& first, const Object& step, const Object& length, const Object& order,
+                double recurrent_dropout, double zoneout, const Object& seed,
+                std::uint32_t noise_stream, const Object& session_numbers, const Object& bits,
+                std::uintptr_t stream) {
+    constexpr const char* kName = "rnn_noise";
+    const NoiseDraw call{
+        sequences(kName, experts, batch, seq_len, batch_first, first, step, length, order),
+        recurrent_dropout,
+        zoneout,
+        device_view<const std::int64_t>(kName, "seed", seed),
+        noise_stream,
+        device_view<const std::int64_t>(kName, "sessions", session_numbers),
+        device_view<std::uint8_t>(kName, "bits", bits)};
+    const py::gil_scoped_release release;
+    rnn_noise(call, as_stream(stream));
+}
+
 template <class T>
 void forward(const std::string& cell, std::int64_t experts, std::int64_t batch,
              std::int64_t seq_len, bool batch_first, const Object& first, const Object& step,
              const Object& length, const Object& order, const Object& weight_hh_t,
              const Object& packed, const Object& x_gates, const Object& bias_hh, const Object& h_0,
-             const Object& c_0, const Object& reset, const Object& attention, bool reverse,
-             const Object& y, const Object& h_n, const Object& c_n, const Object& saved,
-             std::uintptr_t stream) {
+             const Object& c_0, const Object& reset, const Object& attention, const Noise& noise,
+             bool reverse, const Object& y, const Object& h_n, const Object& c_n,
+             const Object& saved, std::uintptr_t stream) {
     constexpr const char* kName = "rnn_forward";
     const RnnLoop<T> call{
         parse_cell_kind(cell),
         sequences(kName, experts, batch, seq_len, batch_first, first, step, length, order),
         {device_view<const T>(kName, "weight_hh_t", weight_hh_t),
-         device_view<const std::uint16_t>(kName, "packed", packed)},
+         device_view<const typename LoopTypes<T>::Packed>(kName, "packed", packed)},
         device_view<const T>(kName, "x_gates", x_gates),
         device_view<const T>(kName, "bias_hh", bias_hh),
         device_view<const T>(kName, "h_0", h_0),
         device_view<const T>(kName, "c_0", c_0),
         device_view<const std::uint8_t>(kName, "reset", reset),
         device_view<const T>(kName, "attention", attention),
+        device_noise(kName, noise),
         reverse,
         device_view<T>(kName, "y", y),
         device_view<T>(kName, "h_n", h_n),
@@ -56,20 +86,22 @@ void backward(const std::string& cell, std::int64_t experts, std::int64_t batch,
               std::int64_t seq_len, bool batch_first, const Object& first, const Object& step,
               const Object& length, const Object& order, const Object& weight_hh,
               const Object& packed, const Object& h_0, const Object& c_0, const Object& reset,
-              const Object& attention, bool reverse, const Object& y, const Object& saved,
-              const Object& dy, const Object& dh_n, const Object& dc_n, const Object& dgates,
-              const Object& h_before, const Object& rh_before, const Object& dh_0,
-              const Object& dc_0, const Object& dattention, std::uintptr_t stream) {
+              const Object& attention, const Noise& noise, bool reverse, const Object& y,
+              const Object& saved, const Object& dy, const Object& dh_n, const Object& dc_n,
+              const Object& dgates, const Object& h_before, const Object& rh_before,
+              const Object& dh_0, const Object& dc_0, const Object& dattention,
+              std::uintptr_t stream) {
     constexpr const char* kName = "rnn_backward";
     const RnnLoopGrad<T> call{
         parse_cell_kind(cell),
         sequences(kName, experts, batch, seq_len, batch_first, first, step, length, order),
         {device_view<const T>(kName, "weight_hh", weight_hh),
-         device_view<const std::uint16_t>(kName, "packed", packed)},
+         device_view<const typename LoopTypes<T>::Packed>(kName, "packed", packed)},
         device_view<const T>(kName, "h_0", h_0),
         device_view<const T>(kName, "c_0", c_0),
         device_view<const std::uint8_t>(kName, "reset", reset),
         device_view<const T>(kName, "attention", attention),
+        device_noise(kName, noise),
         reverse,
         device_view<const T>(kName, "y", y),
         device_view<const T>(kName, "saved", saved),
@@ -92,15 +124,16 @@ void register_for(py::module_& m, const std::string& suffix) {
           py::arg("batch"), py::arg("seq_len"), py::arg("batch_first"), py::arg("first"),
           py::arg("step"), py::arg("length"), py::arg("order"), py::arg("weight_hh_t"),
           py::arg("packed"), py::arg("x_gates"), py::arg("bias_hh"), py::arg("h_0"), py::arg("c_0"),
-          py::arg("reset"), py::arg("attention"), py::arg("reverse"), py::arg("y"), py::arg("h_n"),
-          py::arg("c_n"), py::arg("saved"), py::arg("stream"));
+          py::arg("reset"), py::arg("attention"), py::arg("noise"), py::arg("reverse"),
+          py::arg("y"), py::arg("h_n"), py::arg("c_n"), py::arg("saved"), py::arg("stream"));
     m.def(("rnn_backward" + suffix).c_str(), &backward<T>, py::arg("cell"), py::arg("experts"),
           py::arg("batch"), py::arg("seq_len"), py::arg("batch_first"), py::arg("first"),
           py::arg("step"), py::arg("length"), py::arg("order"), py::arg("weight_hh"),
           py::arg("packed"), py::arg("h_0"), py::arg("c_0"), py::arg("reset"), py::arg("attention"),
-          py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"), py::arg("dh_n"),
-          py::arg("dc_n"), py::arg("dgates"), py::arg("h_before"), py::arg("rh_before"),
-          py::arg("dh_0"), py::arg("dc_0"), py::arg("dattention"), py::arg("stream"));
+          py::arg("noise"), py::arg("reverse"), py::arg("y"), py::arg("saved"), py::arg("dy"),
+          py::arg("dh_n"), py::arg("dc_n"), py::arg("dgates"), py::arg("h_before"),
+          py::arg("rh_before"), py::arg("dh_0"), py::arg("dc_0"), py::arg("dattention"),
+          py::arg("stream"));
 }
 
 }  // namespace
@@ -108,6 +141,12 @@ void register_for(py::module_& m, const std::string& suffix) {
 void register_cuda_rnn(py::module_& m) {
     register_for<float>(m, "_f32");
     register_for<double>(m, "_f64");
+    register_for<Bfloat16>(m, "_bf16");
+    register_for<Float16>(m, "_f16");
+    m.def("rnn_noise", &draw_noise, py::arg("experts"), py::arg("batch"), py::arg("seq_len"),
+          py::arg("batch_first"), py::arg("first"), py::arg("step"), py::arg("length"),
+          py::arg("order"), py::arg("recurrent_dropout"), py::arg("zoneout"), py::arg("seed"),
+          py::arg("noise_stream"), py::arg("sessions"), py::arg("bits"), py::arg("stream"));
 }
 
 }  // namespace seqrec_fast

@@ -1,6 +1,6 @@
 #include "ops/cuda/rnn.h"
 
-#include "cuda/rnn_kernels.h"
+#include "base/check.h"
 
 namespace seqrec_fast {
 namespace {
@@ -14,6 +14,13 @@ void check_of_cell(const char* function, const char* argument, const MatrixView<
     } else {
         SEQREC_CHECK(!view.present(), function, ": ", argument, " does not belong here");
     }
+}
+
+void check_rates(const char* function, double recurrent_dropout, double zoneout) {
+    SEQREC_CHECK(recurrent_dropout >= 0 && recurrent_dropout < 1, function,
+                 ": recurrent_dropout is ", recurrent_dropout, "; expected 0 <= p < 1");
+    SEQREC_CHECK(zoneout >= 0 && zoneout < 1, function, ": zoneout is ", zoneout,
+                 "; expected 0 <= p < 1");
 }
 
 // What both passes have.
@@ -40,13 +47,23 @@ struct Sizes {
         SEQREC_CHECK(matrix.full.present() != matrix.packed.present(), function,
                      ": weight_hh and packed are ",
                      matrix.full.present() ? "both given" : "missing", "; expected one of them");
-        SEQREC_CHECK(sizeof(T) == 4 || !matrix.packed.present(), function,
-                     ": packed belongs to float32");
+        SEQREC_CHECK(sizeof(T) <= 4 || !matrix.packed.present(), function,
+                     ": packed is given; expected weight_hh for float64");
+        SEQREC_CHECK(sizeof(T) >= 4 || matrix.packed.present(), function,
+                     ": weight_hh is given; expected packed for 16-bit arrays");
         check_shape(function, "weight_hh", matrix.full, experts * (transposed ? hidden : all),
                     transposed ? all : hidden);
         check_shape(function, "packed", matrix.packed, 1, experts * packed_size(hidden, gates));
         return {matrix.full.data, matrix.packed.data,
                 matrix.packed.present() ? packed_size(hidden, gates) : all * hidden};
+    }
+    template <class T>
+    LoopNoise<typename LoopTypes<T>::Sum> checked_noise(const DeviceNoise& noise) const {
+        using Sum = typename LoopTypes<T>::Sum;
+        check_rates(function, noise.recurrent_dropout, noise.zoneout);
+        check_shape(function, "noise", noise.bits, events, hidden);
+        return {noise.bits.data, static_cast<Sum>(1 / (1 - noise.recurrent_dropout)),
+                static_cast<Sum>(noise.zoneout)};
     }
     template <class T>
     void check_saved(const MatrixView<T>& saved) const {
@@ -94,6 +111,18 @@ std::int64_t packed_size(std::int64_t hidden, std::int64_t gates) {
     return gates * ((hidden + 15) / 16 * 16) * ((hidden + 31) / 32 * 32);
 }
 
+void rnn_noise(const NoiseDraw& call, cudaStream_t stream) {
+    constexpr const char* kName = "rnn_noise";
+    check_rates(kName, call.recurrent_dropout, call.zoneout);
+    check_required(kName, "seed", call.seed, 1, 1);
+    check_shape(kName, "sessions", call.sessions, 1, call.sequences.batch);
+    SEQREC_CHECK(call.bits.present(), kName, ": bits is missing");
+    rnn_noise_cuda(
+        {call.bits.columns, layout_of(kName, call.sequences, call.bits.rows), call.seed.data,
+         call.sessions.data, call.stream, call.recurrent_dropout, call.zoneout, call.bits.data},
+        stream);
+}
+
 template <class T>
 void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
     constexpr const char* kName = "rnn_forward";
@@ -120,6 +149,7 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
                               call.c_0.data,
                               call.reset.data,
                               call.attention.data,
+                              sizes.checked_noise<T>(call.noise),
                               call.reverse,
                               call.y.data,
                               call.h_n.data,
@@ -168,6 +198,7 @@ void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
                                   call.c_0.data,
                                   call.reset.data,
                                   call.attention.data,
+                                  sizes.checked_noise<T>(call.noise),
                                   call.reverse,
                                   call.y.data,
                                   call.saved.data,
@@ -194,7 +225,11 @@ void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
 
 template void rnn_forward(const RnnLoop<float>&, cudaStream_t);
 template void rnn_forward(const RnnLoop<double>&, cudaStream_t);
+template void rnn_forward(const RnnLoop<Bfloat16>&, cudaStream_t);
+template void rnn_forward(const RnnLoop<Float16>&, cudaStream_t);
 template void rnn_backward(const RnnLoopGrad<float>&, cudaStream_t);
 template void rnn_backward(const RnnLoopGrad<double>&, cudaStream_t);
+template void rnn_backward(const RnnLoopGrad<Bfloat16>&, cudaStream_t);
+template void rnn_backward(const RnnLoopGrad<Float16>&, cudaStream_t);
 
 }  // namespace seqrec_fast

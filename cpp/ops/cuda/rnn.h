@@ -1,5 +1,6 @@
 // The time loops of recurrent layers on a GPU: checked, then started on a stream. Arrays are in the
-// GPU's memory; what offsets, lengths and orders hold is not looked at.
+// GPU's memory; what offsets, lengths and orders hold is not looked at. T is float, double,
+// Bfloat16 or Float16.
 //
 // N events, B sessions, H hidden_size, G gates.
 #pragma once
@@ -8,6 +9,7 @@
 
 #include "base/tensor_view.h"
 #include "cells/cell_kind.h"
+#include "cuda/rnn_kernels.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {
@@ -26,14 +28,32 @@ struct DeviceSequences {
     std::int64_t experts = 1;
 };
 
-// Of the two one. In bfloat16, for T float, the product of a step is computed on tensor cores; in
-// the order of cuda/rnn_tensor_product.h.
+// Of the two one; of 16-bit arrays the second, for float64 the first. With `packed`, bfloat16 for T
+// float, the product of a step is computed on tensor cores; its order: cuda/rnn_tensor_product.h.
 template <class T>
 struct RecurrentMatrix {
     // forward: (experts * H, G * H), each transposed; backward (experts * G * H, H)
     MatrixView<const T> full;
-    MatrixView<const std::uint16_t> packed;  // (1, experts * packed_size(H, G))
+    // (1, experts * packed_size(H, G))
+    MatrixView<const typename LoopTypes<T>::Packed> packed;
 };
+
+// Recurrent dropout and zoneout, as cpu/rnn_noise.h.
+struct DeviceNoise {
+    double recurrent_dropout = 0, zoneout = 0;
+    MatrixView<const std::uint8_t> bits;  // (N, H), of rnn_noise; absent: zoneout by expectation
+};
+
+struct NoiseDraw {
+    DeviceSequences sequences;
+    double recurrent_dropout, zoneout;
+    MatrixView<const std::int64_t> seed;      // (1, 1)
+    std::uint32_t stream;                     // tells layers and directions of one call apart
+    MatrixView<const std::int64_t> sessions;  // (1, B): what each counts as; optional: its place
+    MatrixView<std::uint8_t> bits;            // (N, H): NoiseBit of cuda/rnn_kernels.h
+};
+// Draws what forward and backward of one call take; the same as on the CPU.
+void rnn_noise(const NoiseDraw& call, cudaStream_t stream);
 
 std::int64_t packed_size(std::int64_t hidden, std::int64_t gates);
 
@@ -48,6 +68,7 @@ struct RnnLoop {
     MatrixView<const T> c_0;               // (B, H), LSTM; optional: zeros
     MatrixView<const std::uint8_t> reset;  // (1, N); optional. Non-zero: state zeroed before
     MatrixView<const T> attention;         // (1, N); cells with attention
+    DeviceNoise noise;
     bool reverse;
     MatrixView<T> y;      // (N, H)
     MatrixView<T> h_n;    // (B, H)
@@ -67,6 +88,7 @@ struct RnnLoopGrad {
     MatrixView<const T> h_0, c_0;          // as in forward
     MatrixView<const std::uint8_t> reset;  // as in forward
     MatrixView<const T> attention;         // as in forward
+    DeviceNoise noise;                     // as in forward
     bool reverse;
     MatrixView<const T> y, saved;  // as written by forward
     MatrixView<const T> dy;        // (N, H)

@@ -207,8 +207,12 @@ class RecurrentLayer(torch.nn.RNNBase):
         dtype, precision = values.dtype, "full"
         if torch.is_autocast_enabled(values.device.type):
             dtype, precision = self._autocast(values, hx, events)
-            values = values.to(weights[0][1].dtype)
-            hx = _mapped(hx, lambda state: state.to(values.dtype))
+            # On CUDA all of the layer is in the dtype of autocast, as in cuDNN.
+            working = dtype if values.is_cuda else weights[0][1].dtype
+            values = values.to(working)
+            hx = _mapped(hx, lambda state: state.to(working))
+            weights = [_mapped(layer, lambda w: None if w is None else w.to(working))
+                       for layer in weights]  # fmt: skip
         self._check(values, hx, events)
         state_size = self.proj_size or self.hidden_size
         if hx is None:
@@ -221,7 +225,8 @@ class RecurrentLayer(torch.nn.RNNBase):
         drop = self.recurrent_dropout if self.training else 0.0
         seed = None
         if self.training and (drop or self.zoneout):
-            seed = torch.randint(2**63 - 1, (), dtype=torch.int64)
+            # where the kernels are, so that a CUDA graph draws anew
+            seed = torch.randint(2**63 - 1, (), dtype=torch.int64, device=values.device)
         h_n, c_n = [], []
         for layer in range(self.num_layers):
             if self.variational_dropout and self.training:
@@ -264,6 +269,8 @@ class RecurrentLayer(torch.nn.RNNBase):
         """Dtype of the results, and precision of the products, as torch.nn has them."""
         weights = self.weight_hh_l0.dtype
         wanted = torch.get_autocast_dtype(values.device.type)
+        if values.is_cuda:
+            return wanted if weights != torch.float64 else weights, "full"
         if wanted != torch.bfloat16 or weights != torch.float32:
             return weights, "full"
         # In torch.nn an RNN and an LSTM are one op that autocast lists, a GRU and a packed LSTM
@@ -292,10 +299,13 @@ class RecurrentLayer(torch.nn.RNNBase):
     def _check(self, values: Tensor, hx: State | None, events: _Input) -> None:
         flat = events.offsets is not None or events.batch_sizes is not None
         self.check_input(values, events.batch_sizes if not flat else values)
-        if values.dtype not in (torch.float32, torch.float64):
+        dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+        if values.is_cuda:
+            dtypes += (torch.float16, torch.bfloat16)
+        if values.dtype not in dtypes:
             raise ValueError(
-                f"{type(self).__name__}: input is {values.dtype}; expected torch.float32 or "
-                "torch.float64"
+                f"{type(self).__name__}: input is {values.dtype} on {values.device.type}; expected "
+                f"{' or '.join(map(str, dtypes))}"
             )
         if hx is None:
             return

@@ -3,6 +3,8 @@ The recurrent operators on CUDA.
 
 The kernels are the loops over time. Before the loop comes one product over all events, the input
 gates, after it those that give the gradients of x and of the weights: see `_rnn_products`.
+
+float16 and bfloat16 tensors are read and written as they are; sums and states are float32 inside.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ from seqrec_fast import _core
 
 from ._devices import DEVICES, run
 from ._ops import library
-from ._rnn_products import _RESET_AFTER, ExpertProducts, GateGradients, LayerProducts
-from ._tensors import array
+from ._rnn_cuda_projection import Ends, ProjectionGrads, combined_weights
+from ._rnn_products import RESET_AFTER, ExpertProducts, GateGradients, LayerProducts
+from ._tensors import array, product
 
 _Run = Callable[..., None]  # as _devices.run; tests give one for emulated threads
+_HALF = {torch.bfloat16: "_bf16", torch.float16: "_f16"}
 
 
-def _check_supported(weight_hr: Tensor | None, precision: str, noise: float) -> None:
+def _check_supported(
+    weight_hh: Tensor, weight_hr: Tensor | None, precision: str, zoneout: float
+) -> None:
     missing = {
-        "weight_hr (proj_size)": weight_hr is not None,
-        "recurrent_dropout and zoneout": noise != 0,
+        "weight_hr (proj_size) together with zoneout": weight_hr is not None and zoneout != 0,
+        "weight_hr (proj_size) of several experts": weight_hr is not None and weight_hh.dim() != 2,
         f"the precision {precision!r}": precision not in ("full", "bfloat16"),
     }
     for what, is_asked in missing.items():
@@ -34,6 +40,15 @@ def _check_supported(weight_hr: Tensor | None, precision: str, noise: float) -> 
             raise NotImplementedError(
                 f"rnn_forward: {what}: not on CUDA yet; expected a layer without, or CPU tensors"
             )
+
+
+def _run_loop(run: _Run, name: str, like: Tensor, *arguments: Any) -> None:
+    """Call the loop `name` for the dtype of `like`."""
+    suffix = _HALF.get(like.dtype)
+    if suffix is None:
+        run(name, like.dtype, like, *arguments)
+    else:
+        run(name + suffix, None, like, *arguments)
 
 
 def _sequences(
@@ -79,15 +94,19 @@ def _scores(attention: Tensor | None) -> Tensor | None:
 
 
 def _recurrent_weights(
-    matrices: Tensor, full: Tensor, precision: str
+    weight_hh: Tensor, hidden: int, dtype: torch.dtype, precision: str, transposed: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """One (H, H) matrix per gate, as the loop multiplies by it: `full`, or packed."""
-    return (full, None) if precision == "full" else (None, packed(matrices))
+    """(..., G * H, H) as the loop multiplies by it: full, or one matrix per gate packed."""
+    if dtype not in _HALF and precision == "full":
+        return _flat(weight_hh if transposed else weight_hh.transpose(-2, -1)), None
+    matrices = weight_hh.reshape(-1, weight_hh.shape[-2] // hidden, hidden, hidden)
+    matrices = matrices.transpose(-2, -1) if transposed else matrices
+    return None, packed(matrices, dtype if dtype in _HALF else torch.bfloat16)
 
 
-def packed(matrices: Tensor) -> Tensor:
+def packed(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """
-    Pack square matrices, (..., gates, H, H), as the lanes of a warp load them, in bfloat16.
+    Pack square matrices, (..., gates, H, H), as the lanes of a warp load them, in a 16-bit dtype.
 
     The order is that of cpp/cuda/rnn_tensor_product.h: 16 rows, matrix, 32 columns, half of them,
     lane (row % 8, columns 8 t on), then its values: of columns 2 j + e of a half, row or row + 8.
@@ -96,7 +115,7 @@ def packed(matrices: Tensor) -> Tensor:
     rows, columns = -size % 16, -size % 32
     padded = torch.nn.functional.pad(matrices, (0, columns, 0, rows))
     parts = padded.reshape(-1, count, (size + rows) // 16, 2, 8, (size + columns) // 32, 4, 2, 2, 2)
-    return parts.permute(0, 2, 1, 5, 7, 4, 6, 8, 3, 9).to(torch.bfloat16).reshape(-1)
+    return parts.permute(0, 2, 1, 5, 7, 4, 6, 8, 3, 9).to(dtype).reshape(-1)
 
 
 def _products(
@@ -112,6 +131,28 @@ def _products(
     # of the first session of each expert; without sessions there are no events
     expert_offsets = offsets[::sessions] if sessions else offsets.expand(experts + 1)
     return ExpertProducts(run, precision, expert_offsets.to(weight_hh.device))
+
+
+def _noise(
+    run: _Run,
+    like: Tensor,
+    sequences: tuple[Any, ...],
+    shape: tuple[int, int],
+    recurrent_dropout: float,
+    zoneout: float,
+    seed: Tensor | None,
+    stream: int,
+    sessions: Tensor | None,
+) -> tuple[float, float, Tensor | None]:
+    """Noise as the loops take it: its bits are drawn, the same by forward and backward."""
+    if seed is None or not (recurrent_dropout or zoneout):
+        return 0.0, zoneout, None
+    bits = torch.empty(shape, dtype=torch.uint8, device=like.device)
+    seed = seed.to(like.device).reshape(1)
+    sessions = None if sessions is None else sessions.to(like.device)
+    run("rnn_noise", None, like, *sequences, recurrent_dropout, zoneout, seed, stream, sessions,
+        bits)  # fmt: skip
+    return recurrent_dropout, zoneout, bits
 
 
 def forward(
@@ -140,26 +181,38 @@ def forward(
     attention: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kernel of the operator ``rnn_forward``; `run` calls the compiled functions."""
-    _check_supported(weight_hr, precision, recurrent_dropout or zoneout)
+    _check_supported(weight_hh, weight_hr, precision, zoneout)
     precision = precision if x.dtype == torch.float32 else "full"
-    gates, hidden = weight_hh.shape[-2:]
-    events = _flat(x)
-    x_gates = _products(run, weight_hh, offsets, precision).linear(events, weight_ih, bias_ih)
-    stacked = weight_hh.reshape(-1, gates, hidden)
-    matrices = stacked.reshape(-1, gates // hidden, hidden, hidden)
-    weights = _recurrent_weights(matrices, _flat(stacked.transpose(1, 2)), precision)
-    experts = len(stacked)
-    y, h_n = x.new_empty(*x.shape[:-1], hidden), x.new_empty(h_0.shape)
-    c_n = x.new_empty(h_0.shape if cell == "lstm" else 0)
+    hidden = weight_hh.shape[-2] // _core.gate_count(cell)
+    experts = weight_hh.shape[0] if weight_hh.dim() == 3 else 1
+    events, mask = _flat(x), _mask(reset)
+    products = _products(run, weight_hh, offsets, precision)
+    sequences = _sequences(x, offsets, batch_sizes, batch_first, experts)
+    n, batch = events.shape[0], h_0.shape[0]
+    noise = _noise(run, x, sequences, (n, hidden), recurrent_dropout, zoneout, seed, stream,
+                   sessions)  # fmt: skip
+    x_gates = products.linear(events, weight_ih, bias_ih)
+    matrix, ends = weight_hh, None
+    start: Tensor | None = h_0
+    if weight_hr is not None:
+        ends = Ends(sequences, n, reverse, mask, x)
+        x_gates = x_gates.clone() if x_gates is events else x_gates
+        ends.add_at_first(x_gates, product(h_0, weight_hh.t(), precision))
+        matrix, start = combined_weights(weight_hh, weight_hr), None
+    weights = _recurrent_weights(matrix, hidden, x.dtype, precision, False)
+    y, h_n = x.new_empty(n, hidden), x.new_empty(batch, hidden)
+    c_n = x.new_empty((batch, hidden) if cell == "lstm" else 0)
     width = _core.saved_count(cell) * hidden
-    saved = x.new_empty((events.shape[0], width) if save and width else 0)
-    run(
-        "rnn_forward", x.dtype, x,
-        cell, *_sequences(x, offsets, batch_sizes, batch_first, experts), *weights, x_gates,
-        bias_hh, h_0, c_0, _mask(reset), _scores(attention), reverse, _flat(y), h_n,
+    saved = x.new_empty((n, width) if save and width else 0)
+    _run_loop(
+        run, "rnn_forward", x, cell, *sequences, *weights, x_gates, bias_hh, start, c_0, mask,
+        _scores(attention), noise, reverse, y, h_n,
         c_n if cell == "lstm" else None, saved if saved.dim() == 2 else None,
     )  # fmt: skip
-    return y, h_n, c_n, saved
+    if weight_hr is not None and ends is not None:
+        y = product(y, weight_hr.t(), precision)
+        h_n = ends.unless_empty(product(h_n, weight_hr.t(), precision), h_0)
+    return y.reshape(*x.shape[:-1], y.shape[1]), h_n, c_n, saved
 
 
 def backward(
@@ -194,26 +247,34 @@ def backward(
     attention: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Kernel of the operator ``rnn_backward``; `run` calls the compiled functions."""
-    _check_supported(weight_hr, precision, recurrent_dropout or zoneout)
+    _check_supported(weight_hh, weight_hr, precision, zoneout)
     precision = precision if x.dtype == torch.float32 else "full"
-    gates, hidden = weight_hh.shape[-2:]
-    matrices = weight_hh.reshape(-1, gates // hidden, hidden, hidden).transpose(-2, -1)
-    weights = _recurrent_weights(matrices, _flat(weight_hh), precision)
-    experts = matrices.shape[0]
-    events = _flat(x)
-    n = events.shape[0]
-    dgates = x.new_empty(n, gates + (hidden if cell in _RESET_AFTER else 0))
+    gates, hidden = weight_hh.shape[-2], weight_hh.shape[-2] // _core.gate_count(cell)
+    experts = weight_hh.shape[0] if weight_hh.dim() == 3 else 1
+    events, mask = _flat(x), _mask(reset)
+    sequences = _sequences(x, offsets, batch_sizes, batch_first, experts)
+    n, batch = events.shape[0], h_0.shape[0]
+    noise = _noise(run, x, sequences, (n, hidden), recurrent_dropout, zoneout, seed, stream,
+                   sessions)  # fmt: skip
+    outputs, doutputs, dfinal = _flat(y), _flat(dy), dh_n
+    matrix = weight_hh
+    start: Tensor | None = h_0
+    if weight_hr is not None:
+        values = saved.reshape(n, _core.saved_count(cell), hidden)
+        outputs = values[:, 3] * values[:, 4].tanh()  # before the projection
+        doutputs, dfinal = (product(d, weight_hr, precision) for d in (doutputs, dh_n))
+        matrix, start = combined_weights(weight_hh, weight_hr), None
+    weights = _recurrent_weights(matrix, hidden, x.dtype, precision, True)
+    dgates = x.new_empty(n, gates + (hidden if cell in RESET_AFTER else 0))
     h_before = x.new_empty(n, hidden)
     rh_before = x.new_empty(n, hidden) if cell == "gru_reset_before" else None
-    dh_0 = x.new_empty(h_0.shape)
-    dc_0 = x.new_empty(h_0.shape) if cell == "lstm" else None
+    dh_0 = x.new_empty(batch, hidden)
+    dc_0 = x.new_empty(batch, hidden) if cell == "lstm" else None
     dattention = None if attention is None else x.new_empty(attention.shape)
-    run(
-        "rnn_backward", x.dtype, x,
-        cell, *_sequences(x, offsets, batch_sizes, batch_first, experts), *weights, h_0, c_0,
-        _mask(reset),
-        _scores(attention), reverse, _flat(y), saved if saved.dim() == 2 else None, _flat(dy),
-        dh_n, dc_n, dgates, h_before, rh_before, dh_0, dc_0, _scores(dattention),
+    _run_loop(
+        run, "rnn_backward", x, cell, *sequences, *weights, start, c_0, mask,
+        _scores(attention), noise, reverse, outputs, saved if saved.dim() == 2 else None,
+        doutputs, dfinal, dc_n, dgates, h_before, rh_before, dh_0, dc_0, _scores(dattention),
     )  # fmt: skip
     products = _products(run, weight_hh, offsets, precision)
     grads = GateGradients(cell, dgates, hidden, products)
@@ -228,8 +289,17 @@ def backward(
             None if bias_hh is None else dbias_hh,
             None,
         ]
-    outputs = (dx, dh_0, dc_0, *wanted, dattention)
-    return tuple(x.new_empty(0) if grad is None else grad for grad in outputs)
+    if weight_hr is not None:
+        ends = Ends(sequences, n, reverse, mask, x)
+        inner = ProjectionGrads(ends, weight_hh, weight_hr, dgates, wanted[1], precision)
+        dh_0 = inner.of_h_0(dh_n)
+        if need_dweights:
+            wanted[1], wanted[4] = (
+                inner.of_weight_hh(h_0),
+                inner.of_weight_hr(_flat(dy), dh_n, outputs),
+            )
+    results = (dx, dh_0, dc_0, *wanted, dattention)
+    return tuple(x.new_empty(0) if grad is None else grad for grad in results)
 
 
 def kernel(function: Callable[..., Any], run: _Run) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from . import _grouped_linear_cuda as grouped
 from ._tensors import product
 
 _Run = Callable[..., None]
-_RESET_AFTER = ("gru", "augru_paper", "augru_tf", "agru")
+RESET_AFTER = ("gru", "augru_paper", "augru_tf", "agru")
 
 
 class LayerProducts:
@@ -90,7 +90,7 @@ class GateGradients:
     """
 
     def __init__(self, cell: str, dgates: Tensor, hidden: int, products: LayerProducts) -> None:
-        reset_after = cell in _RESET_AFTER
+        reset_after = cell in RESET_AFTER
         self._n_gates = dgates.shape[1] - (hidden if reset_after else 0)
         self._roll = hidden if reset_after else 0
         self._slots = dgates

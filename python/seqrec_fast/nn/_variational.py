@@ -26,13 +26,16 @@ def variational_mask(values: Tensor, rate: float, events: Any) -> Tensor:
     Tensor that broadcasts to `values`
         Every layout of the same sequences draws the same masks.
     """
-    mask = torch.rand(events.batch, values.shape[-1]).ge(rate).to(values) / (1 - rate)
+    device = values.device
+    kept = torch.rand(events.batch, values.shape[-1], device=device).ge(rate)
+    mask = kept.to(values) / (1 - rate)
     if events.sessions is not None:
-        mask = mask[events.sessions]
+        mask = mask[events.sessions.to(device)]
     if events.offsets is not None:
-        rows = torch.arange(values.shape[0])
-        of_row = torch.bucketize(rows, events.offsets[1:], right=True)
+        rows = torch.arange(values.shape[0], device=device)
+        of_row = torch.bucketize(rows, events.offsets[1:].to(device), right=True)
         return mask[of_row.clamp(max=events.batch - 1)]
     if events.batch_sizes is not None:
-        return mask[torch.cat([torch.arange(int(n)) for n in events.batch_sizes])]
+        rows = torch.cat([torch.arange(int(n)) for n in events.batch_sizes])
+        return mask[rows.to(device)]
     return mask.unsqueeze(1 if events.batch_first else 0)

@@ -1,0 +1,40 @@
+// Which clusters a GPU can run, see cuda/cluster.h.
+#pragma once
+
+#include "cuda/device.h"
+#include "cuda/launch.h"
+
+namespace seqrec_fast {
+namespace cuda {
+
+// Blocks of the largest cluster to try; 1: the GPU has none.
+inline std::int64_t most_cluster_blocks() {
+#if defined(__CUDACC__)
+    return device_attribute(cudaDevAttrClusterLaunch) != 0 ? 16 : 1;
+#else
+    return emulated_device().most_cluster;
+#endif
+}
+
+// Whether the current GPU has room for one cluster of this shape: its blocks need multiprocessors
+// that are neighbours, and a part of a GPU may have too few.
+template <class... Parameters>
+bool hosts_cluster(void (*kernel)(Parameters...), const LaunchShape& shape) {
+#if defined(__CUDACC__)
+    cudaLaunchAttribute attribute;
+    const cudaLaunchConfig_t config = launch_config(shape, nullptr, attribute);
+    int clusters = 0;
+    if (allow(kernel, shape) == cudaSuccess &&
+        cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) == cudaSuccess) {
+        return clusters > 0;
+    }
+    cudaGetLastError();  // not of the launch that follows
+    return false;
+#else
+    static_cast<void>(kernel);
+    return shape.cluster <= emulated_device().hosted_cluster;
+#endif
+}
+
+}  // namespace cuda
+}  // namespace seqrec_fast
