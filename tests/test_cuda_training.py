@@ -43,6 +43,7 @@ PARALLEL = {"batching": "session-parallel", "optimizer": "adagrad"}
 KINDS = {
     "full": ({}, {}),
     "full, two layers": ({"num_layers": 2, "embedding": "separate"}, {"optimizer": "sgd"}),
+    "projected": ({"embedding_dim": 4}, {}),
     "sampled": ({"cell": "lstm", "embedding": "separate"}, {**SAMPLED, "weight_decay": 0.1}),
     "parallel, own": (
         {"embedding": "none"}, {**PARALLEL, **SAMPLED, "collisions": "own", "momentum": 0.3},
@@ -58,8 +59,8 @@ KINDS = {
 
 def trainer(kind: str = "full", device: str | None = None, dropout=0.0, **options) -> Trainer:
     sizes, own = KINDS[kind]
-    model = GRU4Rec(N, embedding_dim=8, hidden_size=8, dropout_embedding=dropout,
-                    dropout_hidden=dropout, seed=0, **sizes)  # fmt: skip
+    sizes = {"embedding_dim": 8, "hidden_size": 8, **sizes}
+    model = GRU4Rec(N, dropout_embedding=dropout, dropout_hidden=dropout, seed=0, **sizes)
     defaults = {"epochs": 3, "batch_size": 6, "lr": 0.01, "device": device}
     return Trainer(model, TrainingOptions(**{**defaults, **own, **options}))
 

@@ -24,6 +24,7 @@ MODELS = {
     "gru": lambda: GRU4Rec(N, embedding_dim=8, hidden_size=8, num_layers=2),
     "lstm": lambda: GRU4Rec(N, cell="lstm", embedding="separate", embedding_dim=4, hidden_size=8),
     "rnn": lambda: GRU4Rec(N, cell="rnn", embedding="none", hidden_size=8, nonlinearity="relu"),
+    "projected": lambda: GRU4Rec(N, embedding_dim=4, hidden_size=8),
     "themes": lambda: ThemeMixture(N, hidden_size=8, n_themes=3),
     "din": lambda: DIN(N, activation="dice"),
     "dien": lambda: DIEN(N),
@@ -48,7 +49,7 @@ def test_a_file_holds_the_whole_module(name, tmp_path) -> None:
     assert all(torch.equal(value, theirs[key]) for key, value in found.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "rnn", "projected"])
 @pytest.mark.parametrize("exclude_seen", [False, True])
 def test_recommendations_are_those_without_torch(name, exclude_seen, tmp_path) -> None:
     MODELS[name]().export(tmp_path / "model", ItemVocabulary(IDS))

@@ -59,6 +59,8 @@ class DeviceRecommender(KnownItems):
         state = self.model(seen, ends)[1]
         # of the top layer after the last event, zeros for a session without one
         hidden = (state[0] if isinstance(state, tuple) else state)[-1]
+        if self.model.projection is not None:
+            hidden = self.model.projection(hidden)
         scores, found = topk(
             hidden, self.model.item_table, k, bias=self.model.output.bias,
             exclude=(seen, ends) if exclude_seen else None,
