@@ -80,7 +80,7 @@ class ForwardLoop {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;
     }
     SEQREC_FN std::int64_t expert() const { return expert_of(args_.layout, tile_index()); }
-    SEQREC_FN static const T* bias_of(const RnnLoopArgs<T>& args, std::int64_t expert) {
+    SEQREC_FN static const S* bias_of(const RnnLoopArgs<S>& args, std::int64_t expert) {
         return args.bias_hh == nullptr ? nullptr : args.bias_hh + expert * kGates * args.hidden;
     }
     SEQREC_FN const ForwardStep<kRows>& step(int s) const { return steps_[s % 3]; }
@@ -237,7 +237,7 @@ class ForwardLoop {
     TileRows<kRows>& tile_;
     ForwardStep<kRows>* steps_;
     int hidden_;
-    const T* bias_hh_;  // of the tile's expert
+    const S* bias_hh_;  // of the tile's expert
     Product product_;
     Operand left_, left_next_, left_reset_{};  // h, h of the next step, r * h
     Rows *h_, *c_, *z_;
