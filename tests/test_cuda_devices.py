@@ -73,6 +73,63 @@ def test_recurrent_layers(dtype, hidden, cell) -> None:
     assert_same(lambda x: (layer(x)[0],), torch.randn(12, 5, 17, dtype=dtype), module=layer)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("hidden", [33, 128, 129, 256, 512])
+@pytest.mark.parametrize("cell", ["GRU", "LSTM", "RNN"])
+def test_16_bit_layers_and_autocast(dtype, hidden, cell) -> None:
+    torch.manual_seed(0)
+    layer = getattr(nn, cell)(17, hidden)
+    x = torch.randn(EVENTS, 17)
+    expected = layer(x, offsets=OFFSETS)[0]
+    layer.cuda()
+    offsets = OFFSETS.cuda()
+    with torch.autocast("cuda", dtype):
+        under_autocast = layer(x.cuda(), offsets=offsets)[0]
+    layer.to(dtype)
+    values = x.to("cuda", dtype).requires_grad_()
+    y = layer(values, offsets=offsets)[0]
+    assert y.dtype == under_autocast.dtype == dtype
+    assert torch.equal(y, under_autocast)
+    torch.testing.assert_close(y.float().cpu(), expected, rtol=0.05, atol=0.05)
+    first, second = (torch.autograd.grad(y.sum(), [values, *layer.parameters()], retain_graph=True)
+                     for _ in range(2))  # fmt: skip
+    for a, b in zip(first, second, strict=True):
+        assert a.isfinite().all()
+        assert torch.equal(a, b)
+
+
+@dtypes
+@pytest.mark.parametrize("noise", [(0.3, 0.0), (0.0, 0.2), (0.3, 0.2)])
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "lstm", "rnn_tanh"])
+def test_noise_of_recurrent_layers(dtype, noise, cell) -> None:
+    torch.manual_seed(0)
+    gates = {"lstm": 4, "rnn_tanh": 1}.get(cell, 3)
+    c_0 = [torch.randn(8, 40, dtype=dtype)] if cell == "lstm" else []
+
+    def run(x: Tensor, h_0: Tensor, w_ih: Tensor, w_hh: Tensor, *c: Tensor) -> tuple[Tensor, ...]:
+        return torch.ops.seqrec_fast.rnn_forward(
+            cell, x, h_0, c[0] if c else None, w_ih, w_hh, None, None, None,
+            OFFSETS.to(x.device), None, None, False, False, True,
+            "full", *noise, torch.tensor(7), 1,
+        )[:2]  # fmt: skip
+
+    assert_same(
+        run, torch.randn(EVENTS, 17, dtype=dtype), torch.randn(8, 40, dtype=dtype),
+        torch.randn(gates * 40, 17, dtype=dtype) / 5, torch.randn(gates * 40, 40, dtype=dtype) / 7,
+        *c_0,
+    )  # fmt: skip
+
+
+@dtypes
+def test_projection(dtype) -> None:
+    torch.manual_seed(0)
+    layer = nn.LSTM(17, 64, proj_size=20, num_layers=2).to(dtype)
+    assert_same(
+        lambda x: (layer(x, offsets=OFFSETS.to(x.device))[0],),
+        torch.randn(EVENTS, 17, dtype=dtype), module=layer,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", ["augru_paper", "augru_tf", "agru"])
 def test_augru(mode) -> None:
     torch.manual_seed(0)
@@ -363,3 +420,17 @@ def test_layer_in_a_graph() -> None:
         x.copy_(torch.randn_like(x))
         graph.replay()
         assert torch.equal(y, layer(x)[0])
+
+
+def test_a_graph_draws_noise_anew() -> None:
+    layer = nn.GRU(32, 64, recurrent_dropout=0.3, zoneout=0.2, variational_dropout=0.1).cuda()
+    x = torch.randn(20, 8, 32, device="cuda")
+    with torch.no_grad():
+        layer(x)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = layer(x)[0]
+        graph.replay()
+        first = y.clone()
+        graph.replay()
+    assert not torch.equal(first, y)

@@ -200,8 +200,9 @@ def test_a_session_does_not_depend_on_its_batch(cell, hidden):
 
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "lstm", "rnn_tanh"])
 @pytest.mark.parametrize("hidden", [5, 33])
-def test_shapes_that_a_compiler_is_told(cell, hidden):
-    call = Call(cell, hidden, torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shapes_that_a_compiler_is_told(cell, hidden, dtype):
+    call = Call(cell, hidden, dtype, projection=4 if cell == "lstm" else 0)
     arguments = (cell, call.x, call.h_0, call.c_0, *call.weights, *call.layout, True)
     with FakeTensorMode(), torch.no_grad():
         on_cuda = (

@@ -19,6 +19,7 @@ class BackwardLoop {
     using Operand = typename Product::Operand;
     static constexpr int kRows = Product::kRows;
     static constexpr int kElements = Product::kElements;
+    static constexpr unsigned kMostThreads = Product::kMostThreads;
     using Rows = RowValues<T, kRows>;
     static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
     static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));

@@ -17,10 +17,12 @@ class ForwardLoop {
     using Operand = typename Product::Operand;
     static constexpr int kRows = Product::kRows;
     static constexpr int kElements = Product::kElements;
+    static constexpr unsigned kMostThreads = Product::kMostThreads;
     static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
     static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
     static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
     static constexpr bool kCellState = Cell::kKind == CellKind::lstm;
+    static constexpr bool kReadsAhead = Product::kReadsAhead && !kTwoPasses;
     using Rows = RowValues<T, kRows>;
 
     SEQREC_FN ForwardLoop(const RnnLoopArgs<S>& args, SharedMemory shared)
@@ -56,6 +58,9 @@ class ForwardLoop {
         sync_tile<Product::kPlace>();
         load_states();
         sync_tile<Product::kPlace>();
+        if constexpr (kReadsAhead) {
+            ahead_ = read<kGates>(0, product_.first_turn(), 0);
+        }
         const int steps = tile_.max_steps();
         for (int s = 0; s < steps; ++s) {
             // Nobody reads this entry before the next barrier.
@@ -124,44 +129,71 @@ class ForwardLoop {
         left.set(0, unit, r, h);
     }
 
-    // The gates' sums of a turn: those of the input, and those of the state from bias_hh on.
+    // What a turn reads of the GPU's memory in a step.
     template <int kCount>
-    struct Sums {
-        T x[kCount][kElements], h[kCount][kElements];
+    struct Inputs {
+        T x[kCount][kElements];
         std::uint8_t noise[kElements];
     };
     template <int kCount>
-    SEQREC_FN Sums<kCount> sums(int s, int turn, int first_gate, const Operand& left) const {
-        Sums<kCount> sums{};
-        for (int g = 0; g < kCount; ++g) {
-            const int gate = (first_gate + g) * hidden_;
-            for_each_element(turn, [&](int i, int unit, int r) {
-                // Asked for before the product, whose time covers that of the memory.
-                const std::int64_t event = step(s).event[r];
-                if (event >= 0) {
-                    sums.x[g][i] = widen(args_.x_gates[event * kGates * hidden_ + gate + unit]);
-                }
-                if (bias_hh_ != nullptr) {
-                    sums.h[g][i] = widen(bias_hh_[gate + unit]);
+    SEQREC_FN Inputs<kCount> read(int s, int turn, int first_gate) const {
+        Inputs<kCount> inputs{};
+        for_each_element(turn, [&](int i, int unit, int r) {
+            const std::int64_t event = step(s).event[r];
+            if (event < 0) {
+                return;
+            }
+            const S* const gates = args_.x_gates + (event * kGates + first_gate) * hidden_ + unit;
+            SEQREC_UNROLL
+            for (int g = 0; g < kCount; ++g) {
+                inputs.x[g][i] = widen(gates[g * hidden_]);
+            }
+            inputs.noise[i] = noise_bits(args_.noise, event * hidden_ + unit);
+        });
+        return inputs;
+    }
+    // Of the first turn, all that most threads have, a step before: the memory's time passes under
+    // one. Otherwise under the product that follows.
+    SEQREC_FN Inputs<kGates> inputs_of_all_gates(int s, int turn) {
+        if constexpr (kReadsAhead) {
+            if (turn == product_.first_turn()) {
+                const Inputs<kGates> inputs = ahead_;
+                ahead_ = read<kGates>(s + 1, turn, 0);
+                return inputs;
+            }
+        }
+        return read<kGates>(s, turn, 0);
+    }
+
+    // The gates' sums of a turn: those of the input, and those of the state from bias_hh on.
+    template <int kCount>
+    struct Sums {
+        Inputs<kCount> in;
+        T h[kCount][kElements];
+    };
+    template <int kCount>
+    SEQREC_FN Sums<kCount> sums(const Inputs<kCount>& inputs, int turn, int first_gate,
+                                const Operand& left) const {
+        Sums<kCount> sums{inputs, {}};
+        if (bias_hh_ != nullptr) {
+            for_each_element(turn, [&](int i, int unit, int) {
+                SEQREC_UNROLL
+                for (int g = 0; g < kCount; ++g) {
+                    sums.h[g][i] = widen(bias_hh_[(first_gate + g) * hidden_ + unit]);
                 }
             });
         }
-        for_each_element(turn, [&](int i, int unit, int r) {
-            const std::int64_t event = step(s).event[r];
-            if (event >= 0) {
-                sums.noise[i] = noise_bits(args_.noise, event * hidden_ + unit);
-            }
-        });
         product_.template add_gates<kCount>(left, first_gate, turn, sums.h);
         return sums;
     }
 
     SEQREC_FN void all_gates(int s, int turn) {
-        const Sums<kGates> sums = this->template sums<kGates>(s, turn, 0, left_);
+        const Sums<kGates> sums =
+            this->template sums<kGates>(inputs_of_all_gates(s, turn), turn, 0, left_);
         for_each_element(turn, [&](int i, int unit, int r) {
             T x[kGates], h[kGates], saved[kSaved + 1];
             for (int g = 0; g < kGates; ++g) {
-                x[g] = sums.x[g][i];
+                x[g] = sums.in.x[g][i];
                 h[g] = sums.h[g][i];
             }
             const std::int64_t event = step(s).event[r];
@@ -172,7 +204,7 @@ class ForwardLoop {
             if constexpr (kCellState) {
                 c = c_[unit].of[r];
             }
-            const UnitNoise<T> noise = unit_noise<S>(args_.noise, sums.noise[i]);
+            const UnitNoise<T> noise = unit_noise<S>(args_.noise, sums.in.noise[i]);
             const T c_before = c, before = h_[unit].of[r];
             const T next = Cell::template step<M>(x, h, before, c, a, noise.scale, saved);
             if constexpr (kCellState) {
@@ -191,11 +223,11 @@ class ForwardLoop {
 
     // Reset-before, first pass.
     SEQREC_FN void reset_and_update(int s, int turn) {
-        const Sums<2> sums = this->template sums<2>(s, turn, 0, left_);
+        const Sums<2> sums = this->template sums<2>(read<2>(s, turn, 0), turn, 0, left_);
         for_each_element(turn, [&](int i, int unit, int r) {
             const std::int64_t event = step(s).event[r];
-            const T reset = M::sigmoid(sums.x[0][i] + sums.h[0][i]);
-            const T update = M::sigmoid(sums.x[1][i] + sums.h[1][i]);
+            const T reset = M::sigmoid(sums.in.x[0][i] + sums.h[0][i]);
+            const T update = M::sigmoid(sums.in.x[1][i] + sums.h[1][i]);
             left_reset_.set(0, unit, r, reset * h_[unit].of[r]);
             z_[unit].of[r] = update;
             save(event, 0, unit, reset);
@@ -204,11 +236,11 @@ class ForwardLoop {
     }
     // And second.
     SEQREC_FN void candidate(int s, int turn) {
-        const Sums<1> sums = this->template sums<1>(s, turn, 2, left_reset_);
+        const Sums<1> sums = this->template sums<1>(read<1>(s, turn, 2), turn, 2, left_reset_);
         for_each_element(turn, [&](int i, int unit, int r) {
-            const T n = gru_candidate<M>(sums.x[0][i], sums.h[0][i], T(1));
+            const T n = gru_candidate<M>(sums.in.x[0][i], sums.h[0][i], T(1));
             save(step(s).event[r], 2, unit, n);
-            const UnitNoise<T> noise = unit_noise<S>(args_.noise, sums.noise[i]);
+            const UnitNoise<T> noise = unit_noise<S>(args_.noise, sums.in.noise[i]);
             const T before = h_[unit].of[r];
             const T next = gru_blend<M>(z_[unit].of[r], noise.scale * n, before);
             store(s, r, unit, noise.blend(noise.keep_h, before, next));
@@ -241,6 +273,7 @@ class ForwardLoop {
     Product product_;
     Operand left_, left_next_, left_reset_{};  // h, h of the next step, r * h
     Rows *h_, *c_, *z_;
+    Inputs<kReadsAhead ? kGates : 1> ahead_{};
 };
 
 template <class Cell, class S>

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "cuda/cluster_launch.h"
 #include "cuda/rnn_product.h"
+#include "cuda/rnn_register_product.h"
 #include "cuda/rnn_tensor_product.h"
 
 namespace seqrec_fast {
@@ -17,12 +18,13 @@ struct ProductTag {
 };
 
 // Calls start(tag of a product, blocks of a cluster, bytes of dynamic shared memory): few rows to a
-// block where there are not enough sessions for all multiprocessors; weights in the shared memory
-// of a block where they fit there, else in that of the smallest cluster that has room for them and
-// that the GPU hosts. `bytes(tag, blocks)` is what a product needs with the states of a loop.
-template <class S, class Bytes, class Hosts, class Start>
-void with_product(const char* function, std::int64_t batch, bool tensor_cores, const Bytes& bytes,
-                  const Hosts& hosts, const Start& start) {
+// block where there are not enough sessions for all multiprocessors; weights in registers where
+// tensor cores multiply and the warps of a block can hold them, else in the shared memory of a
+// block where they fit there, else in that of the smallest cluster that has room for them and that
+// the GPU hosts. `bytes(tag, blocks)` is what a product needs with the states of a loop.
+template <class S, int kGates, class Bytes, class Hosts, class Start>
+void with_product(const char* function, std::int64_t batch, std::int64_t hidden, bool tensor_cores,
+                  const Bytes& bytes, const Hosts& hosts, const Start& start) {
     using T = typename LoopTypes<S>::Sum;
     using Packed = typename LoopTypes<S>::Packed;
     constexpr WeightPlace kBlock = WeightPlace::block, kCluster = WeightPlace::cluster;
@@ -46,6 +48,10 @@ void with_product(const char* function, std::int64_t batch, bool tensor_cores, c
         go(stream, 1);
     };
     if constexpr (sizeof(S) < 8) {
+        constexpr ProductTag<RegisterProduct<Packed, kGates>> registers{};
+        if ((kIsHalf<S> || tensor_cores) && decltype(registers)::Type::holds(hidden)) {
+            return go(registers, 1);
+        }
         if (kIsHalf<S> || tensor_cores) {
             return choose(ProductTag<TensorProduct<Packed, kBlock>>(),
                           ProductTag<TensorProduct<Packed, kCluster>>(),
@@ -70,7 +76,7 @@ void with_product(const char* function, std::int64_t batch, bool tensor_cores, c
 }
 
 template <class Loop, class Args>
-__global__ void __launch_bounds__(kRnnThreads) rnn_loop_kernel(Args args) {
+__global__ void __launch_bounds__(Loop::kMostThreads) rnn_loop_kernel(Args args) {
     SEQREC_DYNAMIC_SHARED(unsigned char, shared);
     Loop(args, SharedMemory(shared)).run();
 }
@@ -92,8 +98,8 @@ void run_loop(const char* function, const Args& args, cudaStream_t stream) {
     const auto kernel = [](auto tag) {
         return rnn_loop_kernel<Loop<Cell, typename decltype(tag)::Type, S>, Args>;
     };
-    with_product<S>(
-        function, args.layout.batch, args.weights.packed != nullptr, bytes,
+    with_product<S, static_cast<int>(gate_count(Cell::kKind))>(
+        function, args.layout.batch, args.hidden, args.weights.packed != nullptr, bytes,
         [&](auto tag, std::int64_t blocks) {
             return hosts_cluster(kernel(tag), shape(tag, blocks, bytes(tag, blocks)));
         },

@@ -19,6 +19,8 @@ class FmaProduct {
     static constexpr WeightPlace kPlace = kWeightPlace;
     static constexpr int kRows = kTileRows;
     static constexpr int kElements = kTileRows;
+    static constexpr bool kReadsAhead = false;  // of the input gates: its rows fill the registers
+    static constexpr unsigned kMostThreads = kRnnThreads;
     using Rows = RowValues<T, kRows>;
 
     // The left side: a vector of H per gate.

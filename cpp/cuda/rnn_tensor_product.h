@@ -30,6 +30,8 @@ class TensorProduct {
     static constexpr int kElements = 4;
     static constexpr int kUnits = 16;
     static constexpr int kPair = 32;
+    static constexpr bool kReadsAhead = true;
+    static constexpr unsigned kMostThreads = kRnnThreads;
 
     struct Operand {
         Half* values;
@@ -128,7 +130,7 @@ class TensorProduct {
         }
     }
 
-  private:
+  protected:
     struct alignas(16) Terms {
         FragmentB of[2];
     };
