@@ -83,7 +83,7 @@ class EmulatedTensor(Tensor):
             if name not in _DYNAMIC:
                 _check_fake(func, args, result)
             return result
-        if func is torch.ops.aten.mm.dtype:  # the CPU has none
+        if func in (torch.ops.aten.mm.dtype, torch.ops.aten.bmm.dtype):  # the CPU has none
             return _on_cuda(args[0].inner.to(args[2]) @ args[1].inner.to(args[2]))
         result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs or {}))
         known = {id(t.inner): t for t in ours}
