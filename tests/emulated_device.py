@@ -26,6 +26,11 @@ from seqrec_fast.nn import (
 )
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+# Functions have the names of these modules in the package.
+segments, route_segments, grouped_linear, multi_gate = (
+    importlib.import_module(f"seqrec_fast.nn.{name}")
+    for name in ("segments", "route_segments", "grouped_linear", "multi_gate")
+)
 _IMPLEMENTATIONS = {
     "rnn_forward": _rnn_cuda_ops.kernel(_rnn_cuda_ops.forward, _devices.run),
     "rnn_backward": _rnn_cuda_ops.kernel(_rnn_cuda_ops.backward, _devices.run),
@@ -34,13 +39,29 @@ _IMPLEMENTATIONS = {
     "sampled_loss": _loss_ops._sampled_loss_cuda,
     "sum_rows": _loss_ops._sum_rows_cuda,
     "topk": _topk_cuda.topk_cuda,
-    "segment_sum": _dispatch_ops._segment_sum,
-    "expand_segments": _dispatch_ops._expand_segments,
+    **{
+        name: getattr(_dispatch_ops, f"_{name}")
+        for name in (
+            "segment_sum",
+            "expand_segments",
+            "dispatch_rows",
+            "dispatch_rows_grad",
+            "combine_rows",
+            "combine_rows_grad",
+        )
+    },
+    "dispatch_by_expert": _dispatch_ops._dispatch_by_expert_cuda,
+    "session_segments": segments._session_segments_cuda,
+    "route_segments": route_segments._route_segments,
+    "grouped_linear": grouped_linear._on_cuda,
+    "grouped_linear_grad": grouped_linear._grad_on_cuda,
+    "multi_gate_mixture": multi_gate._mixture_cuda,
+    "multi_gate_mixture_grad": multi_gate._mixture_grad_cuda,
     "expert_gate": _gate_ops._expert_gate,
     "expert_gate_grad": _gate_ops._expert_gate_grad,
 }
 # The number of rows of their results is known to the kernels alone.
-_DYNAMIC = ("sum_rows",)
+_DYNAMIC = ("sum_rows", "session_segments", "dispatch_by_expert")
 
 
 class EmulatedTensor(Tensor):

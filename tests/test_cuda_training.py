@@ -19,7 +19,7 @@ import seqrec_fast as sf
 from emulated_device import cuda_device  # noqa: F401 - a fixture
 from seqrec_fast.cli import main
 from seqrec_fast.data import ItemVocabulary, sampled_clicks, simulate, write_log
-from seqrec_fast.models import GRU4Rec, RecurrentCTR
+from seqrec_fast.models import DIEN, DIN, GRU4Rec, RecurrentCTR, ThemeMixture
 from seqrec_fast.nn import functional as F
 from seqrec_fast.training import (
     ClickThroughOptions,
@@ -150,12 +150,38 @@ def test_a_loss_that_is_not_finite_is_found() -> None:
         run.fit(SESSIONS)
 
 
-@pytest.mark.parametrize("cell", ["gru", "augru"])
-def test_click_through_models(cell, tmp_path) -> None:
-    samples = sampled_clicks(SESSIONS, N)
+@pytest.mark.parametrize("k", [1, 2])
+def test_theme_mixture(k) -> None:
     found = []
     for name in ("cpu", "cuda"):
-        model = RecurrentCTR(N, cell=cell, embedding_dim=8, hidden_size=8, head_sizes=(8,), seed=0)
+        model = ThemeMixture(
+            N, hidden_size=8, n_themes=3, k=k, session_window=3, dropout_embedding=0.0,
+            dropout_hidden=0.0, seed=0,
+        )  # fmt: skip
+        options = TrainingOptions(epochs=2, batch_size=8, lr=0.01, loss="full", device=name)
+        found.append((Trainer(model, options).fit(SESSIONS, SESSIONS), model))
+    assert_same_course(*found)
+
+
+CLICKS = {
+    "gru": (RecurrentCTR, {"cell": "gru", "embedding_dim": 8, "head_sizes": (8,)}),
+    "augru": (RecurrentCTR, {"cell": "augru", "embedding_dim": 8, "head_sizes": (8,)}),
+    "din": (DIN, {"embedding_dim": 8}),
+    "dien": (DIEN, {"embedding_dim": 8}),
+    "themes": (ThemeMixture, {"task": "click-through", "n_themes": 3, "session_window": 3,
+                              "dropout_embedding": 0.0, "dropout_hidden": 0.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CLICKS)
+def test_click_through_models(kind) -> None:
+    samples = sampled_clicks(SESSIONS, N)
+    made, sizes = CLICKS[kind]
+    if kind != "din":
+        sizes = {**sizes, "hidden_size": 8}
+    found = []
+    for name in ("cpu", "cuda"):
+        model = made(N, seed=0, **sizes)
         options = ClickThroughOptions(epochs=2, batch_size=64, device=name)
         found.append((ClickThroughTrainer(model, options).fit(samples, samples), model))
     assert model.embedding.weight.is_cuda
