@@ -1,13 +1,7 @@
-"""
-Whole models with CUDA kernels on emulated threads: values and gradients are those of the CPU.
-
-This module is imported twice, also by the process in which CUDA kernels are emulated.
-"""
+"""Whole models on CUDA, on emulated threads or a GPU: values and gradients are those of the CPU."""
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -15,8 +9,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-import emulated_process
 from click_cases import small
+from emulated_device import cuda_device  # noqa: F401 - a fixture
 from seqrec_fast import nn
 from seqrec_fast.models import ThemeMixture, _theme_parts
 from seqrec_fast.nn import attention_pooling
@@ -29,38 +23,24 @@ THEMES = {
     "click, two themes each": {"task": "click-through", "k": 2},
 }
 CLICKS = ("din", "din, softmax, dice", "dien", "gru", "augru")
+on_cuda = pytest.mark.usefixtures("cuda_device")
 
 
-@pytest.fixture(scope="module")
-def device():
-    """A process of its own, since what operators are registered for is settled by the import."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, emulated_process.install) as pool:
-        yield pool
-
-
-def assert_same(model, loss):
-    """`loss()` and its gradients are close on both; returns the operators that were called."""
+def assert_same(made, loss):
+    """`loss(made(), *tensors)` and its gradients are close, with all of `batch` on the device."""
     found = []
-    for on_device in (False, True):
-        model.zero_grad()
-        torch.manual_seed(0)
-        if on_device:
-            with emulated_process.emulated_device() as called:
-                value = loss()
-                value.backward()
-        else:
-            value = loss()
-            value.backward()
-        named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        found.append({"loss": value.detach(), **named})
+    for device in ("cpu", "cuda"):
+        model = made().to(device)
+        value = loss(model, *(t.to(device) for t in batch()))
+        value.backward()
+        named = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+        found.append({"loss": value.detach().cpu(), **named})
     expected, ours = found
     assert ours.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(
             ours[name], tensor, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
         )
-    return called
 
 
 def batch():
@@ -73,15 +53,20 @@ def batch():
     return items, offsets, times, torch.tensor([5, 3, 5, 8, 0])
 
 
-def check_themes(options, with_times):
-    model = ThemeMixture(
-        11, hidden_size=6, n_themes=3, session_window=4, dropout_embedding=0, dropout_hidden=0,
-        seed=2, **options,
-    )  # fmt: skip
-    items, offsets, times, target = batch()
-    times = times if with_times else None
+@on_cuda
+@pytest.mark.parametrize("with_times", [True, False])
+@pytest.mark.parametrize("name", THEMES)
+def test_theme_mixture(name, with_times):
+    options = THEMES[name]
 
-    def loss():
+    def made():
+        return ThemeMixture(
+            11, hidden_size=6, n_themes=3, session_window=4, dropout_embedding=0,
+            dropout_hidden=0, seed=2, **options,
+        )  # fmt: skip
+
+    def loss(model, items, offsets, times, target):
+        times = times if with_times else None
         if options.get("task") == "click-through":
             value = model(items, offsets, target, times).sigmoid().sum()
         else:
@@ -89,36 +74,36 @@ def check_themes(options, with_times):
             value = F.linear_cross_entropy(hidden, model.item_table, items, model.output.bias)
         return value + model.auxiliary_loss()
 
-    return assert_same(model, loss)
+    assert_same(made, loss)
 
 
-def check_clicks(name):
-    model = small(name)
-    items, offsets, _, target = batch()
-
-    def loss():
+@on_cuda
+@pytest.mark.parametrize("name", CLICKS)
+def test_click_through(name):
+    def loss(model, items, offsets, times, target):
         return model(items, offsets, target).sigmoid().sum()
 
-    return assert_same(model, loss)
+    assert_same(lambda: small(name), loss)
 
 
-def check_experts(gates):
+@on_cuda
+def test_experts():
     """Experts of each kind over the same themes, and a mixture of feed-forward ones."""
-    torch.manual_seed(1)
-    model = torch.nn.ModuleDict(
-        {
-            "embedding": torch.nn.Embedding(11, 6),
-            "gate": nn.ExpertGate(6, 3, 2),
-            "gru": nn.ExpertGRU(3, 6, 7),
-            "lstm": nn.ExpertLSTM(3, 6, 7),
-            "augru": nn.ExpertAUGRU(3, 6, 7),
-            "linear": torch.nn.Linear(6, 3 * 7),
-        }
-    )
-    items, offsets, _, _ = batch()
-    batch_size = len(offsets) - 1
 
-    def loss():
+    def made():
+        torch.manual_seed(1)
+        return torch.nn.ModuleDict(
+            {
+                "embedding": torch.nn.Embedding(11, 6),
+                "gate": nn.ExpertGate(6, 3, 2),
+                "gru": nn.ExpertGRU(3, 6, 7),
+                "lstm": nn.ExpertLSTM(3, 6, 7),
+                "augru": nn.ExpertAUGRU(3, 6, 7),
+                "linear": torch.nn.Linear(6, 3 * 7),
+            }
+        )
+
+    def loss(model, items, offsets, times, target):
         x = torch.nn.functional.embedding(items, model["embedding"].weight)
         gate = model["gate"].route(x)
         rows, plan = F.dispatch_by_expert(x, offsets, gate.expert_ids, 3, weights=gate.weights)
@@ -131,79 +116,67 @@ def check_experts(gates):
         of_events = F.combine_by_expert(sum(found), plan, gate.weights)
         linear = model["linear"]
         weight, bias = linear.weight.view(3, 7, 6), linear.bias.view(3, 7)
-        feed_forward = F.grouped_linear(rows, weight, bias, plan.offsets[::batch_size])
-        logits = x[None, :, :3] * torch.linspace(-1, 1, gates, device=x.device)[:, None, None]
+        feed_forward = F.grouped_linear(rows, weight, bias, plan.offsets[:: len(offsets) - 1])
+        logits = x[None, :, :3] * torch.linspace(-1, 1, 2, device=x.device)[:, None, None]
         outputs = torch.stack([of_events, of_events.sin(), of_events.cos()])
         mixture = F.multi_gate_mixture(outputs, logits)
         balance = F.load_balancing_loss(gate.logits, gate.expert_ids, offsets=offsets)
         chosen, _ = F.expert_choice(gate.logits, offsets=offsets)
         return mixture.sum() + feed_forward.sin().sum() + balance + chosen.square().sum()
 
-    return assert_same(model, loss)
+    assert_same(made, loss)
 
 
-def check_gates():
-    """What chooses experts, and the losses of choices; returns the names of what differs."""
+GATES = {
+    "DSelectK": lambda g, x, logits, ids, valid, offsets: g["dselect"](x),
+    "ExpertGate": lambda g, x, logits, ids, valid, offsets: g["noisy"](x),
+    "expert_choice": lambda g, x, logits, ids, valid, offsets: F.expert_choice(
+        logits, offsets=offsets, valid=valid
+    ),
+    "expert_load": lambda g, x, logits, ids, valid, offsets: F.expert_load(
+        ids, 4, offsets=offsets, valid=valid
+    ),
+    "gate_diagnostics": lambda g, x, logits, ids, valid, offsets: F.gate_diagnostics(logits, ids),
+    "importance_loss": lambda g, x, logits, ids, valid, offsets: F.importance_loss(
+        logits.softmax(1)[:, :2], ids, 4
+    ),
+    "load_balancing_loss": lambda g, x, logits, ids, valid, offsets: F.load_balancing_loss(
+        logits, ids, valid=valid
+    ),
+    "router_z_loss": lambda g, x, logits, ids, valid, offsets: F.router_z_loss(logits, valid=valid),
+    "route_segments": lambda g, x, logits, ids, valid, offsets: F.route_segments(
+        x, offsets, logits[:6].T.contiguous(), 2
+    ),
+    "segment_softmax": lambda g, x, logits, ids, valid, offsets: F.segment_softmax(
+        logits[:, 0], offsets
+    ),
+}
+
+
+@on_cuda
+@pytest.mark.parametrize("name", GATES)
+def test_gates(name):
+    """What chooses experts, and the losses of choices."""
     torch.manual_seed(1)
-    _, offsets, _, _ = batch()
-    x, logits = torch.randn(26, 6), torch.randn(26, 4)
-    ids, valid = logits.topk(2).indices, torch.rand(26) < 0.8
-    gates = [nn.ExpertGate(6, 4, 2, noise="normal"), nn.DSelectK(6, 4, 2).eval()]
-    functions = {
-        "ExpertGate": lambda: gates[0](x),
-        "DSelectK": lambda: gates[1](x),
-        "expert_choice": lambda: F.expert_choice(logits, offsets=offsets, valid=valid),
-        "expert_load": lambda: F.expert_load(ids, 4, offsets=offsets, valid=valid),
-        "gate_diagnostics": lambda: F.gate_diagnostics(logits, ids),
-        "importance_loss": lambda: F.importance_loss(logits.softmax(1)[:, :2], ids, 4),
-        "load_balancing_loss": lambda: F.load_balancing_loss(logits, ids, valid=valid),
-        "router_z_loss": lambda: F.router_z_loss(logits, valid=valid),
-        "route_segments": lambda: F.route_segments(x, offsets, logits[:6].T.contiguous(), 2),
-        "segment_softmax": lambda: F.segment_softmax(logits[:, 0], offsets),
-    }
-    wrong = []
-    for name, function in functions.items():
-        gates[0].noise_step.zero_()
-        expected = tree_leaves(function())
-        gates[0].noise_step.zero_()
-        with emulated_process.emulated_device():
-            found = tree_leaves(function())
-        for ours, theirs in zip(found, expected, strict=True):
-            if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True):
-                wrong.append(name)
-    return wrong
+    logits = torch.randn(26, 4)
+    tensors = (torch.randn(26, 6), logits, logits.topk(2).indices, torch.rand(26) < 0.8, batch()[1])
+    found = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(2)
+        gates = {"noisy": nn.ExpertGate(6, 4, 2, noise="normal"), "dselect": nn.DSelectK(6, 4, 2)}
+        gates = {n: gate.to(device).train(n == "noisy") for n, gate in gates.items()}
+        results = GATES[name](gates, *(t.to(device) for t in tensors))
+        found.append([t.detach().cpu() for t in tree_leaves(results)])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
-def test_gates(device):
-    assert device.submit(check_gates).result() == []
-
-
-@pytest.mark.parametrize("with_times", [True, False])
-@pytest.mark.parametrize("name", THEMES)
-def test_theme_mixture(device, name, with_times):
-    called = device.submit(check_themes, THEMES[name], with_times).result()
-    assert {"session_segments", "dispatch_by_expert", "rnn_forward", "rnn_backward",
-            "combine_rows", "expert_gate", "cross_entropy"} <= called  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CLICKS)
-def test_click_through(device, name):
-    called = device.submit(check_clicks, name).result()
-    assert "segment_sum" in called
-    if name.startswith("din"):
-        assert {"grouped_linear", "grouped_linear_grad"} <= called
-
-
-def test_experts(device):
-    called = device.submit(check_experts, 2).result()
-    assert {"grouped_linear_grad", "multi_gate_mixture_grad", "rnn_backward"} <= called
-
-
-def test_a_tensor_of_the_host_is_found(device):
-    with pytest.raises(RuntimeError, match="meta"):
-        device.submit(_mix).result()
-    with pytest.raises(AssertionError, match="taken for an array of the host"):
-        device.submit(_to_array).result()
+@on_cuda
+def test_tensors_of_two_devices_are_found():
+    x = torch.ones(3).to("cuda")
+    with pytest.raises((AssertionError, RuntimeError), match="two devices"):
+        x + torch.ones(3)
+    with pytest.raises(TypeError, match="numpy"):
+        x.numpy()
 
 
 def test_segments_of_a_history_without_waiting():
@@ -230,14 +203,3 @@ def test_largest_of_a_segment_whatever_the_offsets():
     offsets = torch.tensor([0, 2, 2, 4, 5])
     found = attention_pooling.segment_max_cuda(scores, offsets)
     assert found.tolist() == [5.0, -torch.inf, -2.0, 0.5]
-
-
-def _mix():
-    x = torch.ones(3)
-    with emulated_process.emulated_device():
-        return (x + torch.ones(3)).sum().item()
-
-
-def _to_array():
-    with emulated_process.emulated_device():
-        return torch.ones(3, device="cpu").numpy()
