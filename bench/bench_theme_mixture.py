@@ -46,7 +46,8 @@ def runs_of(shape: Shape) -> Runs:
         shape.batch, 512, shape.n_themes, length=(shape.length, shape.length), seed=0
     ).sessions
     offsets = torch.from_numpy(sessions.offsets)
-    position = session_position(offsets, torch.from_numpy(sessions.times), 1800.0, 10)
+    times = torch.from_numpy(sessions.times)
+    position = session_position(offsets, times, 1800.0, 10, len(times))
     model = ThemeMixture(512, hidden_size=shape.hidden, n_themes=shape.n_themes, k=shape.k, seed=0)
     x = model.embedding(torch.from_numpy(sessions.items)).detach().requires_grad_()
     gradient = torch.randn(x.shape)
