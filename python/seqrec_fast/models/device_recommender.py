@@ -58,9 +58,7 @@ class DeviceRecommender(KnownItems):
         seen, ends = (torch.from_numpy(array).to(device) for array in (items, bounds))
         state = self.model(seen, ends)[1]
         # of the top layer after the last event, zeros for a session without one
-        hidden = (state[0] if isinstance(state, tuple) else state)[-1]
-        if self.model.projection is not None:
-            hidden = self.model.projection(hidden)
+        hidden = self.model.project((state[0] if isinstance(state, tuple) else state)[-1])
         scores, found = topk(
             hidden, self.model.item_table, k, bias=self.model.output.bias,
             exclude=(seen, ends) if exclude_seen else None,

@@ -215,7 +215,11 @@ class GRU4Rec(torch.nn.Module):
         x = functional.dropout(inputs, self.config["dropout_embedding"], self.training)
         hidden, state = self.rnn(x, state, offsets=offsets, reset=reset)
         hidden = functional.dropout(hidden, self.config["dropout_hidden"], self.training)
-        return hidden if self.projection is None else self.projection(hidden), state
+        return self.project(hidden), state
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Return (n, O) vectors that items are scored with, of (n, H) states of the top layer."""
+        return hidden if self.projection is None else self.projection(hidden)
 
     def step(
         self, items: Tensor, state: State | None = None, reset: Tensor | None = None
