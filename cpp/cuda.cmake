@@ -22,6 +22,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/multi_gate_cuda.cu
   cuda/rnn_backward_cuda.cu
   cuda/rnn_forward_cuda.cu
+  cuda/rnn_kept_weights_cuda.cu
   cuda/rnn_noise_cuda.cu
   cuda/route_segments_cuda.cu
   cuda/row_sum_cuda.cu

@@ -61,7 +61,7 @@ def test_expert_gate(dtype, experts, score) -> None:
 
 
 @dtypes
-@pytest.mark.parametrize("hidden", [1, 33, 128, 129, 256])
+@pytest.mark.parametrize("hidden", [1, 33, 128, 129, 256, 1100])
 @pytest.mark.parametrize("cell", ["GRU", "LSTM", "RNN"])
 def test_recurrent_layers(dtype, hidden, cell) -> None:
     torch.manual_seed(0)
@@ -74,7 +74,7 @@ def test_recurrent_layers(dtype, hidden, cell) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("hidden", [33, 128, 129, 256, 512])
+@pytest.mark.parametrize("hidden", [33, 128, 129, 256, 512, 1400])
 @pytest.mark.parametrize("cell", ["GRU", "LSTM", "RNN"])
 def test_16_bit_layers_and_autocast(dtype, hidden, cell) -> None:
     torch.manual_seed(0)
@@ -353,6 +353,29 @@ def test_click_through(model) -> None:
     made = getattr(models, model)(50, seed=2)
     asked = _Asked(made, torch.randint(50, (EVENTS,)), torch.zeros(EVENTS).double())
     assert_same(asked.clicks, module=asked, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("hidden", [64, 1100])
+def test_recurrent_layers_in_a_graph(hidden) -> None:
+    layer = nn.LSTM(16, hidden).cuda()
+    x = torch.randn(5, 3, 16, device="cuda", requires_grad=True)
+
+    def run() -> tuple[Tensor, ...]:
+        y = layer(x)[0]
+        return y, *torch.autograd.grad(y.sum(), [x, layer.weight_hh_l0])
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run()
+    with torch.no_grad():
+        x.copy_(torch.randn_like(x))
+    graph.replay()
+    for ours, expected in zip(found, run(), strict=True):
+        assert torch.equal(ours, expected)
 
 
 def test_experts_in_a_graph() -> None:

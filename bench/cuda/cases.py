@@ -281,7 +281,7 @@ CASES: dict[str, Case] = {
         f"gru bfloat16 T=50 B=512 H={hidden}, forward + backward": partial(
             layer, "GRU", hidden, bfloat16=True
         )
-        for hidden in (128, 129, 192, 256)
+        for hidden in (128, 129, 192, 256, 1024)
     },
     "gru bfloat16 ragged B=512 H=128, forward + backward": partial(
         layer, "GRU", 128, bfloat16=True, ragged=True

@@ -35,21 +35,63 @@ class BackwardLoop {
           steps_(shared.take<BackwardStep<S, kRows>>(2)),
           warp_sums_(kAttention ? shared.take<Rows>(most_warp_sums(cluster_parts())) : nullptr),
           hidden_(static_cast<int>(args.hidden)),
-          product_(weights_of(args.weights, expert_of(args.layout, tile_index())), hidden_, kGates,
-                   shared),
+          product_(tile_product<Product>(args, tile_index(), kGates, shared)),
           dgates_(product_.operand(kGates, shared)),
-          dh_(shared.take<Rows>(hidden_)),
-          dc_(kCellState ? shared.take<Rows>(hidden_) : nullptr) {}
+          dh_(tile_states(product_, hidden_, args.step.h, shared)),
+          dc_(kCellState ? tile_states(product_, hidden_, args.step.other, shared) : nullptr) {}
     static std::size_t shared_bytes(std::int64_t hidden, std::int64_t blocks) {
         return SharedMemory::bytes<TileRows<kRows>>(1) +
                SharedMemory::bytes<BackwardStep<S, kRows>>(2) +
                Product::weight_bytes(hidden, kGates, blocks) +
                Product::operand_bytes(hidden, kGates) +
-               SharedMemory::bytes<Rows>(hidden) * (kCellState ? 2 : 1) +
+               state_bytes<Product>(hidden) * (kCellState ? 2 : 1) +
                (kAttention ? SharedMemory::bytes<Rows>(most_warp_sums(blocks)) : 0);
     }
 
     SEQREC_FN void run() {
+        if constexpr (Product::kPlace == WeightPlace::outside) {
+            run_part();
+        } else {
+            run_all();
+        }
+    }
+
+  private:
+    // A part of one step, see OneStep. The product of the step that was processed before it, s + 1,
+    // is there only now.
+    SEQREC_FN void run_part() {
+        const StepPart part = args_.step.part;
+        const auto s = static_cast<int>(args_.step.index);
+        tile_.load(args_.layout, tile_index());
+        __syncthreads();
+        find_step(s);
+        find_step(s + 1);
+        __syncthreads();
+        if (part == StepPart::start) {
+            return load_states();
+        }
+        read_ahead(s);
+        if constexpr (kTwoPasses) {
+            if (part == StepPart::second) {
+                return product_.for_each_turn([&](int turn) { reset(s, turn); });
+            }
+        }
+        product_.for_each_turn([&](int turn) { add_recurrent(s + 1, turn); });
+        if (part == StepPart::end) {
+            return store_states();
+        }
+        if constexpr (kTwoPasses) {
+            product_.for_each_turn([&](int turn) { candidate(s, turn); });
+        } else {
+            all_gates(s);
+        }
+        if constexpr (has_attention(Cell::kKind)) {
+            __syncthreads();
+            store_attention(s);
+        }
+    }
+
+    SEQREC_FN void run_all() {
         tile_.load(args_.layout, tile_index());
         sync_tile<Product::kPlace>();
         const int last = tile_.max_steps() - 1;
@@ -78,7 +120,6 @@ class BackwardLoop {
         store_states();
     }
 
-  private:
     static SEQREC_FN constexpr std::int64_t most_warp_sums(std::int64_t blocks) {
         return blocks * (kRnnThreads / kWarp);
     }

@@ -31,12 +31,12 @@ class ForwardLoop {
           steps_(shared.take<ForwardStep<kRows>>(3)),
           hidden_(static_cast<int>(args.hidden)),
           bias_hh_(bias_of(args, expert())),
-          product_(weights_of(args.weights, expert()), hidden_, kGates, shared),
+          product_(tile_product<Product>(args, tile_index(), kGates, shared)),
           left_(product_.operand(1, shared)),
           left_next_(product_.operand(1, shared)),
-          h_(shared.take<Rows>(hidden_)),
-          c_(kCellState ? shared.take<Rows>(hidden_) : nullptr),
-          z_(kTwoPasses ? shared.take<Rows>(hidden_) : nullptr) {
+          h_(tile_states(product_, hidden_, args.step.h, shared)),
+          c_(kCellState ? tile_states(product_, hidden_, args.step.other, shared) : nullptr),
+          z_(kTwoPasses ? tile_states(product_, hidden_, args.step.other, shared) : nullptr) {
         if constexpr (kTwoPasses) {
             left_reset_ = product_.operand(1, shared);
         }
@@ -47,10 +47,38 @@ class ForwardLoop {
                SharedMemory::bytes<ForwardStep<kRows>>(3) +
                Product::weight_bytes(hidden, kGates, blocks) +
                Product::operand_bytes(hidden, 1) * (kTwoPasses ? 3 : 2) +
-               SharedMemory::bytes<Rows>(hidden) * kStates;
+               state_bytes<Product>(hidden) * kStates;
     }
 
     SEQREC_FN void run() {
+        if constexpr (Product::kPlace == WeightPlace::outside) {
+            run_part();
+        } else {
+            run_all();
+        }
+    }
+
+  private:
+    // A part of one step, see OneStep.
+    SEQREC_FN void run_part() {
+        const auto s = static_cast<int>(args_.step.index);
+        tile_.load(args_.layout, tile_index());
+        __syncthreads();
+        find_step(s);
+        find_step(s + 1);
+        __syncthreads();
+        if (args_.step.part == StepPart::start) {
+            load_states();
+        } else if constexpr (kTwoPasses) {
+            const bool is_first = args_.step.part == StepPart::first;
+            product_.for_each_turn(
+                [&](int turn) { is_first ? reset_and_update(s, turn) : candidate(s, turn); });
+        } else {
+            product_.for_each_turn([&](int turn) { all_gates(s, turn); });
+        }
+    }
+
+    SEQREC_FN void run_all() {
         tile_.load(args_.layout, tile_index());
         sync_tile<Product::kPlace>();
         find_step(0);
@@ -79,7 +107,6 @@ class ForwardLoop {
         }
     }
 
-  private:
     // The blocks of a cluster share a tile.
     SEQREC_FN static std::int64_t tile_index() {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;

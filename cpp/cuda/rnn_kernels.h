@@ -73,6 +73,31 @@ struct RnnNoiseArgs {
 };
 void rnn_noise_cuda(const RnnNoiseArgs& args, cudaStream_t stream);
 
+// A part of one step of all sessions. Their product with weight_hh is the caller's then, between two
+// parts: of weights that no cluster of blocks has room for. Rows are sessions in their `order`,
+// those of an expert one after another.
+enum class StepPart {
+    start,   // loads the states
+    first,   // of forward, from the sums of all gates; of backward, to the gradients of the gates
+    second,  // gru_reset_before: of forward the candidate, of backward the reset gate
+    end      // of backward: stores the states
+};
+template <class S>
+struct OneStep {
+    using Sum = typename LoopTypes<S>::Sum;
+    StepPart part;
+    std::int64_t index;     // of the step
+    std::int64_t rows;      // that are worked on, of each expert: the first of its B / experts
+    std::int64_t sum_rows;  // of each expert in `sums`
+    const Sum* sums;        // (experts, sum_rows, W): products of the part before
+    S* left;                // (B, W): the left side of the product that follows
+    typename LoopTypes<S>::Packed* left_packed;  // in place of it, if `packed` weights are
+    Sum* h;                                      // (B, H): states or their gradients
+    Sum* other;  // (B, H), of LSTMs c, of gru_reset_before the update gate
+
+    bool present() const { return h != nullptr; }
+};
+
 // S is float, double, Bfloat16 or Float16; of 16-bit arrays the weights are packed.
 template <class S>
 struct RnnLoopArgs {
@@ -88,11 +113,12 @@ struct RnnLoopArgs {
     const std::uint8_t* reset;  // (N); optional. Non-zero: the state is zeroed before this event
     const T* attention;         // (N); cells with attention
     LoopNoise<typename LoopTypes<S>::Sum> noise;
-    bool reverse;  // newest event first
-    T* y;          // (N, H)
-    T* h_n;        // (B, H)
-    T* c_n;        // (B, H), LSTM
-    T* saved;      // (N, saved_count, H) for the backward pass; optional
+    bool reverse;     // newest event first
+    T* y;             // (N, H)
+    T* h_n;           // (B, H)
+    T* c_n;           // (B, H), LSTM
+    T* saved;         // (N, saved_count, H) for the backward pass; optional
+    OneStep<S> step;  // in place of the weights
 };
 
 template <class S>
@@ -119,7 +145,12 @@ struct RnnLoopGradArgs {
     T* dh_0;         // (B, H)
     T* dc_0;         // (B, H), LSTM
     T* dattention;   // (N); cells with attention
+    OneStep<S> step;  // in place of the weights
 };
+
+// Weights of more bytes are multiplied faster by the caller, see OneStep: no cluster of blocks has
+// room for them.
+std::int64_t rnn_most_kept_bytes();
 
 template <class S>
 void gru_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "cuda/cluster_launch.h"
+#include "cuda/rnn_outside_product.h"
 #include "cuda/rnn_product.h"
 #include "cuda/rnn_register_product.h"
 #include "cuda/rnn_tensor_product.h"
@@ -81,9 +82,33 @@ __global__ void __launch_bounds__(Loop::kMostThreads) rnn_loop_kernel(Args args)
     Loop(args, SharedMemory(shared)).run();
 }
 
-// Starts the loop over the steps of all sessions.
+// Starts a part of one step of all sessions, see OneStep.
+template <template <class, class, class> class Loop, class Cell, class S, class Args>
+void run_part(const char* function, const Args& args, cudaStream_t stream) {
+    const auto start = [&](auto tag) {
+        using Product = typename decltype(tag)::Type;
+        using StepLoop = Loop<Cell, Product, S>;
+        const LaunchShape shape{args.layout.experts * args.step.rows,
+                                Product::threads(args.hidden, 1),
+                                StepLoop::shared_bytes(args.hidden, 1)};
+        launch(function, rnn_loop_kernel<StepLoop, Args>, shape, stream, args);
+    };
+    if constexpr (!kIsHalf<S>) {
+        if (args.step.left != nullptr) {
+            return start(ProductTag<OutsideProduct<S, S>>());
+        }
+    }
+    if constexpr (sizeof(S) < 8) {
+        start(ProductTag<OutsideProduct<S, typename LoopTypes<S>::Packed>>());
+    }
+}
+
+// Starts the loop over the steps of all sessions, or a part of a step.
 template <template <class, class, class> class Loop, class Cell, class S, class Args>
 void run_loop(const char* function, const Args& args, cudaStream_t stream) {
+    if (args.step.present()) {
+        return run_part<Loop, Cell, S>(function, args, stream);
+    }
     const auto shape = [&](auto tag, std::int64_t blocks, std::size_t bytes) {
         using Product = typename decltype(tag)::Type;
         const std::int64_t of_expert = args.layout.batch / args.layout.experts;

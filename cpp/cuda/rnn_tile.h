@@ -84,9 +84,9 @@ struct TileRows {
 };
 
 // Where a step's product finds weight_hh: in the shared memory of the block; in that of the blocks
-// of a cluster, each with the units it computes; or in L2, from where it is read once a step for
-// all rows of the tile.
-enum class WeightPlace { block, cluster, stream };
+// of a cluster, each with the units it computes; in L2, from where it is read once a step for all
+// rows of the tile; or nowhere, because the product is the caller's (OneStep).
+enum class WeightPlace { block, cluster, stream, outside };
 
 // The turns (units, or groups of them) that this block computes; `most`: that any block does. What
 // blocks reach in each other's memory lies in the same place, so all take as much before it.

@@ -28,6 +28,7 @@ struct Sizes {
     const char* function;
     CellKind kind;
     std::int64_t events, batch, hidden, gates, experts;
+    bool by_steps;
 
     bool lstm() const { return kind == CellKind::lstm; }
 
@@ -44,6 +45,11 @@ struct Sizes {
     template <class T>
     RecurrentWeights<T> checked_weights(const RecurrentMatrix<T>& matrix, bool transposed) const {
         const std::int64_t all = gates * hidden;
+        if (by_steps) {
+            SEQREC_CHECK(!matrix.full.present() && !matrix.packed.present(), function,
+                         ": weight_hh is given; expected none with a part of a step");
+            return {};
+        }
         SEQREC_CHECK(matrix.full.present() != matrix.packed.present(), function,
                      ": weight_hh and packed are ",
                      matrix.full.present() ? "both given" : "missing", "; expected one of them");
@@ -64,6 +70,37 @@ struct Sizes {
         check_shape(function, "noise", noise.bits, events, hidden);
         return {noise.bits.data, static_cast<Sum>(1 / (1 - noise.recurrent_dropout)),
                 static_cast<Sum>(noise.zoneout)};
+    }
+    // `left_gates`, `sum_gates`: columns, in multiples of H, of the two sides of a product.
+    template <class T>
+    OneStep<T> checked_step(const StepCall<T>& call, bool ends, std::int64_t left_gates,
+                            std::int64_t sum_gates) const {
+        if (!by_steps) {
+            return {};
+        }
+        const std::int64_t sessions = batch / experts;
+        const bool two_parts = kind == CellKind::gru_reset_before;
+        SEQREC_CHECK(call.part != StepPart::end || ends, function, ": there is no end of it");
+        SEQREC_CHECK(call.part != StepPart::second || two_parts, function,
+                     ": a step has one part; expected two, of gru_reset_before");
+        SEQREC_CHECK(call.index >= -1 && call.index <= events, function, ": step ", call.index,
+                     "; expected -1 to ", events);
+        for (const std::int64_t rows : {call.rows, call.sum_rows}) {
+            SEQREC_CHECK(rows >= 0 && rows <= sessions, function, ": ", rows,
+                         " rows; expected up to ", sessions);
+        }
+        SEQREC_CHECK(call.left.present() != call.left_packed.present(), function,
+                     ": expected one of left and left_packed");
+        SEQREC_CHECK(sizeof(T) == 4 || call.left.present() == (sizeof(T) == 8), function,
+                     ": left is not of the type of its arrays");
+        check_shape(function, "left", call.left, batch, left_gates * hidden);
+        check_shape(function, "left_packed", call.left_packed, batch, left_gates * hidden);
+        check_shape(function, "sums", call.sums, experts * call.sum_rows, sum_gates * hidden);
+        SEQREC_CHECK(call.sums.present() || call.sum_rows == 0, function, ": sums is missing");
+        check_required(function, "h", call.h, batch, hidden);
+        check_of_cell(function, "other", call.other, lstm() || two_parts, batch, hidden);
+        return {call.part,      call.index,           call.rows,   call.sum_rows,  call.sums.data,
+                call.left.data, call.left_packed.data, call.h.data, call.other.data};
     }
     template <class T>
     void check_saved(const MatrixView<T>& saved) const {
@@ -129,7 +166,8 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
     const std::int64_t hidden = call.h_n.columns, gates = gate_count(call.kind);
     const std::int64_t events = call.x_gates.rows, batch = call.sequences.batch;
     const std::int64_t experts = call.sequences.experts;
-    const Sizes sizes{kName, call.kind, events, batch, hidden, gates, experts};
+    const Sizes sizes{kName,  call.kind, events,  batch,
+                      hidden, gates,     experts, call.step.h.present()};
     SEQREC_CHECK(hidden > 0, kName, ": h_n has no columns; expected hidden_size");
     const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, true);
     check_required(kName, "x_gates", call.x_gates, events, gates * hidden);
@@ -139,6 +177,11 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
     check_required(kName, "h_n", call.h_n, batch, hidden);
     check_of_cell(kName, "c_n", call.c_n, sizes.lstm(), batch, hidden);
     sizes.check_saved(call.saved);
+    // Of gru_reset_before those of r and z come first, then that of the candidate.
+    const std::int64_t forward_sums =
+        call.kind != CellKind::gru_reset_before    ? gates
+        : call.step.part == StepPart::second ? 1
+                                             : 2;
     const RnnLoopArgs<T> args{call.kind,
                               hidden,
                               layout_of(kName, call.sequences, events),
@@ -154,7 +197,8 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
                               call.y.data,
                               call.h_n.data,
                               call.c_n.data,
-                              call.saved.data};
+                              call.saved.data,
+                              sizes.checked_step(call.step, false, 1, forward_sums)};
     switch (call.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: return gru_forward_cuda(args, stream);
@@ -173,7 +217,8 @@ void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
     const std::int64_t hidden = call.y.columns, gates = gate_count(call.kind);
     const std::int64_t events = call.y.rows, batch = call.sequences.batch;
     const std::int64_t experts = call.sequences.experts;
-    const Sizes sizes{kName, call.kind, events, batch, hidden, gates, experts};
+    const Sizes sizes{kName,  call.kind, events,  batch,
+                      hidden, gates,     experts, call.step.h.present()};
     SEQREC_CHECK(hidden > 0, kName, ": y has no columns; expected hidden_size");
     const RecurrentWeights<T> weights = sizes.checked_weights(call.weight_hh, false);
     sizes.check_common(call.h_0, call.c_0, call.reset, call.attention);
@@ -210,7 +255,8 @@ void rnn_backward(const RnnLoopGrad<T>& call, cudaStream_t stream) {
                                   call.rh_before.data,
                                   call.dh_0.data,
                                   call.dc_0.data,
-                                  call.dattention.data};
+                                  call.dattention.data,
+                                  sizes.checked_step(call.step, true, gates, 1)};
     switch (call.kind) {
         case CellKind::gru:
         case CellKind::gru_reset_before: return gru_backward_cuda(args, stream);

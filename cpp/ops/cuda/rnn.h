@@ -57,6 +57,19 @@ void rnn_noise(const NoiseDraw& call, cudaStream_t stream);
 
 std::int64_t packed_size(std::int64_t hidden, std::int64_t gates);
 
+// In place of weight_hh: a call does a part of one step, and the caller multiplies between calls.
+// What the arrays are, and which parts there are, says OneStep in cuda/rnn_kernels.h.
+template <class T>
+struct StepCall {
+    using Sum = typename LoopTypes<T>::Sum;
+    StepPart part = StepPart::start;
+    std::int64_t index = 0, rows = 0, sum_rows = 0;
+    MatrixView<const Sum> sums;  // (experts * sum_rows, W)
+    MatrixView<T> left;          // (B, W); of the two one, the second for 16-bit arrays
+    MatrixView<typename LoopTypes<T>::Packed> left_packed;
+    MatrixView<Sum> h, other;  // (B, H)
+};
+
 template <class T>
 struct RnnLoop {
     CellKind kind;
@@ -74,6 +87,7 @@ struct RnnLoop {
     MatrixView<T> h_n;    // (B, H)
     MatrixView<T> c_n;    // (B, H), LSTM
     MatrixView<T> saved;  // (N, saved_count * H): value after value; optional
+    StepCall<T> step;     // absent: all steps in one call
 };
 
 template <class T>
@@ -100,6 +114,7 @@ struct RnnLoopGrad {
     MatrixView<T> dh_0;            // (B, H)
     MatrixView<T> dc_0;            // (B, H), LSTM
     MatrixView<T> dattention;      // (1, N); cells with attention
+    StepCall<T> step;              // as in forward
 };
 
 template <class T>

@@ -40,17 +40,27 @@ def run(name: str, dtype: torch.dtype | None, like: Tensor, *arguments: Any) -> 
         getattr(_core, name + suffix)(*_converted(arguments, array))
         return
     function = getattr(_cuda, name + suffix)
-
-    def on_device(tensor: Tensor) -> Tensor:
-        if tensor.device != like.device:
-            raise ValueError(f"{name}: a tensor is on {tensor.device}; expected {like.device}")
-        return tensor.detach().contiguous()
-
-    # what the kernels read must live until they are queued
-    kept = _converted(arguments, on_device)
+    handed = Handed(name, like, arguments)
     with torch.cuda.device(like.device):
         stream = torch.cuda.current_stream().cuda_stream
-        function(*_converted(kept, _device_array), stream)
+        function(*handed.arguments, stream)
+
+
+class Handed:
+    """
+    Arguments as compiled functions of the device of `like` take them, for several calls of `run`.
+
+    What the kernels read lives until they are queued, as long as this does.
+    """
+
+    def __init__(self, name: str, like: Tensor, arguments: tuple[Any, ...]) -> None:
+        def on_device(tensor: Tensor) -> Tensor:
+            if tensor.device != like.device:
+                raise ValueError(f"{name}: a tensor is on {tensor.device}; expected {like.device}")
+            return tensor.detach().contiguous()
+
+        self._kept = _converted(arguments, on_device)
+        self.arguments = _converted(self._kept, _device_array) if like.is_cuda else self._kept
 
 
 def room(name: str, like: Tensor, *sizes: int) -> Tensor:

@@ -20,6 +20,7 @@ from seqrec_fast import _core
 from ._devices import DEVICES, run
 from ._ops import library
 from ._rnn_cuda_projection import Ends, ProjectionGrads, combined_weights
+from ._rnn_cuda_steps import StepLoop, longest_first, takes_steps
 from ._rnn_products import RESET_AFTER, ExpertProducts, GateGradients, LayerProducts
 from ._tensors import array, product
 
@@ -42,13 +43,33 @@ def _check_supported(
             )
 
 
-def _run_loop(run: _Run, name: str, like: Tensor, *arguments: Any) -> None:
-    """Call the loop `name` for the dtype of `like`."""
-    suffix = _HALF.get(like.dtype)
-    if suffix is None:
-        run(name, like.dtype, like, *arguments)
+def _run_loop(
+    run: _Run,
+    name: str,
+    like: Tensor,
+    cell: str,
+    sequences: tuple[Any, ...],
+    weight_hh: Tensor,
+    precision: str,
+    *arguments: Any,
+) -> None:
+    """Run the loop `name` for the dtype of `like`; `arguments` are what it takes after weights."""
+    dtype = None if like.dtype in _HALF else like.dtype
+    name += _HALF.get(like.dtype, "")
+    # what the factors of products with weight_hh are rounded to
+    is_full = like.dtype in _HALF or precision == "full"
+    operand = like.dtype if is_full else torch.bfloat16
+
+    def call(*arguments: Any) -> None:
+        run(name, dtype, like, *arguments)
+
+    backward = name.startswith("rnn_backward")
+    if takes_steps(weight_hh, operand, sequences[1]):
+        loop = StepLoop(call, cell, like, sequences, weight_hh.to(operand), arguments)
+        loop.backward() if backward else loop.forward()
     else:
-        run(name + suffix, None, like, *arguments)
+        weights = _recurrent_weights(weight_hh, operand, backward)
+        call(cell, *sequences, *weights, *arguments, None)
 
 
 def _sequences(
@@ -64,10 +85,7 @@ def _sequences(
         length = offsets.diff()
         sessions = length.shape[0]
         # Sessions of a block, all of one expert, should end together.
-        of_experts = length.reshape(experts, sessions // experts)
-        order = torch.argsort(of_experts, dim=1, descending=True, stable=True)
-        before = torch.arange(experts, device=x.device)[:, None] * (sessions // experts)
-        order = (order + before).reshape(-1)
+        order = longest_first(length, experts)
         return experts, sessions, 0, False, offsets[:-1], None, length, order
     if batch_sizes is not None:
         _core.SequenceLayout.packed("rnn", array(batch_sizes), x.shape[0])  # raises if they are not
@@ -94,14 +112,15 @@ def _scores(attention: Tensor | None) -> Tensor | None:
 
 
 def _recurrent_weights(
-    weight_hh: Tensor, hidden: int, dtype: torch.dtype, precision: str, transposed: bool
+    weight_hh: Tensor, operand: torch.dtype, transposed: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """(..., G * H, H) as the loop multiplies by it: full, or one matrix per gate packed."""
-    if dtype not in _HALF and precision == "full":
+    if operand not in _HALF:
         return _flat(weight_hh if transposed else weight_hh.transpose(-2, -1)), None
+    hidden = weight_hh.shape[-1]
     matrices = weight_hh.reshape(-1, weight_hh.shape[-2] // hidden, hidden, hidden)
     matrices = matrices.transpose(-2, -1) if transposed else matrices
-    return None, packed(matrices, dtype if dtype in _HALF else torch.bfloat16)
+    return None, packed(matrices, operand)
 
 
 def packed(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
@@ -199,15 +218,14 @@ def forward(
         x_gates = x_gates.clone() if x_gates is events else x_gates
         ends.add_at_first(x_gates, product(h_0, weight_hh.t(), precision))
         matrix, start = combined_weights(weight_hh, weight_hr), None
-    weights = _recurrent_weights(matrix, hidden, x.dtype, precision, False)
     y, h_n = x.new_empty(n, hidden), x.new_empty(batch, hidden)
     c_n = x.new_empty((batch, hidden) if cell == "lstm" else 0)
     width = _core.saved_count(cell) * hidden
     saved = x.new_empty((n, width) if save and width else 0)
     _run_loop(
-        run, "rnn_forward", x, cell, *sequences, *weights, x_gates, bias_hh, start, c_0, mask,
-        _scores(attention), noise, reverse, y, h_n,
-        c_n if cell == "lstm" else None, saved if saved.dim() == 2 else None,
+        run, "rnn_forward", x, cell, sequences, matrix, precision, x_gates, bias_hh, start, c_0,
+        mask, _scores(attention), noise, reverse, y, h_n, c_n if cell == "lstm" else None,
+        saved if saved.dim() == 2 else None,
     )  # fmt: skip
     if weight_hr is not None and ends is not None:
         y = product(y, weight_hr.t(), precision)
@@ -264,7 +282,6 @@ def backward(
         outputs = values[:, 3] * values[:, 4].tanh()  # before the projection
         doutputs, dfinal = (product(d, weight_hr, precision) for d in (doutputs, dh_n))
         matrix, start = combined_weights(weight_hh, weight_hr), None
-    weights = _recurrent_weights(matrix, hidden, x.dtype, precision, True)
     dgates = x.new_empty(n, gates + (hidden if cell in RESET_AFTER else 0))
     h_before = x.new_empty(n, hidden)
     rh_before = x.new_empty(n, hidden) if cell == "gru_reset_before" else None
@@ -272,7 +289,7 @@ def backward(
     dc_0 = x.new_empty(batch, hidden) if cell == "lstm" else None
     dattention = None if attention is None else x.new_empty(attention.shape)
     _run_loop(
-        run, "rnn_backward", x, cell, *sequences, *weights, start, c_0, mask,
+        run, "rnn_backward", x, cell, sequences, matrix, precision, start, c_0, mask,
         _scores(attention), noise, reverse, outputs, saved if saved.dim() == 2 else None,
         doutputs, dfinal, dc_n, dgates, h_before, rh_before, dh_0, dc_0, _scores(dattention),
     )  # fmt: skip

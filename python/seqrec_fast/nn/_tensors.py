@@ -41,9 +41,13 @@ def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
 
     In bfloat16 factors are rounded to it and products summed in float32.
     """
-    if precision == "full":
+    return a @ b if precision == "full" else wide_product(a.bfloat16(), b.bfloat16())
+
+
+def wide_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b as `product`; of 16-bit factors in float32."""
+    if a.dtype not in (torch.bfloat16, torch.float16):
         return a @ b
-    a, b = a.bfloat16(), b.bfloat16()
     name = "mm" if a.dim() == 2 else "bmm"
     if a.is_cuda and hasattr(getattr(torch.ops.aten, name), "dtype"):
         found: Tensor = getattr(torch, name)(a, b, out_dtype=torch.float32)
