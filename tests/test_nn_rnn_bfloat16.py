@@ -39,6 +39,11 @@ def autocast_results(module, x, hx=None, **kwargs):
     return results(forward, x, hx, **kwargs)
 
 
+def torch_has_bfloat16(kind):
+    """Whether torch's layer runs on this processor: oneDNN's LSTM needs AVX-512."""
+    return kind != "LSTM" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "shape", [(5, 11, 7, 3), (64, 129, 6, 33), (31, 257, 3, 1), (16, 16, 1, 1), (12, 24, 2, 1000)]
@@ -49,10 +54,12 @@ def test_gradients_beside_float64_and_autocast(kind, shape, backend):
     theirs, ours = pair(kind, inputs, hidden)
     x = torch.randn(steps, batch, inputs)
     truth = results(copy.deepcopy(theirs).double(), x.double())
-    their = autocast_results(theirs, x)
+    their = autocast_results(theirs, x) if torch_has_bfloat16(kind) else None
     for name, value in autocast_results(ours, x).items():
         assert value.dtype == torch.float32
-        allowed = max(2 * relative_error(their[name], truth[name]), TOLERANCE / 4)
+        allowed = TOLERANCE
+        if their is not None:
+            allowed = max(2 * relative_error(their[name], truth[name]), TOLERANCE / 4)
         assert relative_error(value, truth[name]) <= min(allowed, TOLERANCE), name
 
 
@@ -92,6 +99,8 @@ def test_reset_before_and_relu(target):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dtypes_are_those_of_torch(kind):
+    if not torch_has_bfloat16(kind):
+        pytest.skip("torch has no such layer on this processor")
     theirs, ours = pair(kind, 8, 16)
 
     def dtypes(module, x, hx):
