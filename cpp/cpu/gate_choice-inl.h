@@ -230,18 +230,39 @@ struct RowChoice {
     // Puts the values that reach `bound` aside, in order; returns their number.
     std::int64_t collect(const T* keys, std::int64_t experts, T bound) {
         const Lanes<T> d;
-        const hn::RebindToSigned<Lanes<T>> di;
         const auto least = hn::Set(d, bound);
+        constexpr std::int64_t kLanes = lane_count<T>();
         std::int64_t n = 0;
-        auto place = hn::Iota(di, 0);
-        const auto step = hn::Set(di, static_cast<LaneId<T>>(lane_count<T>()));
-        for (std::int64_t e = 0; e < experts; e += lane_count<T>()) {
-            const auto x = load_candidates(d, keys + e, experts - e);
-            const auto reaches = hn::Ge(x, least);
-            hn::StoreU(hn::Compress(x, reaches), d, candidates + n);
-            hn::StoreU(hn::Compress(place, hn::RebindMask(di, reaches)), di, places + n);
-            n += static_cast<std::int64_t>(hn::CountTrue(d, reaches));
-            place = hn::Add(place, step);
+        // Where lanes can be compressed by an instruction. Else few are taken from bits of many.
+        if constexpr (HWY_TARGET == HWY_AVX3) {
+            const hn::RebindToSigned<Lanes<T>> di;
+            auto place = hn::Iota(di, 0);
+            const auto step = hn::Set(di, static_cast<LaneId<T>>(kLanes));
+            for (std::int64_t e = 0; e < experts; e += kLanes) {
+                const auto x = load_candidates(d, keys + e, experts - e);
+                const auto reaches = hn::Ge(x, least);
+                hn::StoreU(hn::Compress(x, reaches), d, candidates + n);
+                hn::StoreU(hn::Compress(place, hn::RebindMask(di, reaches)), di, places + n);
+                n += static_cast<std::int64_t>(hn::CountTrue(d, reaches));
+                place = hn::Add(place, step);
+            }
+        } else {
+            for (std::int64_t first = 0; first < experts; first += 64) {
+                std::uint64_t reaching = 0;
+                for (std::int64_t e = first; e < std::min(experts, first + 64); e += kLanes) {
+                    const auto x = load_candidates(d, keys + e, experts - e);
+                    std::uint8_t bits[8];
+                    hn::StoreMaskBits(d, hn::Ge(x, least), bits);
+                    reaching |= std::uint64_t{bits[0]} << (e - first);
+                }
+                for (; reaching != 0; reaching &= reaching - 1) {
+                    const std::int64_t e =
+                        first +
+                        static_cast<std::int64_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(reaching));
+                    candidates[n] = keys[e];
+                    places[n++] = static_cast<LaneId<T>>(e);
+                }
+            }
         }
         return n;
     }
