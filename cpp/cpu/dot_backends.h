@@ -85,6 +85,7 @@ struct DotBackend {
     void (*scan)(const ScanArgs& args);  // int8
     std::int32_t code_offset;            // of `scan`: 128 where it takes codes as signed
     std::int64_t rows_from_halves;       // for so many rows `scan` puts halves together by itself
+    int largest_row_code = 127;          // of `scan`
 };
 
 // Those that this machine can run; the last is the best.

@@ -1,4 +1,6 @@
-// 8-bit dot products with AVX2 alone: both sides widened to 16 bits, so that nothing saturates.
+// 8-bit dot products with AVX2 alone: an instruction multiplies unsigned by signed values, and two
+// products meet in 16 bits. Nothing saturates: of weights the sign goes to the row, |w| <= 128 and
+// |a| <= 127; with codes of items up to 255 the row has few bits.
 #include <immintrin.h>
 
 #include "cpu/dot_backends.h"
@@ -11,40 +13,37 @@ namespace dot_int8_avx2 {
 #include "cpu/scan_256-inl.h"
 
 struct Isa : ScanIn256Bits {
-    // Of a word's values 0, 1, 2, 3: in 16 bits 0 and 2, 1 and 3.
-    struct Pairs {
-        __m256i even, odd;
-    };
-    using Weight = Pairs;
-    using Row = Pairs;
+    using Weight = __m256i;
+    using Row = __m256i;
     static constexpr int kLanes = 8;
     static constexpr int kAccumulators = 8;
 
     static Sum start(const std::int32_t*) { return _mm256_setzero_si256(); }
-    static Pairs widened(__m256i words) {
-        return {_mm256_srai_epi16(_mm256_slli_epi16(words, 8), 8), _mm256_srai_epi16(words, 8)};
-    }
     static Weight load(const std::uint32_t* p) {
-        return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     }
     static Row broadcast(std::uint32_t word) {
-        return widened(_mm256_set1_epi32(static_cast<std::int32_t>(word)));
+        return _mm256_set1_epi32(static_cast<std::int32_t>(word));
     }
     static Sum dot(Sum sum, Row a, Weight w) {
-        const __m256i products =
-            _mm256_add_epi32(_mm256_madd_epi16(a.even, w.even), _mm256_madd_epi16(a.odd, w.odd));
-        return _mm256_add_epi32(sum, products);
+        return dot_items(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
     }
     static void store(void* p, Sum sum) { _mm256_storeu_si256(static_cast<__m256i*>(p), sum); }
 
-    using Items = Pairs;
+    using Items = __m256i;
     static constexpr std::int64_t kRowsFromHalves = 0;
+    static constexpr int kLargestRowCode = 64;  // 2 * 64 * 255 < 2^15
 
     static Items items(const std::uint32_t* p) {
-        const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-        return {_mm256_and_si256(words, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(words, 8)};
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     }
-    static Sum dot_items(Sum sum, Items codes, Row row) { return dot(sum, row, codes); }
+    static Sum dot_items(Sum sum, Items codes, Row row) {
+        const __m256i pairs = _mm256_maddubs_epi16(codes, row);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        // One after another: all products at once leave no registers for the sums.
+        asm volatile("" : "+x"(sum));
+        return sum;
+    }
 };
 
 #include "cpu/dot_tiles-inl.h"
@@ -65,5 +64,6 @@ const DotBackend kDotInt8Avx2 = {"avx2",
                                  dot_int8_avx2::multiply,
                                  dot_int8_avx2::scan,
                                  dot_int8_avx2::Isa::kCodeOffset,
-                                 dot_int8_avx2::Isa::kRowsFromHalves};
+                                 dot_int8_avx2::Isa::kRowsFromHalves,
+                                 dot_int8_avx2::Isa::kLargestRowCode};
 }  // namespace seqrec_fast

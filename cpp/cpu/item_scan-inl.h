@@ -170,7 +170,7 @@ class ItemScan {
             norm += value * value;
             finite = finite && std::isfinite(query[k]);
         }
-        const double scale = finite && peak > 0 ? peak / 127 : 1;
+        const double scale = finite && peak > 0 ? peak / DotSession::current().largest_row_code : 1;
         double error = 0;
         std::int64_t sum = 0;
         auto* codes = reinterpret_cast<std::int8_t*>(words_ + row * depth_);
