@@ -30,7 +30,9 @@ struct Isa {
     using Weight = Pair;
     using Row = Pair;
     static constexpr int kLanes = static_cast<int>(lane_count<float>());
-    static constexpr int kAccumulators = HWY_NAMESPACE::kAccumulators;
+    // Few beside operands of two registers each.
+    static constexpr int kAccumulators =
+        HWY_NAMESPACE::kAccumulators == 12 ? 8 : HWY_NAMESPACE::kAccumulators;
 
     static HWY_INLINE Sum start(const std::int32_t*) { return hn::Zero(DotSums()); }
     static HWY_INLINE Pair widened(hn::Vec<DotWords> words) {

@@ -35,23 +35,48 @@ inline __attribute__((always_inline)) void dot_tile(const DotArgs& args, std::in
             }
         }
     }
+    const auto weight = [&](std::int64_t k, int p, int v) __attribute__((always_inline)) {
+        return Isa::load(weights + p * panel_size + k * kWidth + v * kTileLanes);
+    };
+    // The side that takes fewer registers is held, beside the sums; of the other one at a time.
+    constexpr bool kHoldsRows =
+        sizeof(typename Isa::Row) * kRows < sizeof(typename Isa::Weight) * kPanels * kVectors;
     for (std::int64_t k = 0; k < args.depth; ++k) {
-        typename Isa::Weight w[kPanels][kVectors];
+        if constexpr (kHoldsRows) {
+            typename Isa::Row a[kRows];
 #pragma GCC unroll 8
-        for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) {
-                w[p][v] = Isa::load(weights + p * panel_size + k * kWidth + v * kTileLanes);
+            for (int r = 0; r < kRows; ++r) {
+                a[r] = Isa::broadcast(rows[r * args.padded_depth + k]);
             }
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-            const typename Isa::Row a = Isa::broadcast(rows[r * args.padded_depth + k]);
 #pragma GCC unroll 8
             for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 8
                 for (int v = 0; v < kVectors; ++v) {
-                    sums[r][p][v] = Isa::dot(sums[r][p][v], a, w[p][v]);
+                    const typename Isa::Weight w = weight(k, p, v);
+#pragma GCC unroll 8
+                    for (int r = 0; r < kRows; ++r) {
+                        sums[r][p][v] = Isa::dot(sums[r][p][v], a[r], w);
+                    }
+                }
+            }
+        } else {
+            typename Isa::Weight w[kPanels][kVectors];
+#pragma GCC unroll 8
+            for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; ++v) {
+                    w[p][v] = weight(k, p, v);
+                }
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < kRows; ++r) {
+                const typename Isa::Row a = Isa::broadcast(rows[r * args.padded_depth + k]);
+#pragma GCC unroll 8
+                for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 8
+                    for (int v = 0; v < kVectors; ++v) {
+                        sums[r][p][v] = Isa::dot(sums[r][p][v], a, w[p][v]);
+                    }
                 }
             }
         }
