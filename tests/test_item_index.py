@@ -32,6 +32,10 @@ CATALOGUES = {
     "bias that is not finite": lambda f: (f(500, 24), np.log(np.floor(f(500) * 3)) * f(500)),
     "heavy norms": lambda f: (f(1500, 32) * np.exp(2 * f(1500, 1)), f(1500)),
     "outlier": lambda f: (f(900, 32) + 1e4 * np.eye(32, dtype="f")[5], None),
+    "largest codes": lambda f: (
+        np.repeat(np.sign(f(14, 64) + np.arange(14)[:, None] - 6), 50, 0),
+        f(700),
+    ),
     "denormal": lambda f: (f(500, 16) * np.float32(1e-40), f(500) * np.float32(1e-41)),
     "huge": lambda f: (f(500, 16) * np.float32(1e37), None),
     "not finite": lambda f: (np.where(np.abs(f(900, 16)) > 3.2, np.inf * f(900, 16), 1), None),
@@ -48,6 +52,7 @@ def test_every_back_end_gives_the_bits_of_the_float32_scan(case, precision, rng)
     queries = normal(rng, 70, items.shape[1])
     queries[3:20] = 0
     queries[20, 0] = np.inf
+    queries[30:32] = [[1], [-1]]
     options = {"bias": bias, "precision": precision}
     plain = ItemIndex(items, scan="float32", **options)
     coded = ItemIndex(items, scan="int8", **options)
