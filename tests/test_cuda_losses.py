@@ -10,6 +10,7 @@ import torch
 
 import seqrec_fast as sf
 import test_nn_losses as cases
+import test_nn_sampled_losses as sampled_cases
 from cuda_kernels import emulated
 from cuda_losses import emulate_losses
 from loss_cases import tables
@@ -106,30 +107,32 @@ def test_errors_name_what_came():
 
 @pytest.mark.parametrize("sizes", [(37, 200, 19, 150, 1), (21, 90, 5, 3, 4)], ids=str)
 @pytest.mark.parametrize("collisions", ["mask", "own", "keep"])
-@pytest.mark.parametrize("name", cases.LOSSES)
+@pytest.mark.parametrize("name", sampled_cases.LOSSES)
 def test_sampled_losses_equal_their_formulas(name, collisions, sizes):
     if collisions != "own" or sizes[-1] == 1:
-        cases.test_sampled_losses_equal_their_formulas(None, name, collisions, sizes)
+        sampled_cases.test_sampled_losses_equal_their_formulas(None, name, collisions, sizes)
 
 
 @pytest.mark.parametrize("room", [1, 64 << 20])
-@pytest.mark.parametrize("name", cases.LOSSES)
+@pytest.mark.parametrize("name", sampled_cases.LOSSES)
 def test_sampled_losses_with_negatives_per_row(monkeypatch, name, room):
     monkeypatch.setattr(_sampled_loss_cuda, "_GATHERED_BYTES", room)
-    cases.test_sampled_losses_equal_their_formulas(None, name, "mask", (20, 90, 16, 33, 20))
+    sampled_cases.test_sampled_losses_equal_their_formulas(None, name, "mask", (20, 90, 16, 33, 20))
 
 
-@pytest.mark.parametrize("name", cases.LOSSES)
+@pytest.mark.parametrize("name", sampled_cases.LOSSES)
 def test_hostile_values_of_sampled_losses(name):
-    cases.test_a_row_all_of_whose_negatives_are_left_out(name)
-    cases.test_extreme_scores_stay_finite(name)
+    sampled_cases.test_a_row_all_of_whose_negatives_are_left_out(name)
+    sampled_cases.test_extreme_scores_stay_finite(name)
     for value in (math.nan, math.inf):
-        cases.test_values_that_are_not_finite_show_in_their_row(None, name, value)
-    cases.test_a_negative_of_nan_shows(None, name)
+        sampled_cases.test_values_that_are_not_finite_show_in_their_row(None, name, value)
+    sampled_cases.test_a_negative_of_nan_shows(None, name)
 
 
 def test_gradients_that_are_left_to_the_sum_of_all(monkeypatch):
-    inputs, options = cases.sampled_case("bpr_max", "mask", (20, 60, 8, 30, 1), torch.float32)
+    inputs, options = sampled_cases.sampled_case(
+        "bpr_max", "mask", (20, 60, 8, 30, 1), torch.float32
+    )
     found = []
     for now in (True, False):
         monkeypatch.setattr(sampled_losses, "_sums_now", lambda ids, now=now: now)
@@ -141,16 +144,16 @@ def test_gradients_that_are_left_to_the_sum_of_all(monkeypatch):
         torch.testing.assert_close(bias, found[0][1])
 
 
-@pytest.mark.parametrize("name", cases.LOSSES)
+@pytest.mark.parametrize("name", sampled_cases.LOSSES)
 def test_sampled_losses_under_autocast(name):
-    cases.test_sampled_losses_under_autocast(name, sf.supported_backends("bfloat16")[0])
+    sampled_cases.test_sampled_losses_under_autocast(name, sf.supported_backends("bfloat16")[0])
 
 
 def test_autocast_leaves_float64_and_negatives_per_row_as_they_are():
-    cases.test_autocast_leaves_float64_and_negatives_per_row_as_they_are()
+    sampled_cases.test_autocast_leaves_float64_and_negatives_per_row_as_they_are()
 
 
 def test_errors_of_sampled_losses():
-    inputs, _ = cases.sampled_case("gbce", "mask", (6, 20, 3, 9, 1), torch.float32)
+    inputs, _ = sampled_cases.sampled_case("gbce", "mask", (6, 20, 3, 9, 1), torch.float32)
     with pytest.raises(ValueError, match=r"negatives has shape \(1, 3\); expected the 6 targets"):
         SF.gbce_loss(*inputs[:3], inputs[3][:3], collisions="own")
