@@ -206,7 +206,9 @@ CASES: list[tuple[Callable[..., Runs], RoundTrip | Experts | Mixture]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "shape"), CASES, ids=lambda case: str(case))
+@pytest.mark.parametrize(
+    ("make", "shape"), CASES, ids=lambda part: getattr(part, "__name__", str(part))
+)
 def test_dispatch(benchmark, make, shape):
     torch.set_num_threads(1)
     sf.set_num_threads(1)

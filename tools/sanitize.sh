@@ -27,4 +27,4 @@ for library in $runtime; do
 done
 cd "$here"
 env LD_PRELOAD="$preload" PYTHONPATH="$build/site" OMP_NUM_THREADS=1 SEQREC_SANITIZED=1 \
-    "$python" -m pytest -q -p no:cacheprovider ${deselect:-} $tests
+    "$python" -m pytest -q -n auto -p no:cacheprovider ${deselect:-} $tests

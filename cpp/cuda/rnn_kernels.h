@@ -73,8 +73,8 @@ struct RnnNoiseArgs {
 };
 void rnn_noise_cuda(const RnnNoiseArgs& args, cudaStream_t stream);
 
-// A part of one step of all sessions. Their product with weight_hh is the caller's then, between two
-// parts: of weights that no cluster of blocks has room for. Rows are sessions in their `order`,
+// A part of one step of all sessions. Their product with weight_hh is the caller's then, between
+// two parts: of weights that no cluster of blocks has room for. Rows are sessions in their `order`,
 // those of an expert one after another.
 enum class StepPart {
     start,   // loads the states
@@ -134,17 +134,17 @@ struct RnnLoopGradArgs {
     const T* attention;
     LoopNoise<typename LoopTypes<S>::Sum> noise;
     bool reverse;
-    const T* y;      // as written by the forward pass
-    const T* saved;  // the same
-    const T* dy;     // (N, H)
-    const T* dh_n;   // (B, H)
-    const T* dc_n;   // (B, H), LSTM
-    T* dgates;       // (N, slot_count, H): of the sums of every gate, see cells/cell_kind.h
-    T* h_before;     // (N, H): what weight_hh was multiplied by
-    T* rh_before;    // (N, H), gru_reset_before: r * h_before, the same for the candidate
-    T* dh_0;         // (B, H)
-    T* dc_0;         // (B, H), LSTM
-    T* dattention;   // (N); cells with attention
+    const T* y;       // as written by the forward pass
+    const T* saved;   // the same
+    const T* dy;      // (N, H)
+    const T* dh_n;    // (B, H)
+    const T* dc_n;    // (B, H), LSTM
+    T* dgates;        // (N, slot_count, H): of the sums of every gate, see cells/cell_kind.h
+    T* h_before;      // (N, H): what weight_hh was multiplied by
+    T* rh_before;     // (N, H), gru_reset_before: r * h_before, the same for the candidate
+    T* dh_0;          // (B, H)
+    T* dc_0;          // (B, H), LSTM
+    T* dattention;    // (N); cells with attention
     OneStep<S> step;  // in place of the weights
 };
 

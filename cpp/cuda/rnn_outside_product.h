@@ -1,5 +1,6 @@
 // The product of a step where the caller computes it, see OneStep: with the interface of
-// rnn_product.h, but the sums are there already, and states lie in the GPU's memory between kernels.
+// rnn_product.h, but the sums are there already, and states lie in the GPU's memory between
+// kernels.
 #pragma once
 
 #include <cstdint>
@@ -106,8 +107,10 @@ SEQREC_FN Product tile_product(const Args& args, std::int64_t tile, int gates,
 // What a loop keeps of every unit and row from step to step: `kept` where kernels end with a step,
 // else shared memory.
 template <class Product>
-SEQREC_FN RowValues<typename Product::T, Product::kRows>* tile_states(
-    const Product& product, int hidden, typename Product::T* kept, SharedMemory& shared) {
+SEQREC_FN RowValues<typename Product::T, Product::kRows>* tile_states(const Product& product,
+                                                                      int hidden,
+                                                                      typename Product::T* kept,
+                                                                      SharedMemory& shared) {
     if constexpr (Product::kPlace == WeightPlace::outside) {
         return product.states(kept);
     } else {

@@ -99,8 +99,15 @@ struct Sizes {
         SEQREC_CHECK(call.sums.present() || call.sum_rows == 0, function, ": sums is missing");
         check_required(function, "h", call.h, batch, hidden);
         check_of_cell(function, "other", call.other, lstm() || two_parts, batch, hidden);
-        return {call.part,      call.index,           call.rows,   call.sum_rows,  call.sums.data,
-                call.left.data, call.left_packed.data, call.h.data, call.other.data};
+        return {call.part,
+                call.index,
+                call.rows,
+                call.sum_rows,
+                call.sums.data,
+                call.left.data,
+                call.left_packed.data,
+                call.h.data,
+                call.other.data};
     }
     template <class T>
     void check_saved(const MatrixView<T>& saved) const {
@@ -178,10 +185,9 @@ void rnn_forward(const RnnLoop<T>& call, cudaStream_t stream) {
     check_of_cell(kName, "c_n", call.c_n, sizes.lstm(), batch, hidden);
     sizes.check_saved(call.saved);
     // Of gru_reset_before those of r and z come first, then that of the candidate.
-    const std::int64_t forward_sums =
-        call.kind != CellKind::gru_reset_before    ? gates
-        : call.step.part == StepPart::second ? 1
-                                             : 2;
+    const std::int64_t forward_sums = call.kind != CellKind::gru_reset_before ? gates
+                                      : call.step.part == StepPart::second    ? 1
+                                                                              : 2;
     const RnnLoopArgs<T> args{call.kind,
                               hidden,
                               layout_of(kName, call.sequences, events),
