@@ -20,6 +20,7 @@ class BackwardLoop {
     static constexpr int kRows = Product::kRows;
     static constexpr int kElements = Product::kElements;
     static constexpr unsigned kMostThreads = Product::kMostThreads;
+    static constexpr bool kParts = Product::kPlace == WeightPlace::outside;
     using Rows = RowValues<T, kRows>;
     static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
     static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
@@ -48,15 +49,6 @@ class BackwardLoop {
                (kAttention ? SharedMemory::bytes<Rows>(most_warp_sums(blocks)) : 0);
     }
 
-    SEQREC_FN void run() {
-        if constexpr (Product::kPlace == WeightPlace::outside) {
-            run_part();
-        } else {
-            run_all();
-        }
-    }
-
-  private:
     // A part of one step, see OneStep. The product of the step that was processed before it, s + 1,
     // is there only now.
     SEQREC_FN void run_part() {
@@ -91,7 +83,7 @@ class BackwardLoop {
         }
     }
 
-    SEQREC_FN void run_all() {
+    SEQREC_FN void run() {
         tile_.load(args_.layout, tile_index());
         sync_tile<Product::kPlace>();
         const int last = tile_.max_steps() - 1;
@@ -120,6 +112,7 @@ class BackwardLoop {
         store_states();
     }
 
+  private:
     static SEQREC_FN constexpr std::int64_t most_warp_sums(std::int64_t blocks) {
         return blocks * (kRnnThreads / kWarp);
     }

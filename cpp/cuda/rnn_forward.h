@@ -18,6 +18,7 @@ class ForwardLoop {
     static constexpr int kRows = Product::kRows;
     static constexpr int kElements = Product::kElements;
     static constexpr unsigned kMostThreads = Product::kMostThreads;
+    static constexpr bool kParts = Product::kPlace == WeightPlace::outside;
     static constexpr int kGates = static_cast<int>(gate_count(Cell::kKind));
     static constexpr int kSaved = static_cast<int>(saved_count(Cell::kKind));
     static constexpr bool kTwoPasses = Cell::kKind == CellKind::gru_reset_before;
@@ -50,15 +51,6 @@ class ForwardLoop {
                state_bytes<Product>(hidden) * kStates;
     }
 
-    SEQREC_FN void run() {
-        if constexpr (Product::kPlace == WeightPlace::outside) {
-            run_part();
-        } else {
-            run_all();
-        }
-    }
-
-  private:
     // A part of one step, see OneStep.
     SEQREC_FN void run_part() {
         const auto s = static_cast<int>(args_.step.index);
@@ -78,7 +70,7 @@ class ForwardLoop {
         }
     }
 
-    SEQREC_FN void run_all() {
+    SEQREC_FN void run() {
         tile_.load(args_.layout, tile_index());
         sync_tile<Product::kPlace>();
         find_step(0);
@@ -107,6 +99,7 @@ class ForwardLoop {
         }
     }
 
+  private:
     // The blocks of a cluster share a tile.
     SEQREC_FN static std::int64_t tile_index() {
         return Product::kPlace == WeightPlace::cluster ? blockIdx.x / cluster_size() : blockIdx.x;

@@ -79,7 +79,12 @@ void with_product(const char* function, std::int64_t batch, std::int64_t hidden,
 template <class Loop, class Args>
 __global__ void __launch_bounds__(Loop::kMostThreads) rnn_loop_kernel(Args args) {
     SEQREC_DYNAMIC_SHARED(unsigned char, shared);
-    Loop(args, SharedMemory(shared)).run();
+    Loop loop(args, SharedMemory(shared));
+    if constexpr (Loop::kParts) {
+        loop.run_part();
+    } else {
+        loop.run();
+    }
 }
 
 // Starts a part of one step of all sessions, see OneStep.
