@@ -18,7 +18,7 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
     --target "$build/site" --upgrade \
     -Cbuild-dir="$build/cmake" -Cinstall.strip=false -Ccmake.build-type=RelWithDebInfo \
-    -Ccmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g" -Ccmake.define.SEQREC_CUDA=OFF \
+    -Ccmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1" -Ccmake.define.SEQREC_CUDA=OFF \
     -Ccmake.define.SEQREC_SANITIZE="$kind" "$here"
 
 preload=""
