@@ -68,8 +68,7 @@ struct GruResetBeforeGradCell {
         using T = typename View::T;
         const PackedRnnGrad<T>& weights = *view.weights;
         for_each_unit(view, GruCandidateGradOp<View>{view});
-        view.multiply(AccumulateOp<T>{view.work, view.stride}, view.candidate_rows, 1,
-                      weights.candidate);
+        view.add_product(view.work, view.candidate_rows, view.padded_hidden, weights.candidate);
         for_each_unit(view, GruResetGradOp<View>{view});
         view.add_recurrent_gradient(2);
     }

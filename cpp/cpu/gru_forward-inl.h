@@ -97,7 +97,6 @@ struct GruOp {
 
 template <class Blend>
 struct GruCell {
-    static constexpr int kGates = 3;
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;

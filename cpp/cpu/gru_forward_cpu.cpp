@@ -85,7 +85,6 @@ struct GruCandidateOp {
 };
 
 struct GruResetBeforeCell {
-    static constexpr int kGates = 3;
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;

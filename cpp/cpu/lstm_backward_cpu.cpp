@@ -86,8 +86,8 @@ struct LstmGradCell {
                             view.args->dprojected + view.events[row] * weights.state_size);
             }
             clear(view, view.work);
-            multiply_gradients(AccumulateOp<T>{view.work, view.stride}, view.dh_rows, view.rows,
-                               padded_to_vectors<T>(weights.state_size), weights.projection);
+            view.add_product(view.work, view.dh_rows, padded_to_vectors<T>(weights.state_size),
+                             weights.projection);
             for_each_unit(view, LstmUnprojectedOp<View>{view});
             dh_out = view.work;
         }

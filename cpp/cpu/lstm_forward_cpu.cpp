@@ -90,7 +90,6 @@ struct LstmProjectionOp {
 };
 
 struct LstmCell {
-    static constexpr int kGates = 4;
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;

@@ -25,39 +25,6 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// out += product, in place.
-template <class T>
-struct AccumulateOp {
-    T* out;
-    std::int64_t stride;
-
-    HWY_INLINE AccumulateOp part(std::int64_t block) const {
-        return {out + block * kPackedLanes<T>, stride};
-    }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t row, std::int64_t lane,
-                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::LoadU(Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
-        }
-    }
-    template <int kVectors>
-    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
-                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            hn::StoreU(acc[v], Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
-        }
-    }
-};
-
-// A step's product of gradients with weights. A function of its own, since its code, most of what a
-// backward pass has, is the same for every cell.
-template <class T, class Op>
-HWY_NOINLINE void multiply_gradients(const Op& op, const T* const* from, std::int64_t rows,
-                                     std::int64_t depth, const PackedMatrix<T>& matrix) {
-    multiply_plain(op, from, rows, depth, matrix, RowRange::dynamic);
-}
-
 // What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros. The counts
 // of the cell are constants here, because they sit in the innermost addresses.
 template <class Cell, class Value>
@@ -85,16 +52,15 @@ struct GradView {
     const T* keep_h;                 // (rows, stride): what zoneout kept of h; optional
     bool need_dh;                    // else nobody reads dh after the step
 
-    // Sums over the gradients of `gates` gates.
-    template <class Op>
-    HWY_INLINE void multiply(const Op& op, const T* const* from, std::int64_t gates,
-                             const PackedMatrix<T>& matrix) const {
-        multiply_gradients(op, from, rows, gates * padded_hidden, matrix);
+    // to += `from`, (rows, depth), times the matrix.
+    void add_product(T* to, const T* const* from, std::int64_t depth,
+                     const PackedMatrix<T>& matrix) const {
+        rnn_grad_product_cpu<T>({from, rows, depth, &matrix, to, stride, nullptr});
     }
     // dh += what comes through the first `gates` recurrent gates.
-    HWY_INLINE void add_recurrent_gradient(std::int64_t gates) const {
+    void add_recurrent_gradient(std::int64_t gates) const {
         if (need_dh) {
-            multiply(AccumulateOp<T>{dh, stride}, dgates_rows, gates, weights->recurrent);
+            add_product(dh, dgates_rows, gates * padded_hidden, weights->recurrent);
         }
     }
     HWY_INLINE hn::Vec<Lanes<T>> candidate_scale(std::int64_t row, std::int64_t unit) const {
@@ -125,27 +91,6 @@ struct GradView {
     HWY_INLINE hn::Vec<Lanes<T>> h_after(std::int64_t row, std::int64_t unit) const {
         const std::int64_t width = weights->state_size;
         return load_part(Lanes<T>(), args->y + events[row] * width + unit, width - unit);
-    }
-};
-
-// dx of one step's events.
-template <class T>
-struct InputGradOp : SumsFromZero<T> {
-    T* dx;
-    std::int64_t width;
-    const std::int64_t* events;
-    std::int64_t column;
-
-    HWY_INLINE InputGradOp part(std::int64_t block) const {
-        return {{}, dx, width, events, block * kPackedLanes<T>};
-    }
-    template <int kVectors>
-    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
-                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            const std::int64_t first = column + v * kPackedLanes<T> + lane;
-            store_part(acc[v], Lanes<T>(), dx + events[row] * width + first, width - first);
-        }
     }
 };
 
@@ -211,8 +156,8 @@ class BackwardTile {
             Cell::step_grad(view);
             noise_.join(dh_, dc_, active);
             if (args_.dx != nullptr) {
-                const InputGradOp<T> op{{}, args_.dx, weights_.input_size, events_, 0};
-                view.multiply(op, slots_rows_, weights_.gates, weights_.input);
+                rnn_grad_product_cpu<T>({slots_rows_, active, weights_.gates * padded_hidden_,
+                                         &weights_.input, args_.dx, weights_.input_size, events_});
             }
             cut_at_resets(active);
         }

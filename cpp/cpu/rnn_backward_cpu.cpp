@@ -13,7 +13,7 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-template <class View, class Activation>
+template <class View>
 struct RnnGradOp {
     using T = typename View::T;
     using D = Lanes<T>;
@@ -23,8 +23,10 @@ struct RnnGradOp {
         T* dh = view.dh + row * view.stride + unit;
         const hn::Vec<D> scale = view.candidate_scale(row, unit);
         const hn::Vec<D> dh_scaled = M::mul(scale, hn::LoadU(D(), dh));
-        const hn::Vec<D> dsum =
-            Activation::template grad<M>(activation(row, unit, scale), dh_scaled);
+        const hn::Vec<D> value = activation(row, unit, scale);
+        const hn::Vec<D> dsum = view.weights->kind == CellKind::rnn_relu
+                                    ? ReluActivation::grad<M>(value, dh_scaled)
+                                    : TanhActivation::grad<M>(value, dh_scaled);
         view.store_gate(dsum, row, 0, unit);
         hn::StoreU(hn::Zero(D()), D(), dh);
     }
@@ -44,24 +46,19 @@ struct RnnGradOp {
     const View& view;
 };
 
-template <class Activation>
 struct RnnGradCell {
     static constexpr CellKind kKind = CellKind::rnn_tanh;  // rnn_relu has the same counts
 
     template <class View>
     static void step_grad(const View& view) {
-        for_each_unit(view, RnnGradOp<View, Activation>{view});
+        for_each_unit(view, RnnGradOp<View>{view});
         view.add_recurrent_gradient(1);
     }
 };
 
 template <class T>
 void rnn_backward(const RnnBackwardArgs<T>& args) {
-    if (args.weights->kind == CellKind::rnn_relu) {
-        run_backward<RnnGradCell<ReluActivation>>(args);
-    } else {
-        run_backward<RnnGradCell<TanhActivation>>(args);
-    }
+    run_backward<RnnGradCell>(args);
 }
 
 }  // namespace HWY_NAMESPACE

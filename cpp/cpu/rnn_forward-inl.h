@@ -16,7 +16,7 @@
 #include <cstring>
 
 #include "base/workspace.h"
-#include "cpu/rnn_input_gates-inl.h"
+#include "cpu/dot_product-inl.h"
 #include "cpu/rnn_kernels.h"
 #include "cpu/rnn_noise-inl.h"
 #include "cpu/rnn_tiles.h"
@@ -197,7 +197,7 @@ class ForwardTile {
                 arrange_input_gates(x_rows_[i], x_gates_ + i * gates_stride_);
             }
         } else {
-            input_gates<Cell::kGates>(weights_, x_rows_, n, x_gates_);
+            rnn_input_gates_cpu<T>({&weights_, x_rows_, n, x_gates_});
         }
         return steps;
     }

@@ -13,7 +13,7 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-template <class T, class Activation>
+template <class T>
 struct RnnOp {
     using D = Lanes<T>;
     using V = hn::Vec<D>;
@@ -31,13 +31,17 @@ struct RnnOp {
                                const V (&acc)[kVectors]) const {
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t u = unit(v, lane);
-                const V h = SimdMath<D>::mul(view.candidate_scale(row, u),
-                                             Activation::template apply<SimdMath<D>>(acc[v]));
+                const V h = SimdMath<D>::mul(view.candidate_scale(row, u), activation(acc[v]));
                 hn::StoreU(h, D(), view.h_next + row * view.state_stride + u);
                 if (view.y_rows != nullptr) {
                     store_part(h, D(), view.y_rows[row] + u, view.weights->hidden_size - u);
                 }
             }
+        }
+        HWY_INLINE V activation(V sum) const {
+            using M = SimdMath<D>;
+            return view.weights->kind == CellKind::rnn_relu ? ReluActivation::apply<M>(sum)
+                                                            : TanhActivation::apply<M>(sum);
         }
         HWY_INLINE std::int64_t unit(int v, std::int64_t lane) const {
             return (block0 + v) * kPackedLanes<T> + lane;
@@ -54,27 +58,21 @@ struct RnnOp {
     const StepView<T>& view;
 };
 
-template <class Activation>
 struct RnnCell {
-    static constexpr int kGates = 1;
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;
         // A ReLU's states have no bound.
         const RowRange range =
             weights.kind == CellKind::rnn_relu ? RowRange::dynamic : RowRange::unit;
-        multiply_plain(RnnOp<T, Activation>{view}, view.h_rows, view.rows, weights.state_size,
+        multiply_plain(RnnOp<T>{view}, view.h_rows, view.rows, weights.state_size,
                        weights.recurrent, range);
     }
 };
 
 template <class T>
 void rnn_forward(const RnnForwardArgs<T>& args) {
-    if (args.weights->kind == CellKind::rnn_relu) {
-        run_forward<RnnCell<ReluActivation>>(args);
-    } else {
-        run_forward<RnnCell<TanhActivation>>(args);
-    }
+    run_forward<RnnCell>(args);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -15,11 +15,11 @@ template <class T>
 struct RnnForwardArgs {
     const PackedRnn<T>* weights;
     const SequenceLayout* layout;
-    const T* x;                 // (N, input_size), or (N, G * H) input gates without weight_ih
-    const std::int64_t* ids;    // (N); optional: event n has row ids[n] of x or gate_table
-    const T* gate_table;        // rows of n_vectors * lanes by rnn_input_gates_cpu; replaces x
-    const T* h_0;               // (B, S); optional: zeros
-    const T* c_0;               // (B, H), LSTM; optional: zeros
+    const T* x;               // (N, input_size), or (N, G * H) input gates without weight_ih
+    const std::int64_t* ids;  // (N); optional: event n has row ids[n] of x or gate_table
+    const T* gate_table;      // rows of n_vectors * lanes by rnn_input_gates_table_cpu; replaces x
+    const T* h_0;             // (B, S); optional: zeros
+    const T* c_0;             // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional. Non-zero: the state is zeroed before this event
     bool reverse;               // newest event first
     T* y;                       // (N, ldy) of which S columns are written; optional
@@ -68,6 +68,18 @@ struct RnnBackwardArgs {
     T* dattention;          // (N); the same
 };
 
+// A step's product of gradients with weights: out[r] += rows[r] * matrix, or, with events,
+// out[events[r]] = rows[r] * matrix.
+template <class T>
+struct RnnGradProductArgs {
+    const T* const* rows;  // (n_rows) rows of `depth`
+    std::int64_t n_rows, depth;
+    const PackedMatrix<T>* matrix;
+    T* out;  // rows of `stride`; without events they have room for whole packed vectors
+    std::int64_t stride;
+    const std::int64_t* events;  // (n_rows); optional
+};
+
 // weight = sum over events of the outer product of their gates' gradients and their inputs; bias =
 // sum of the gates' gradients. Each element is summed in the order of the events, in blocks.
 // With bfloat16, gates and inputs are rounded to it for the products; sums are of T.
@@ -98,8 +110,15 @@ template <class T>
 void rnn_forward_cpu(const RnnForwardArgs<T>& args);
 template <class T>
 void rnn_backward_cpu(const RnnBackwardArgs<T>& args);
+// Inside a DotSession of the weights' precision, on the calling thread.
 template <class T>
 void rnn_input_gates_cpu(const RnnInputGatesArgs<T>& args);
+// A whole table, by all threads.
+template <class T>
+void rnn_input_gates_table_cpu(const RnnInputGatesArgs<T>& args);
+// Inside a DotSession of the matrix' precision, on the calling thread.
+template <class T>
+void rnn_grad_product_cpu(const RnnGradProductArgs<T>& args);
 template <class T>
 void rnn_weight_grad_cpu(const RnnWeightGradArgs<T>& args);
 

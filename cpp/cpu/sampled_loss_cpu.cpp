@@ -57,8 +57,7 @@ class SampledTask {
         }
     }
 
-    template <class Loss>
-    void run(Loss loss) {
+    void run() {
         const bool gradients = args_.row_grad != nullptr;
         const SampledRow<T> row(args_, group_, n_panels_ * kPanelItems<T>, adjust_, activations_);
         const DotSession session(dot_type(args_.precision));
@@ -77,7 +76,7 @@ class SampledTask {
                 panels[size(p)].scores(StoreScoresOp<T>{{}, scores(p)}, hidden, tile);
             }
             for (std::int64_t r = 0; r < n; ++r) {
-                row.finish(loss, first + r,
+                row.finish(first + r,
                            {scores(0) + r * kPanelItems<T>, n_panels_, kPanelItems<T>, kTile});
             }
             if (!gradients) {
@@ -160,31 +159,11 @@ class SampledTask {
     std::vector<const T*> hidden_;
 };
 
-template <class T, class Task>
-void run_task(const SampledLossArgs<T>& args, Task&& task) {
-    switch (args.kind) {
-        case SampledLoss::softmax: return task.run(SoftmaxLoss<T>());
-        case SampledLoss::corrected_softmax: {
-            CorrectedSoftmaxLoss<T> loss{};
-            loss.n_negatives = args.n_negatives;
-            return task.run(loss);
-        }
-        case SampledLoss::bpr_max: {
-            BprMaxLoss<T> loss{};
-            loss.regularization = static_cast<T>(args.regularization);
-            return task.run(loss);
-        }
-        case SampledLoss::top1_max: return task.run(Top1MaxLoss<T>());
-        case SampledLoss::gbce: return task.run(GbceLoss<T>{static_cast<T>(args.beta)});
-    }
-}
-
 template <class T>
 void sampled_loss(const SampledLossArgs<T>& args) {
     if (args.per_row) {
         const std::int64_t tasks = (args.rows + kSampledRowsPerTask - 1) / kSampledRowsPerTask;
-        return parallel_for(tasks,
-                            [&](std::int64_t task) { run_task(args, PerRowTask<T>(args, task)); });
+        return parallel_for(tasks, [&](std::int64_t task) { PerRowTask<T>(args, task).run(); });
     }
     const bool gradients = args.row_grad != nullptr;
     const std::int64_t per_group =
@@ -219,7 +198,7 @@ void sampled_loss(const SampledLossArgs<T>& args) {
             dbias = part == 0 ? args.dnegative_bias + group * args.n_negatives
                               : bias_sums.data() + (part - 1) * args.n_negatives;
         }
-        run_task(args, SampledTask<T>(args, group, begin, end, dnegatives, dbias));
+        SampledTask<T>(args, group, begin, end, dnegatives, dbias).run();
     });
     for (std::int64_t part = 1; gradients && part < parts; ++part) {
         for (std::int64_t i = 0; i < width; ++i) {

@@ -38,12 +38,11 @@ class PerRowTask {
         dhidden_ = workspace.take<T>(args.dim);
     }
 
-    template <class Loss>
-    void run(Loss loss) {
+    void run() {
         for (std::int64_t r = begin_; r < end_; ++r) {
             const SampledRow<T> row(args_, r, padded_, adjust_, activations_);
             multiply(row.ids(), args_.hidden + r * args_.dim);
-            row.finish(loss, r, {scores_, 1, padded_, padded_});
+            row.finish(r, {scores_, 1, padded_, padded_});
             if (args_.row_grad != nullptr) {
                 add_vectors(row.ids());
                 row.finish_hidden(r, dhidden_);

@@ -52,8 +52,7 @@ class SampledRow {
     const std::int64_t* ids() const { return ids_; }
 
     // The loss of row `r`; gradients take the place of the products.
-    template <class Loss>
-    void finish(Loss& loss, std::int64_t r, const NegativeScores<T>& negatives) const {
+    void finish(std::int64_t r, const NegativeScores<T>& negatives) const {
         const Lanes<T> d;
         const T* adjust = adjust_;
         const auto scale = hn::Set(d, static_cast<T>(args_.scale));
@@ -78,18 +77,17 @@ class SampledRow {
             negatives.each([&](T* at) { hn::Store(elu(hn::Load(d, at)), d, at); });
             own = own < 0 ? static_cast<T>(args_.elu) * std::expm1(own) : own;
         }
-        args_.loss[r] = loss.value(negatives, own);
-        if (args_.row_grad == nullptr) {
-            return;
-        }
-        if (activated) {
+        if (activated && args_.row_grad != nullptr) {
             T* to = activations_;
             negatives.each([&](T* at) {
                 hn::StoreU(hn::Load(d, at), d, to);
                 to += lane_count<T>();
             });
         }
-        T down = loss.derivatives(negatives, own, args_.row_grad[r]);
+        T down = finish_by_kind(r, negatives, own);
+        if (args_.row_grad == nullptr) {
+            return;
+        }
         if (activated) {
             const T* from = activations_;
             negatives.each([&](T* at) {
@@ -112,6 +110,33 @@ class SampledRow {
     }
 
   private:
+    T finish_by_kind(std::int64_t r, const NegativeScores<T>& negatives, T own) const {
+        switch (args_.kind) {
+            case SampledLoss::softmax: return finish_loss(SoftmaxLoss<T>(), r, negatives, own);
+            case SampledLoss::corrected_softmax: {
+                CorrectedSoftmaxLoss<T> loss{};
+                loss.n_negatives = args_.n_negatives;
+                return finish_loss(loss, r, negatives, own);
+            }
+            case SampledLoss::bpr_max: {
+                BprMaxLoss<T> loss{};
+                loss.regularization = static_cast<T>(args_.regularization);
+                return finish_loss(loss, r, negatives, own);
+            }
+            case SampledLoss::top1_max: return finish_loss(Top1MaxLoss<T>(), r, negatives, own);
+            case SampledLoss::gbce: break;
+        }
+        return finish_loss(GbceLoss<T>{static_cast<T>(args_.beta)}, r, negatives, own);
+    }
+
+    // The loss; derivatives take the place of the scores. Returns the target's.
+    template <class Loss>
+    T finish_loss(Loss loss, std::int64_t r, const NegativeScores<T>& negatives, T own) const {
+        args_.loss[r] = loss.value(negatives, own);
+        return args_.row_grad == nullptr ? T(0)
+                                         : loss.derivatives(negatives, own, args_.row_grad[r]);
+    }
+
     void leave_out_item(const NegativeScores<T>& negatives, std::int64_t item) const {
         // Hits are rare: some ids are compared at a time.
         constexpr std::int64_t kAtOnce = 32;

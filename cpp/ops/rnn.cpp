@@ -127,7 +127,7 @@ void rnn_gate_table(const char* function, const PackedRnn<T>& weights, const Mat
     check_shape(function, "x", x, x.rows, weights.input_size);
     check_shape(function, "out", out, x.rows, gate_table_width(weights));
     const auto rows = row_pointers(x.data, x.rows, x.columns);
-    rnn_input_gates_cpu<T>({&weights, rows.data(), x.rows, out.data});
+    rnn_input_gates_table_cpu<T>({&weights, rows.data(), x.rows, out.data});
 }
 
 template <class T>
