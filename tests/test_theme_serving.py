@@ -11,7 +11,8 @@ import torch
 
 import seqrec_fast as sf
 import seqrec_fast.io
-from seqrec_fast.data import ItemVocabulary, Sessions, simulate_hopping
+from seqrec_fast.data import ClickSamples, ItemVocabulary, Sessions, simulate_hopping
+from seqrec_fast.evaluation import evaluate_click_through
 from seqrec_fast.io import load_model
 from seqrec_fast.models import ThemeMixture
 from seqrec_fast.theme_serving import ThemeRecommender
@@ -279,16 +280,136 @@ def test_threads_share_a_store(histories, tmp_path) -> None:
     ("call", "error", "message"),
     [
         (lambda r: r.recommend([[7]], 0), ValueError, "k is 0"),
-        (lambda r: r.recommend([[7]], times=[[1.0, 2.0]]), ValueError, "times has shape"),
-        (lambda r: r.recommend([[7]], times=[[np.nan]]), ValueError, "finite"),
+        (lambda r: r.recommend([[7]], times=[[1.0, 2.0]]), ValueError, r"times\[0\] has shape"),
+        (lambda r: r.recommend([[7]], times=[[np.nan]]), ValueError, r"\[0\]\[0\] is nan"),
+        (
+            lambda r: r.recommend([[7, 7], [7]], times=[[1.0], [2.0, 3.0]]),
+            ValueError,
+            r"recommend: times\[0\] has shape \(1,\); expected \(2,\)",
+        ),
+        (
+            lambda r: r.explain([[7], [7]], times=[[1.0]]),
+            ValueError,
+            "explain: times has 1 entries; expected 2, an array of seconds for each history",
+        ),
+        (lambda r: r.recommend([[7]], times=[1.0]), ValueError, r"times\[0\] has shape \(\)"),
+        (lambda r: r.recommend([[7]], times=1.0), ValueError, "times has 1.0 entries"),
+        (lambda r: r.recommend([[7]], times=[["x"]]), ValueError, "expected numbers of seconds"),
+        (
+            lambda r: r.recommend([7], offsets=[0, 1], times=[[1.0]]),
+            ValueError,
+            r"recommend: times has shape \(1, 1\); expected \(1,\)",
+        ),
+        (
+            lambda r: r.recommend([[7], [7, -5, 7]], times=[[9.0], [3.0, 1.0, 2.0]]),
+            ValueError,
+            "recommend: times decrease from 3 to 2 in the events of history 1",
+        ),
+        (
+            lambda r: r.outputs(np.array([0, 0]), np.array([0, 2]), np.array([2.0, 1.0])),
+            ValueError,
+            "outputs: times decrease",
+        ),
         (lambda r: r.recommend([7]), TypeError, "expected a list of item ids"),
         (lambda r: r.predict([[7]], [7]), ValueError, "task is 'next-item'"),
         (lambda r: r.users().push([1, 2], [7]), ValueError, "1 items; expected 2"),
+        (lambda r: r.users().push("ab", [7, 7]), TypeError, "push: keys is 'ab'; expected a seq"),
+        (lambda r: r.users().recommend("bob"), TypeError, "recommend: keys is 'bob'"),
+        (lambda r: r.users().forget("bob"), TypeError, "forget: keys is 'bob'"),
+        (lambda r: r.users().predict([1], [7]), ValueError, "ThemeStore.predict: the model's task"),
     ],
 )
 def test_bad_input(tmp_path, call, error, message) -> None:
     with pytest.raises(error, match=message):
         call(served(made(), tmp_path))
+
+
+def test_k_beyond_the_catalogue_costs_nothing(tmp_path) -> None:
+    recommender = served(made(), tmp_path)
+    store = recommender.users()
+    store.push(["a"], [7])
+    for found, scores in (recommender.recommend([[7]], 10**9), store.recommend(["a"], 10**9)):
+        assert found.shape == scores.shape == (1, N_ITEMS)
+        assert sorted(found[0].tolist()) == IDS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [(1.5, TypeError), ((1,), TypeError), (None, TypeError), (b"a", TypeError),
+     (2**63, ValueError), ("\ud800", ValueError)],
+)  # fmt: skip
+def test_keys_that_no_file_could_hold_are_refused(tmp_path, key, error) -> None:
+    store = served(made(), tmp_path).users()
+    calls = (lambda: store.push(["a", key], [7, 7]), lambda: store.recommend([key]))
+    for call in calls:
+        with pytest.raises(error, match=r"ThemeStore\.\w+: .*key"):
+            call()
+    assert len(store) == 0
+
+
+def test_keys_of_numpy_are_saved(tmp_path) -> None:
+    store = served(made(), tmp_path).users()
+    store.push(np.array([-(2**63), 3]), [7, 17])
+    store.push([np.int32(3), True, np.str_("3")], [7, 7, 27])
+    store.save(tmp_path / "users")
+    store.restore(tmp_path / "users")
+    assert len(store) == 4
+    assert all(key in store for key in (-(2**63), 3, 1, "3"))
+
+
+def test_times_of_a_user_neither_decrease_nor_are_missing(tmp_path) -> None:
+    store = served(made(), tmp_path).users()
+    store.push(["a", "b"], [7, 17], [5.0, 1.0])
+    store.push(["c"], [7])
+    before = store.recommend(["a", "b", "c", "d"], 3)
+    for keys, times, message in (
+        (["b", "a"], [4.0, 3.0], "decrease from 5 to 3 in the events of user 'a'"),
+        (["d", "d"], [4.0, 3.0], "decrease from 4 to 3 in the events of user 'd'"),
+        (["d", "b"], None, "times are missing, but earlier events of user 'b' have some"),
+        (["d", "c"], [9.0, 9.0], "times are given, but earlier events of user 'c' have none"),
+    ):
+        with pytest.raises(ValueError, match=rf"ThemeStore\.push: (times )?{message}"):
+            store.push(keys, [27] * len(keys), times)
+    assert len(store) == 3
+    after = store.recommend(["a", "b", "c", "d"], 3)
+    assert (before[1] == after[1]).all()
+    store.push(["a", "a"], [7, 7], [5.0, 5.0])
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+@pytest.mark.parametrize("options", [{}, {"k": 2}, {"n_themes": 0}])
+def test_clicks_of_stored_users(histories, tmp_path, options, with_times, target) -> None:
+    recommender = served(made(task="click-through", session_window=3, **options), tmp_path)
+    items, times = as_lists(histories)
+    store = recommender.users()
+    for user in range(9):
+        for place in range(0, len(items[user]), 7):
+            part = slice(place, place + 7)
+            own = items[user][part]
+            store.push([user] * len(own), own, times[user][part] if with_times else None)
+    targets = np.concatenate([np.tile(IDS[:12], (9, 1)), np.full((9, 1), -5)], axis=1)
+    whole = recommender.predict(items, targets, times=times if with_times else None)
+    np.testing.assert_array_equal(store.predict(np.arange(9), targets), whole)
+    np.testing.assert_array_equal(store.predict(range(9), targets[:, 3]), whole[:, 3])
+    # nor do the bits of a user depend on the other ones
+    for user in range(9):
+        alone = store.predict([user], targets[user : user + 1, :1])
+        np.testing.assert_array_equal(alone, whole[user : user + 1, :1])
+    empty = recommender.predict([[]], IDS[:1])
+    np.testing.assert_array_equal(store.predict(["nobody"], IDS[:1]), empty)
+    with pytest.raises(ValueError, match=r"ThemeStore.predict: targets has shape \(1,\)"):
+        store.predict([1, 2], [7])
+
+
+def test_clicks_that_are_certain_are_told_apart(tmp_path) -> None:
+    model = made(task="click-through")
+    with torch.no_grad():
+        model.output.bias[:2] = torch.tensor([200.0, 220.0])  # both probabilities round to 1
+    recommender = served(model, tmp_path)
+    nobody = Sessions(np.zeros(0, np.int64), np.array([0, 0]))
+    zeros = np.zeros(2, np.int64)
+    samples = ClickSamples(nobody, zeros, zeros, np.array([0, 1]), np.array([0, 1]))
+    assert evaluate_click_through(recommender, samples)["auc"] == 1
 
 
 def test_targets_of_another_shape(tmp_path) -> None:

@@ -41,12 +41,12 @@ class MLP:
         return self._layers[0]
 
     def __call__(self, x: Floats) -> Floats:
-        return self.after_first(_linear(x, *self.first))
+        return self.after_first(linear(x, *self.first))
 
     def after_first(self, x: Floats) -> Floats:
         """Return the result, given what comes out of the first linear layer."""
         for layer, slopes in zip(self._layers[1:], self._slopes, strict=True):
-            x = _linear(self._activated(x, slopes), *layer)
+            x = linear(self._activated(x, slopes), *layer)
         return x[:, 0]
 
     def _activated(self, x: Floats, slopes: tuple[Floats, ...]) -> Floats:
@@ -84,7 +84,7 @@ class DIN:
         weight, bias = self._mlp.first
         of_query, of_key, of_difference, of_product = np.split(weight, 4, axis=1)
         of_target = of_key - of_difference + of_product * query[:, None]
-        once = _linear(query, of_query + of_difference, bias)
+        once = linear(query, of_query + of_difference, bias)
         scores = self._mlp.after_first(_grouped_linear(keys, of_target, once, offsets))
         weights = segment_softmax(scores, offsets) if self._softmax else scores
         return segment_sums(weights[:, None] * keys, offsets)
@@ -157,7 +157,7 @@ def _evolved(
     rows, offsets = _rows_of_targets(offsets, history)
     keys = states[rows]
     owner = np.repeat(np.arange(len(query)), np.diff(offsets))
-    scores = (_linear(query, weight)[owner] * keys).sum(axis=1)
+    scores = (linear(query, weight)[owner] * keys).sum(axis=1)
     attention = segment_softmax(scores, offsets)
     return layer(keys, attention, None, offsets, outputs="last")[0]
 
@@ -167,7 +167,8 @@ def _rows_of_targets(offsets: Ints, history: Ints) -> tuple[Ints, Ints]:
     return gather(offsets[:-1][history], np.diff(offsets)[history])
 
 
-def _linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
+def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
+    """Return ``x @ weight.T + bias``; unlike a BLAS product, no other row changes a row's bits."""
     bias = None if bias is None else bias[None]
     return _grouped_linear(x, weight[None], bias, np.array([0, len(x)]))
 

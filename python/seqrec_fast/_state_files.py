@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrec_fast._keys import Key
 from seqrec_fast.io import read_arrays, write_arrays
 
-Key = int | str
 Arrays = Mapping[str, NDArray[Any]]
 
 _FORMAT_VERSION = 1

@@ -1,17 +1,20 @@
-"""Which tensors a theme mixture consists of."""
+"""What the torch-free and the PyTorch side of a theme mixture have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+#: Length that embeddings are brought to before the gate; with it a softmax can become sharp.
+THEME_SCALE = 8.0
+TASKS = ("next-item", "click-through")
+
 
 def theme_mixture_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]:
     """Return the tensors that a configuration calls for."""
-    if config.get("task") not in ("next-item", "click-through"):
+    if config.get("task") not in TASKS:
         raise ValueError(
-            f"{where}config has task={config.get('task')!r}; expected 'next-item' or "
-            "'click-through'"
+            f"{where}config has task={config.get('task')!r}; expected {' or '.join(TASKS)}"
         )
     for name, least in (
         ("n_items", 1), ("hidden_size", 1), ("n_themes", 0), ("k", 1), ("session_window", 1)

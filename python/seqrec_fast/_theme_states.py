@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import seqrec_fast as sf
+from seqrec_fast._click_layers import linear
+from seqrec_fast._theme_mixture_format import THEME_SCALE
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
-#: Length that embeddings are brought to before the gate, as in training.
-_THEME_SCALE = 8.0
 
 
 @dataclass
@@ -79,7 +79,7 @@ class ThemeNetwork:
         if self.n_themes:
             self.theme_rnn = sf.GRU.from_state_dict(tensors, prefix="theme_rnn.", **options)
             length = np.linalg.norm(self.embedding, axis=1, keepdims=True)
-            unit = self.embedding / np.maximum(length, np.float32(1e-12)) * np.float32(_THEME_SCALE)
+            unit = self.embedding / np.maximum(length, np.float32(1e-12)) * np.float32(THEME_SCALE)
             self.item_logits = unit @ tensors["gate.weight"].T
 
     def initial(self, n: int) -> ThemeStates:
@@ -127,13 +127,18 @@ class ThemeNetwork:
         """Return the (n, n_themes) logits of the session that goes on."""
         return _means(states.logit_sum, states.count)
 
-    def hidden(self, states: ThemeStates, logits: Floats) -> Floats:
-        """Return the (n, H) vectors that items are scored with, the theme being of `logits`."""
-        told = [states.recent, _means(states.embedding_sum, states.count)]
+    def hidden(self, states: ThemeStates, logits: Floats, users: Ints | None = None) -> Floats:
+        """Return the (n, H) vectors that items are scored with, the theme being of `logits`.
+
+        Row i is of user ``users[i]``, by default of user i.
+        """
+        if users is None:
+            users = np.arange(len(logits))
+        sums, count = states.embedding_sum[users], states.count[users]
+        told = [states.recent[users], _means(sums, count)]
         if self.n_themes:
             weights, themes = self.route(logits)
-            rows = np.arange(len(themes))[:, None]
-            told.append((weights[:, :, None] * states.themes[rows, themes]).sum(1))
+            told.append((weights[:, :, None] * states.themes[users[:, None], themes]).sum(1))
         return self._fused(told)
 
     def outputs(self, items: Ints, offsets: Ints, times: NDArray[np.float64] | None) -> Floats:
@@ -158,10 +163,7 @@ class ThemeNetwork:
         return self._fused(told)
 
     def _fused(self, told: list[Floats]) -> Floats:
-        weight, bias = self._fusion
-        # unlike a BLAS product, a row's bits do not depend on how many rows there are
-        fused = np.einsum("nh,oh->no", np.concatenate(told, axis=1), weight) + bias
-        return np.asarray(fused, np.float32)
+        return linear(np.concatenate(told, axis=1), *self._fusion)
 
     def _cut(
         self, states: ThemeStates, offsets: Ints, times: NDArray[np.float64] | None
@@ -175,8 +177,7 @@ class ThemeNetwork:
             # a state after a full session counts `session_window`, and the next one begins
             place = (states.count[user] + index) % self.config["session_window"]
             return place == 0, place + 1
-        before = np.concatenate([[np.nan], times[:-1]])
-        before[begins] = states.time[user[begins]]
+        before = _times_before(states, offsets, times)
         first = (times - before > self.config["session_gap"]) | (begins & (states.count[user] == 0))
         start = np.maximum.accumulate(np.where(first | begins, np.arange(len(user)), 0))
         carried = np.where(first[start], 0, states.count[user])
@@ -193,6 +194,52 @@ class ThemeNetwork:
         begin = np.ascontiguousarray(states.themes[user, theme])[None]
         end = self.theme_rnn(items[dispatch.index], begin, bounds, outputs="last")[1]
         states.themes[user, theme] = end[0]
+
+
+def check_times(
+    function: str,
+    states: ThemeStates,
+    offsets: Ints,
+    times: NDArray[np.float64] | None,
+    keys: Sequence[object] | None = None,
+) -> None:
+    """Raise ValueError if times of events decrease, or only some events of a user have one.
+
+    ``states`` are those before the events, which are offsets[b] to offsets[b + 1] of user b; in
+    messages a user has its key, else is a history.
+    """
+    filled = np.diff(offsets) > 0
+    mixed = filled & (states.count > 0) & (np.isnan(states.time) == (times is not None))
+    if (users := np.flatnonzero(mixed)).size:
+        now, earlier = ("missing", "have some") if times is None else ("given", "have none")
+        raise ValueError(
+            f"{function}: times are {now}, but earlier events of {_who(users[0], keys)} {earlier}; "
+            "expected times for all events of a user or for none"
+        )
+    if times is None:
+        return
+    before = _times_before(states, offsets, times)
+    if (falls := np.flatnonzero(times < before)).size:
+        event = falls[0]
+        user = int(np.searchsorted(offsets, event, side="right")) - 1
+        raise ValueError(
+            f"{function}: times decrease from {before[event]:.17g} to {times[event]:.17g} in the "
+            f"events of {_who(user, keys)}"
+        )
+
+
+def _who(user: int, keys: Sequence[object] | None) -> str:
+    return f"history {user}" if keys is None else f"user {keys[user]!r}"
+
+
+def _times_before(
+    states: ThemeStates, offsets: Ints, times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the time of the event before each one, NaN before the first of a user."""
+    before = np.concatenate([[np.nan], times[:-1]])
+    filled = np.flatnonzero(np.diff(offsets))
+    before[offsets[filled]] = states.time[filled]
+    return before
 
 
 def _means(sums: Floats, count: Ints) -> Floats:

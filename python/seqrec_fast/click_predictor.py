@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqrec_fast._click_layers import MLP, interest_of, sigmoid
+from seqrec_fast._click_layers import MLP, interest_of
+from seqrec_fast._click_targets import checked_targets
 from seqrec_fast._item_scorer import KnownItems
 from seqrec_fast._ragged_arrays import segment_means
 from seqrec_fast.data.sessions import gather
-from seqrec_fast.data.vocabulary import ItemVocabulary, as_ids
+from seqrec_fast.data.vocabulary import ItemVocabulary
 from seqrec_fast.io import ModelFile
 from seqrec_fast.layers import GATE_TABLE_BYTES
 from seqrec_fast.recommender import check_precision, ragged
@@ -111,22 +112,19 @@ class ClickPredictor(KnownItems):
         >>> predictor.predict([["hat", "shoe"], []], ["sock", "hat"])  # doctest: +SKIP
         """
         ids, bounds = ragged(histories, offsets, "ClickPredictor.predict: histories")
-        wanted = np.asarray(targets)
-        if wanted.ndim not in (1, 2) or len(wanted) != len(bounds) - 1:
-            raise ValueError(
-                f"ClickPredictor.predict: targets has shape {wanted.shape}; expected "
-                f"({len(bounds) - 1},) or ({len(bounds) - 1}, C), a row for each history"
-            )
-        index = self.vocabulary.index_of(as_ids(wanted.ravel(), "ClickPredictor.predict: targets"))
+        wanted = checked_targets(
+            "ClickPredictor.predict", self.vocabulary, targets, len(bounds) - 1
+        )
         items, bounds, _ = self.known_items(ids, bounds)
-        candidates = 1 if wanted.ndim == 1 else wanted.shape[1]
-        history = np.repeat(np.arange(len(wanted)), candidates)
-        logits = self.logits(items, bounds, np.maximum(index, 0), history)
-        result = np.where(index >= 0, sigmoid(logits), np.float32(np.nan))
-        return result.reshape(wanted.shape)
+        return wanted.probabilities(self.logits(items, bounds, wanted.items, wanted.history))
 
     def logits(
-        self, items: Ints, offsets: Ints, targets: Ints, history: Ints | None = None
+        self,
+        items: Ints,
+        offsets: Ints,
+        targets: Ints,
+        history: Ints | None = None,
+        times: NDArray[np.float64] | None = None,
     ) -> Floats:
         """Return the logit of a click on each target, in item indices.
 
@@ -138,6 +136,8 @@ class ClickPredictor(KnownItems):
         targets : (n,) int64 array
         history : (n,) int64 array, optional
             The history of each target; by default target b has history b.
+        times : (events,) float64 array, optional
+            Has no effect on these models.
 
         Returns
         -------

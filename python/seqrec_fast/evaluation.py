@@ -131,18 +131,10 @@ def evaluate_click_through(
     """
     check_click_items("evaluate_click_through", samples, predictor.n_items)
     logits = []
-    ids, has_logits = predictor.vocabulary.ids, hasattr(predictor, "logits")
-    for batch in samples.batches(_BLOCK_PREDICTIONS, max_length, share=has_logits):
-        found: NDArray[np.floating]
-        if hasattr(predictor, "logits"):
-            found = predictor.logits(batch.items, batch.offsets, batch.targets, batch.history)
-        else:
-            probabilities = predictor.predict(
-                ids[batch.items], ids[batch.targets], offsets=batch.offsets, times=batch.times
-            ).astype(np.float64)
-            with np.errstate(divide="ignore"):
-                found = np.log(probabilities) - np.log1p(-probabilities)
-        logits.append(found)
+    for batch in samples.batches(_BLOCK_PREDICTIONS, max_length, share=True):
+        logits.append(
+            predictor.logits(batch.items, batch.offsets, batch.targets, batch.history, batch.times)
+        )
         if on_samples is not None:
             on_samples(len(batch.targets))
     return click_through_metrics(samples, np.concatenate(logits) if logits else [])

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import _core
-from seqrec_fast._state_files import Key, read_states, write_states
+from seqrec_fast._keys import Key, Keys, key_list
+from seqrec_fast._state_files import read_states, write_states
 from seqrec_fast.data.vocabulary import Ids, as_ids
 from seqrec_fast.recommender import Recommender
 
 __all__ = ["SessionStore"]
-
-Keys = Sequence[Key] | NDArray[Any]
 
 
 class SessionStore:
@@ -92,7 +90,7 @@ class SessionStore:
         TypeError
             If keys is no sequence, or a key or an item is neither an integer nor a string.
         """
-        names = keys if type(keys) is list else _keys(keys, "push")
+        names = keys if type(keys) is list else key_list(keys, "SessionStore.push")
         if isinstance(items, list) and self._store.push(names, items):
             return
         self._push_any(names, items)
@@ -121,7 +119,7 @@ class SessionStore:
         ValueError, TypeError
             As :meth:`push` and :meth:`recommend`.
         """
-        names = keys if type(keys) is list else _keys(keys, "step")
+        names = keys if type(keys) is list else key_list(keys, "SessionStore.step")
         index = self._recommender.packed_items
         found = None
         if isinstance(items, list):
@@ -157,7 +155,7 @@ class SessionStore:
         TypeError
             If keys is no sequence, or a key is neither an integer nor a string.
         """
-        names = _keys(keys, "recommend")
+        names = key_list(keys, "SessionStore.recommend")
         scores, found = self._store.recommend(
             names, self._recommender.packed_items, k, exclude_seen
         )
@@ -175,7 +173,7 @@ class SessionStore:
         TypeError
             If keys is no sequence, or a key is neither an integer nor a string.
         """
-        self._store.forget(_keys(keys, "forget"))
+        self._store.forget(key_list(keys, "SessionStore.forget"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all sessions to a file.
@@ -231,12 +229,3 @@ class SessionStore:
         self._store.push_positions(names, positions)
         if unknown := int(np.count_nonzero(positions < 0)):
             self._recommender.count_unknown(unknown)
-
-
-def _keys(keys: Keys | Iterable[Key], method: str) -> list[Any]:
-    if isinstance(keys, str | bytes) or not hasattr(keys, "__iter__"):
-        raise TypeError(
-            f"SessionStore.{method}: keys is {keys!r}; expected a sequence of keys, such as "
-            f"[{keys!r}]"
-        )
-    return keys.tolist() if isinstance(keys, np.ndarray) else list(keys)

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import seqrec_fast as sf
+from seqrec_fast._click_layers import linear
+from seqrec_fast._click_targets import Targets, checked_targets
 from seqrec_fast._item_scorer import ItemScorer
-from seqrec_fast._theme_states import ThemeNetwork, ThemeStates
-from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
+from seqrec_fast._theme_states import ThemeNetwork, ThemeStates, check_times
+from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
 from seqrec_fast.io import ModelFile
 from seqrec_fast.layers import GATE_TABLE_BYTES
 from seqrec_fast.recommender import check_precision, ragged
@@ -132,28 +134,32 @@ class ThemeRecommender(ItemScorer):
         histories : list of B lists or arrays of item ids
             The events of each user so far, oldest first. With ``offsets``: all in one array.
         k : int
-            Length of the list.
+            Length of the list; no more than all items are returned.
         exclude_seen : bool
             Leave out the items of the history.
         offsets : (B + 1,) int array, optional
         times : in the form of `histories`, optional
-            Seconds. Without them sessions are ``session_window`` events long.
+            Seconds, which do not decrease within a history. Without them sessions are
+            ``session_window`` events long.
 
         Returns
         -------
-        items : (B, k) array of the user's ids
-            Most likely first; -1 or ``""`` where fewer than k are left.
-        scores : (B, k) float32 array
+        items : (B, min(k, n_items)) array of the user's ids
+            Most likely first; -1 or ``""`` where fewer are left.
+        scores : (B, min(k, n_items)) float32 array
 
         Raises
         ------
         TypeError
             If a history is no list of integers or strings.
         ValueError
-            If k is below 1, offsets do not rise from 0 to the number of events, or there is not
-            one finite time per event.
+            If k is below 1, offsets do not rise from 0 to the number of events, there is not one
+            finite time per event of each history, or times decrease.
         """
-        states, items, bounds, _ = self._run(histories, offsets, times)
+        function = "ThemeRecommender.recommend"
+        states, items, bounds, _ = self._run(
+            function, *self._events(function, histories, offsets, times)
+        )
         return self.best(states, k, (items, bounds) if exclude_seen else None)
 
     def explain(
@@ -167,7 +173,10 @@ class ThemeRecommender(ItemScorer):
 
         Parameters and errors are those of :meth:`recommend`.
         """
-        states, items, bounds, themes = self._run(histories, offsets, times)
+        function = "ThemeRecommender.explain"
+        states, items, bounds, themes = self._run(
+            function, *self._events(function, histories, offsets, times)
+        )
         logits = self.network.session_logits(states)
         return [
             self.explained(logits[b], items[begin:end], themes[begin:end])
@@ -202,43 +211,74 @@ class ThemeRecommender(ItemScorer):
             As :meth:`recommend`; ValueError also if the model is not for click-through, or there
             is not one row of targets per history.
         """
+        function = "ThemeRecommender.predict"
+        self.check_click_through(function)
+        events = self._events(function, histories, offsets, times)
+        wanted = checked_targets(function, self.vocabulary, targets, len(events[1]) - 1)
+        states = self._run(function, *events)[0]
+        return self.click_probabilities(states, wanted)
+
+    def logits(
+        self,
+        items: Ints,
+        offsets: Ints,
+        targets: Ints,
+        history: Ints | None = None,
+        times: NDArray[np.float64] | None = None,
+    ) -> Floats:
+        """Return the logit of a click on each target, in item indices.
+
+        Parameters
+        ----------
+        items, offsets, targets, history
+            As in :meth:`ClickPredictor.logits`.
+        times : (events,) float64 array, optional
+            As in :meth:`recommend`.
+
+        Returns
+        -------
+        (n,) float32 array
+
+        Raises
+        ------
+        ValueError
+            If the model is not for click-through, or times decrease.
+        """
+        self.check_click_through("ThemeRecommender.logits")
+        states = self.network.initial(len(offsets) - 1)
+        check_times("ThemeRecommender.logits", states, offsets, times)
+        self.network.advance(states, items, offsets, times)
+        return self._logits(
+            states, targets, np.arange(len(targets)) if history is None else history
+        )
+
+    def check_click_through(self, function: str) -> None:
+        """Raise ValueError if the model does not tell of clicks."""
         if not self._head:
             raise ValueError(
-                "ThemeRecommender.predict: the model's task is 'next-item'; expected "
-                "'click-through'"
+                f"{function}: the model's task is 'next-item'; expected 'click-through'"
             )
-        states, _, bounds, _ = self._run(histories, offsets, times)
-        wanted = np.asarray(targets)
-        if wanted.ndim not in (1, 2) or len(wanted) != len(bounds) - 1:
-            raise ValueError(
-                f"ThemeRecommender.predict: targets has shape {wanted.shape}; expected "
-                f"({len(bounds) - 1},) or ({len(bounds) - 1}, C), a row for each history"
-            )
-        index = self.vocabulary.index_of(
-            as_ids(wanted.ravel(), "ThemeRecommender.predict: targets")
-        )
-        user = np.repeat(np.arange(len(wanted)), wanted.size // max(len(wanted), 1))
-        probability = self._click_probability(states.rows(user), np.maximum(index, 0))
-        return np.where(index < 0, np.float32(np.nan), probability).reshape(wanted.shape)
 
-    def _click_probability(self, states: ThemeStates, items: Ints) -> Floats:
-        """Return (n,) probabilities of a click on one item for each state."""
-        hidden = self.network.hidden(states, self.network.item_logits[items])
+    def click_probabilities(self, states: ThemeStates, wanted: Targets) -> Floats:
+        """Return the probabilities of a click on targets, of which user b's has history b."""
+        return wanted.probabilities(self._logits(states, wanted.items, wanted.history))
+
+    def _logits(self, states: ThemeStates, items: Ints, user: Ints) -> Floats:
+        hidden = self.network.hidden(states, self.network.item_logits[items], user)
         target = self.network.embedding[items]
         fit = target * hidden
         x = np.concatenate([target, hidden, fit], axis=1)
-        x = np.maximum(x @ self._head["head.0.weight"].T + self._head["head.0.bias"], 0)
-        x = x @ self._head["head.2.weight"].T + self._head["head.2.bias"]
-        logit = x[:, 0] + fit.sum(1) + self._bias[items]
-        with np.errstate(over="ignore"):
-            return np.asarray(1 / (1 + np.exp(-logit)), np.float32)
+        x = linear(x, self._head["head.0.weight"], self._head["head.0.bias"])
+        x = np.maximum(x, np.float32(0))
+        x = linear(x, self._head["head.2.weight"], self._head["head.2.bias"])
+        return np.asarray(x[:, 0] + fit.sum(1) + self._bias[items])
 
     def best(
         self, states: ThemeStates, k: int, exclude: tuple[Ints, Ints] | None
     ) -> tuple[Ids, Floats]:
-        """Return the (B, k) best items of states, in the user's ids, and their scores."""
+        """Return the (B, min(k, n_items)) best items of states and their scores."""
         hidden = self.network.hidden(states, self.network.session_logits(states))
-        scores, found = self.best_indices(hidden, k, exclude)
+        scores, found = self.best_indices(hidden, min(k, self.n_items), exclude)
         return self.named(found), scores
 
     def outputs(
@@ -248,6 +288,8 @@ class ThemeRecommender(ItemScorer):
 
         ``items`` are indices; without ``times`` sessions are ``session_window`` events long.
         """
+        states = self.network.initial(len(offsets) - 1)
+        check_times("ThemeRecommender.outputs", states, offsets, times)
         return self.network.outputs(items, offsets, times)
 
     def explained(self, logits: Floats, items: Ints, themes: Ints) -> list[Theme]:
@@ -264,26 +306,63 @@ class ThemeRecommender(ItemScorer):
         return result
 
     def known(
-        self, item_ids: Ids, offsets: Ints, times: Any
+        self, item_ids: Ids, offsets: Ints, times: NDArray[np.float64] | None
     ) -> tuple[Ints, Ints, NDArray[np.float64] | None]:
         """Return indices, offsets and times of the events whose items are known."""
-        if times is not None:
-            times = np.asarray(times, np.float64)
-            if times.shape != item_ids.shape or not np.isfinite(times).all():
-                raise ValueError(
-                    f"ThemeRecommender: times has shape {times.shape}; expected {item_ids.shape}, "
-                    "one finite number of seconds per event"
-                )
         items, offsets, events = self.known_items(item_ids, offsets)
         return items, offsets, times if times is None or events is None else times[events]
 
+    def _events(
+        self, function: str, histories: Any, offsets: ArrayLike | None, times: Any
+    ) -> tuple[Ids, Ints, NDArray[np.float64] | None]:
+        """Return ids, offsets and times of histories of either form, checked."""
+        ids, bounds = ragged(histories, offsets, f"{function}: histories")
+        if times is None:
+            return ids, bounds, None
+        if offsets is None:
+            return ids, bounds, _joined_times(function, times, bounds)
+        return ids, bounds, seconds(f"{function}: times", times, len(ids))
+
     def _run(
-        self, histories: Any, offsets: ArrayLike | None, times: Any
+        self, function: str, ids: Ids, bounds: Ints, times: NDArray[np.float64] | None
     ) -> tuple[ThemeStates, Ints, Ints, Ints]:
-        ids, bounds = ragged(histories, offsets, "ThemeRecommender: histories")
-        if times is not None and offsets is None:
-            times = np.concatenate([np.asarray(t, np.float64) for t in times] or [np.zeros(0)])
+        """Return states, known items, their offsets and themes."""
         items, bounds, times = self.known(ids, bounds, times)
         states = self.network.initial(len(bounds) - 1)
+        check_times(function, states, bounds, times)
         themes = self.network.advance(states, items, bounds, times)
         return states, items, bounds, themes
+
+
+def seconds(where: str, times: ArrayLike, n_events: int) -> NDArray[np.float64]:
+    """Return times as float64; raise ValueError unless there is a finite one for each event."""
+    try:
+        array = np.asarray(times, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} is {times!r}; expected numbers of seconds: {error}") from error
+    if array.shape != (n_events,):
+        raise ValueError(
+            f"{where} has shape {array.shape}; expected ({n_events},), a number of seconds for "
+            "each event"
+        )
+    if (wrong := np.flatnonzero(~np.isfinite(array))).size:
+        raise ValueError(
+            f"{where}[{wrong[0]}] is {array[wrong[0]]}; expected a finite number of seconds"
+        )
+    return array
+
+
+def _joined_times(function: str, times: Any, bounds: Ints) -> NDArray[np.float64]:
+    """Return the times of a list of histories in one array."""
+    lengths = np.diff(bounds).tolist()
+    if not hasattr(times, "__len__") or len(times) != len(lengths):
+        count = len(times) if hasattr(times, "__len__") else repr(times)
+        raise ValueError(
+            f"{function}: times has {count} entries; expected {len(lengths)}, an array of seconds "
+            "for each history"
+        )
+    each = [
+        seconds(f"{function}: times[{number}]", own, length)
+        for number, (own, length) in enumerate(zip(times, lengths, strict=True))
+    ]
+    return np.concatenate(each or [np.zeros(0)])

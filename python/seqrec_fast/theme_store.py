@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seqrec_fast._state_files import Key, read_states, write_states
+from seqrec_fast._click_targets import checked_targets
+from seqrec_fast._keys import Key, Keys, checked_keys
+from seqrec_fast._state_files import read_states, write_states
+from seqrec_fast._theme_states import ThemeStates, check_times
 from seqrec_fast.data.sessions import Sessions, offsets_of
 from seqrec_fast.data.vocabulary import Ids, as_ids
-from seqrec_fast.theme_serving import Floats, Theme, ThemeRecommender
+from seqrec_fast.theme_serving import Floats, Theme, ThemeRecommender, seconds
 
 __all__ = ["ThemeStore"]
 
@@ -21,9 +23,9 @@ __all__ = ["ThemeStore"]
 class ThemeStore:
     """Keeps the states of users, so that a new event changes those of its themes alone.
 
-    Made by :meth:`ThemeRecommender.users`. A user is named by a key, an int or a str. States and
-    answers are, bit for bit, those of the whole histories. Any number of threads may share a
-    store; calls are applied one after another.
+    Made by :meth:`ThemeRecommender.users`. A user is named by a key, an int of 64 bits or a str.
+    States and answers are, bit for bit, those of the whole histories. Any number of threads may
+    share a store; calls are applied one after another.
 
     It holds (n_themes + 2) * hidden_size + n_themes float32 numbers per user, and two integers
     per event.
@@ -56,7 +58,7 @@ class ThemeStore:
         """Return whether a user has had an event whose item is known."""
         return key in self._slots
 
-    def push(self, keys: Sequence[Key], items: ArrayLike, times: ArrayLike | None = None) -> None:
+    def push(self, keys: Keys, items: ArrayLike, times: ArrayLike | None = None) -> None:
         """Add one event to each user; a key that is new begins a history.
 
         Parameters
@@ -66,56 +68,81 @@ class ThemeStore:
         items : (n,) sequence of int or str
             In the user's ids; unknown ones are skipped.
         times : (n,) array of float, optional
-            Seconds; for all events of a user or for none.
+            Seconds, which do not decrease for a user; for all events of a user or for none.
 
         Raises
         ------
         ValueError
-            If lengths differ, or a time is not finite. Nothing is changed then.
+            If lengths differ, a key has more than 64 bits, a time is not finite, times of a user
+            decrease, or only some of the user's events have one. Nothing is changed then.
         TypeError
-            If an item is neither an integer nor a string.
+            If keys is no sequence, or a key or an item is neither an integer nor a string.
         """
-        ids = as_ids(items, "ThemeStore.push: items")
+        function = "ThemeStore.push"
+        keys = checked_keys(keys, function)
+        ids = as_ids(items, f"{function}: items")
         if len(keys) != len(ids):
-            raise ValueError(f"ThemeStore.push: {len(ids)} items; expected {len(keys)}, as keys")
+            raise ValueError(f"{function}: {len(ids)} items; expected {len(keys)}, as keys")
+        when = None if times is None else seconds(f"{function}: times", times, len(ids))
         each = np.arange(len(ids) + 1)
-        indices, bounds, seconds = self._recommender.known(ids, each, times)
+        indices, bounds, when = self._recommender.known(ids, each, when)
         names = [key for key, n in zip(keys, np.diff(bounds), strict=True) if n]
         number = {key: i for i, key in enumerate(dict.fromkeys(names))}
         user = np.array([number[key] for key in names], np.int64)
         order = np.argsort(user, kind="stable")
         offsets = offsets_of(np.bincount(user, minlength=len(number)))
+        when = None if when is None else when[order]
         with self._lock:
+            states = self._states_of(list(number))
+            check_times(function, states, offsets, when, list(number))
+            themes = self._recommender.network.advance(states, indices[order], offsets, when)
             slots = np.array([self._slot(key) for key in number], np.int64)
-            states = self._states.rows(slots)
-            themes = self._recommender.network.advance(
-                states, indices[order], offsets, None if seconds is None else seconds[order]
-            )
             self._states.put(slots, states)
             first = themes[:, 0] if themes.shape[1] else np.zeros(len(themes), np.int64)
             for at, theme in zip(order.tolist(), first.tolist(), strict=True):
                 self._events[names[at]].append((int(indices[at]), theme))
 
-    def recommend(
-        self, keys: Sequence[Key], k: int = 20, exclude_seen: bool = False
-    ) -> tuple[Ids, Floats]:
+    def recommend(self, keys: Keys, k: int = 20, exclude_seen: bool = False) -> tuple[Ids, Floats]:
         """Return the ``k`` items that are most likely to come next for each user.
 
-        As :meth:`ThemeRecommender.recommend`; a key without events is an empty history.
+        As :meth:`ThemeRecommender.recommend`; a key without events is an empty history. Keys are
+        checked as in :meth:`push`.
         """
+        names = checked_keys(keys, "ThemeStore.recommend")
         with self._lock:
-            states = self._recommender.network.initial(len(keys))
-            known = [(row, self._slots[key]) for row, key in enumerate(keys) if key in self._slots]
-            if known:
-                rows, slots = np.array(known).T
-                states.put(rows, self._states.rows(slots))
+            states = self._states_of(names)
             exclude = None
             if exclude_seen:
-                seen = [[item for item, _ in self._events.get(key, [])] for key in keys]
+                seen = [[item for item, _ in self._events.get(key, [])] for key in names]
                 lengths = np.array([len(one) for one in seen], np.int64)
                 flat = np.array([item for one in seen for item in one], np.int64)
                 exclude = flat, offsets_of(lengths)
         return self._recommender.best(states, k, exclude)
+
+    def predict(self, keys: Keys, targets: ArrayLike) -> Floats:
+        """Return the probability of a click on each target for each user.
+
+        As :meth:`ThemeRecommender.predict`; a key without events is an empty history. Keys are
+        checked as in :meth:`push`.
+
+        Parameters
+        ----------
+        keys : (n,) sequence of int or str
+        targets : (n,) or (n, C) array of item ids
+            One target of each user, or C candidates.
+
+        Returns
+        -------
+        (n,) or (n, C) float32 array
+            NaN for a target that the model does not know.
+        """
+        function = "ThemeStore.predict"
+        self._recommender.check_click_through(function)
+        names = checked_keys(keys, function)
+        wanted = checked_targets(function, self._recommender.vocabulary, targets, len(names))
+        with self._lock:
+            states = self._states_of(names)
+        return self._recommender.click_probabilities(states, wanted)
 
     def explain(self, key: Key) -> list[Theme]:
         """Return the themes of a user, those of the session that goes on first.
@@ -134,10 +161,11 @@ class ThemeStore:
             items, themes = np.array(self._events[key], np.int64).T
         return self._recommender.explained(logits[0], items, themes[:, None])
 
-    def forget(self, keys: Sequence[Key]) -> None:
-        """Drop users; keys that are not there are skipped."""
+    def forget(self, keys: Keys) -> None:
+        """Drop users; keys that are not there are skipped. Keys are checked as in :meth:`push`."""
+        names = checked_keys(keys, "ThemeStore.forget")
         with self._lock:
-            for key in keys:
+            for key in names:
                 if key in self._slots:
                     self._free.append(self._slots.pop(key))
                     del self._events[key]
@@ -211,8 +239,17 @@ class ThemeStore:
             self._states, self._free, self._events = states, [], events
             self._slots = {key: slot for slot, key in enumerate(keys)}
 
+    def _states_of(self, keys: list[Key]) -> ThemeStates:
+        """Return a copy of the states of users, those before the first event for new ones."""
+        states = self._recommender.network.initial(len(keys))
+        known = [(row, self._slots[key]) for row, key in enumerate(keys) if key in self._slots]
+        if known:
+            rows, slots = np.array(known).T
+            states.put(rows, self._states.rows(slots))
+        return states
+
     def _slot(self, key: Key) -> int:
-        """Return the row of a user, a fresh one for a new user."""
+        """Return the row of a user, for a new user a free one, whose states are to be put."""
         if key in self._slots:
             return self._slots[key]
         network = self._recommender.network
@@ -223,6 +260,5 @@ class ThemeStore:
             self._states = grown
             self._free = list(range(len(grown.count) - 1, size - 1, -1))
         slot = self._free.pop()
-        self._states.put(np.array([slot]), network.initial(1))
         self._slots[key], self._events[key] = slot, []
         return slot

@@ -8,11 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seqrec_fast._theme_mixture_format import TASKS, THEME_SCALE
 from seqrec_fast.nn.functional import session_segments
-
-#: Length that embeddings are brought to before the gate; with it a softmax can become sharp.
-THEME_SCALE = 8.0
-_TASKS = ("next-item", "click-through")
 
 
 class Output(torch.nn.Module):
@@ -168,9 +165,9 @@ def theme_mutual_information(logits: Tensor, position: Tensor) -> Tensor:
 
 def check_config(config: dict[str, Any]) -> None:
     """Raise ValueError unless the parameters of a ThemeMixture are in range."""
-    if config["task"] not in _TASKS:
+    if config["task"] not in TASKS:
         raise ValueError(
-            f"ThemeMixture: task is {config['task']!r}; expected one of {', '.join(_TASKS)}"
+            f"ThemeMixture: task is {config['task']!r}; expected one of {', '.join(TASKS)}"
         )
     for name in ("n_items", "hidden_size", "k", "session_window"):
         if config[name] < 1:
