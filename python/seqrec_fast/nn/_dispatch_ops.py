@@ -187,6 +187,35 @@ def _dispatch_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]
     return gradients[0], None, gradients[1], None
 
 
+def _rows_grad_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _dispatch_rows_grad_backward(
+    ctx: Any, of_dvalues: Tensor, of_dweights: Tensor
+) -> tuple[Tensor | None, ...]:
+    # Products of three factors, of which these ops take two each: so are their derivatives.
+    grad, values, position, weights = ctx.saved_tensors
+    ops, n = torch.ops.seqrec_fast, grad.shape[0]
+    through_dvalues = ops.dispatch_rows(of_dvalues, position, weights, n)
+    of_grad = through_dvalues + ops.dispatch_rows(values, position, of_dweights, n)
+    of_values = ops.combine_rows(grad, position, of_dweights)
+    _, of_weights = ops.dispatch_rows_grad(grad, of_dvalues, position, weights)
+    return of_grad, of_values, None, of_weights
+
+
+def _combine_rows_grad_backward(
+    ctx: Any, of_drows: Tensor, of_dweights: Tensor
+) -> tuple[Tensor | None, ...]:
+    grad, rows, position, weights = ctx.saved_tensors
+    ops = torch.ops.seqrec_fast
+    through_drows = ops.combine_rows(of_drows, position, weights)
+    of_grad = through_drows + ops.combine_rows(rows, position, of_dweights)
+    of_rows = ops.dispatch_rows(grad, position, of_dweights, rows.shape[0])
+    _, of_weights = ops.combine_rows_grad(grad, of_drows, position, weights)
+    return of_grad, of_rows, None, of_weights
+
+
 def _combine_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     rows, position, weights = ctx.saved_tensors
     if not ctx.needs_input_grad[2]:
@@ -214,6 +243,8 @@ torch.library.register_fake(
     "seqrec_fast::dispatch_by_expert", _dispatch_by_expert_fake, lib=_library
 )
 for _name, _backward, _setup in (
+    ("dispatch_rows_grad", _dispatch_rows_grad_backward, _rows_grad_setup),
+    ("combine_rows_grad", _combine_rows_grad_backward, _rows_grad_setup),
     ("segment_sum", _segment_sum_backward, _segment_sum_setup),
     ("expand_segments", _expand_segments_backward, _expand_segments_setup),
     ("dispatch_rows", _dispatch_rows_backward, _rows_setup),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._devices import DEVICES, run
+from ._differentiable_once import differentiable_once
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _OPTIONS = (
@@ -85,6 +86,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
     ctx.set_materialize_grads(False)
 
 
+@differentiable_once("expert_gate")
 def _backward(ctx: Any, dweights: Tensor | None, dids: Tensor | None) -> tuple[Any, ...]:
     if dweights is None:
         return (None,) * 8

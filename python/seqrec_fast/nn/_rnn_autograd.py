@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import _ops
 from . import _rnn_cuda_ops as _rnn_cuda_ops  # registers the operators on CUDA
+from ._differentiable_once import differentiable_once
 
 _Forward = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -34,7 +35,7 @@ def rnn_forward(*args: Any) -> _Forward:
         or type(x) not in (Tensor, torch.nn.Parameter)
         or x.device.type != "cpu"
         or torch._C._len_torch_dispatch_stack()
-        or torch._C._functorch.maybe_current_level() is not None
+        or _is_transformed()
     ):
         result: _Forward = torch.ops.seqrec_fast.rnn_forward(*args)
         return result
@@ -43,6 +44,11 @@ def rnn_forward(*args: Any) -> _Forward:
     defaults = _DEFAULTS[len(args) - _N_ARGUMENTS + len(_DEFAULTS) :]
     result = _RnnFunction.apply(*args, *defaults)  # type: ignore[no-untyped-call]
     return result
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` or a batched gradient is at work."""
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -56,6 +62,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
 
 
+@differentiable_once("rnn_forward")
 def _backward(
     ctx: Any,
     run: Any,
@@ -97,7 +104,7 @@ class _RnnFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        traced = torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack()
+        traced = torch._C._len_torch_dispatch_stack() or _is_transformed()
         run: Any = torch.ops.seqrec_fast.rnn_backward if traced else _ops.rnn_backward_cpu
         return _backward(ctx, run, *grads[:3])
 

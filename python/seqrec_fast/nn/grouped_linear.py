@@ -124,6 +124,37 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return *(g if need else None for g, need in zip(found, needed, strict=True)), None, None
 
 
+def _grad_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    grad, x, weight, group_offsets, *ctx.needed, ctx.precision = inputs
+    ctx.save_for_backward(grad, x, weight, group_offsets)
+    ctx.set_materialize_grads(False)
+
+
+def _grad_backward(
+    ctx: Any, of_dx: Tensor | None, of_dweight: Tensor | None, of_dbias: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    # dx, dweight and dbias are linear in each of their factors, so these ops are all it takes.
+    grad, x, weight, group_offsets = ctx.saved_tensors
+    ops, precision = torch.ops.seqrec_fast, ctx.precision
+    given = (of_dx, of_dweight, of_dbias)
+    of_dx, of_dweight, of_dbias = (g if n else None for g, n in zip(given, ctx.needed, strict=True))
+    of_grad = of_x = of_weight = None
+    if of_dx is not None:
+        of_grad = ops.grouped_linear(of_dx, weight, of_dbias, group_offsets, precision)
+        _, of_weight, _ = ops.grouped_linear_grad(
+            grad, of_dx, weight, group_offsets, False, True, False, precision
+        )
+    elif of_dbias is not None:
+        of_grad = of_dbias[_grouped_linear_cuda.group_of_rows(group_offsets, x.shape[0])]
+    if of_dweight is not None:
+        part = ops.grouped_linear(x, of_dweight, None, group_offsets, precision)
+        of_grad = part if of_grad is None else of_grad + part
+        of_x, _, _ = ops.grouped_linear_grad(
+            grad, x, of_dweight, group_offsets, True, False, False, precision
+        )
+    return of_grad, of_x, of_weight, *(None,) * 5
+
+
 _library.impl("grouped_linear", _grouped_linear_cpu, "CPU")
 _library.impl("grouped_linear_grad", _grouped_linear_grad_cpu, "CPU")
 if "CUDA" in DEVICES:
@@ -136,6 +167,9 @@ for _name, _fake in (
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
 torch.library.register_autograd(
     "seqrec_fast::grouped_linear", _backward, setup_context=_setup, lib=_library
+)
+torch.library.register_autograd(
+    "seqrec_fast::grouped_linear_grad", _grad_backward, setup_context=_grad_setup, lib=_library
 )
 
 

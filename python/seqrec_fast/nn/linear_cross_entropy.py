@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _loss_ops as ops
+from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working, check_reduction, check_tables, check_targets
 from ._tensors import asked_precision, working
 from .row_update import RowUpdate
@@ -34,6 +35,7 @@ class _CrossEntropy(torch.autograd.Function):
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
+    @differentiable_once("linear_cross_entropy")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, target, log_sum = ctx.saved_tensors
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]

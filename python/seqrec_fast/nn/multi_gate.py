@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._devices import DEVICES, run
+from ._differentiable_once import differentiable_once
 from ._dispatch_ops import kernel
 from ._loss_checks import as_working
 from ._tensors import array, working
@@ -86,6 +87,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
+@differentiable_once("multi_gate_mixture")
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
     found: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.multi_gate_mixture_grad(
         grad, *ctx.saved_tensors

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import _gate_ops as _gate_ops  # registers the operator of the gradient
 from ._devices import DEVICES, run
+from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working
 from ._tensors import working
 
@@ -84,6 +85,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.set_materialize_grads(False)
 
 
+@differentiable_once("route_segments")
 def _backward(
     ctx: Any,
     dweights: Tensor | None,

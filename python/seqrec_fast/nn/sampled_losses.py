@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _loss_ops as ops
+from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working, check_reduction, check_tables
 from ._tensors import asked_precision, working
 
@@ -49,14 +50,15 @@ class _SampledLoss(torch.autograd.Function):
         row_grad = hidden.new_full((rows,), 1 / max(rows, 1) if reduction == "mean" else 1.0)
         loss, *gradients = torch.ops.seqrec_fast.sampled_loss(*arguments, row_grad)
         found = _by_item(ctx, hidden, target, negatives, numbers[0], gradients)
-        ctx.save_for_backward(*found)
+        ctx.save_for_backward(*found, hidden, weight, bias)  # what gradients are of
         return loss.mean() if reduction == "mean" else loss.sum()
 
     @staticmethod
+    @differentiable_once("sampled_loss")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         upstream = gradients[0]
         if ctx.arguments is None:
-            ids, *found = ctx.saved_tensors
+            ids, *found = ctx.saved_tensors[:4]
             if not _sums_now(upstream) or upstream != 1:
                 found = [None if g is None else g * upstream for g in found]
         else:
