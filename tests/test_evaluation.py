@@ -41,7 +41,7 @@ def naive(model, targets, exclude_seen, mode):
     result = metrics.summarize(ranks, KS)
     for k in KS:
         result[f"coverage@{k}"] = len({i for top in tops for i in top[:k]}) / N
-    return result
+    return {**result, "predictions": len(ranks)}
 
 
 @pytest.mark.parametrize("targets", ["all", "last"])
@@ -76,7 +76,8 @@ def test_lists_longer_than_the_catalogue(model) -> None:
 
 
 def test_coverage_can_be_left_out(model) -> None:
-    assert set(evaluate(model, TEST, (3,), coverage=False)) == {"recall@3", "mrr@3", "ndcg@3"}
+    result = evaluate(model, TEST, (3,), coverage=False)
+    assert set(result) == {"recall@3", "mrr@3", "ndcg@3", "predictions"}
 
 
 def test_bad_input_is_named(model) -> None:

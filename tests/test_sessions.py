@@ -83,6 +83,14 @@ def test_events_of_one_key_in_one_call_keep_their_order(recommender):
     assert_same(store.recommend(["a", "b"]), recommender.recommend([[1001, 1003, 1004], [1002]]))
 
 
+def test_k_beyond_the_catalogue_is_the_catalogue(recommender):
+    store = recommender.sessions()
+    stepped = store.step(["a"], [1001], 10**12)
+    assert stepped[0].shape == (1, N_ITEMS)
+    assert_same(store.recommend(["a"], 10**12), stepped)
+    assert_same(recommender.recommend([[1001]], N_ITEMS), stepped)
+
+
 def test_string_items(tmp_path):
     recommender = make_recommender(tmp_path / "m.safetensors", strings=True)
     store = recommender.sessions()

@@ -46,6 +46,10 @@ class KnownItems:
         with self._lock:
             self._unknown_items += events
 
+    def at_most_all(self, k: int) -> int:
+        """Return k, or the number of items if it is more: no answer is allocated by k alone."""
+        return min(k, self.n_items)
+
     def named(self, found: Ints) -> Ids:
         """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
         ids = self.vocabulary.ids
@@ -120,11 +124,11 @@ class ItemScorer(KnownItems):
     def best_indices(
         self, outputs: Floats, k: int, exclude: tuple[Ints, Ints] | None = None
     ) -> tuple[Floats, Ints]:
-        """Return (B, k) scores and item indices for (B, H) hidden states.
+        """Return (B, min(k, n_items)) scores and item indices for (B, H) hidden states.
 
         ``exclude`` is a pair of (n,) and (B + 1,) int64 arrays: item indices to leave out, ragged.
         """
-        return self._index.topk(outputs, k, exclude=exclude)
+        return self._index.topk(outputs, self.at_most_all(k), exclude=exclude)
 
     def ranks(
         self,

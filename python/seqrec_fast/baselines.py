@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrec_fast import metrics
+from seqrec_fast._evaluation_parts import check_items, sessions_to_predict
 
 if TYPE_CHECKING:
     from seqrec_fast.data import Sessions
@@ -42,7 +43,7 @@ class Popularity:
     """
 
     def __init__(self, sessions: Sessions, n_items: int) -> None:
-        _check_items("Popularity", sessions, n_items)
+        check_items("Popularity", sessions.items, n_items)
         self.n_items = n_items
         self.counts = np.bincount(sessions.items, minlength=n_items)
 
@@ -72,7 +73,7 @@ class ItemKNN:
     """
 
     def __init__(self, sessions: Sessions, n_items: int, steps: int = 5, context: int = 5) -> None:
-        _check_items("ItemKNN", sessions, n_items)
+        check_items("ItemKNN", sessions.items, n_items)
         for name, value in (("steps", steps), ("context", context)):
             if value < 1:
                 raise ValueError(f"ItemKNN: {name} is {value}; expected at least 1")
@@ -120,19 +121,20 @@ def recommend(
     prefixes : Sessions
         The sessions so far.
     k : int
-        Length of the list.
+        Length of the list; no more than all items are returned.
     exclude_seen : bool
         Leave out the items of the prefix.
 
     Returns
     -------
-    items : (n, k) int64 array
+    items : (n, min(k, n_items)) int64 array
         Greatest score first, the smaller item first among equals; -1 where none is left.
-    scores : (n, k) float32 array
+    scores : (n, min(k, n_items)) float32 array
         -inf where none is left.
     """
     if k < 1:
         raise ValueError(f"recommend: k is {k}; expected at least 1")
+    k = min(k, model.n_items)
     items = np.full((len(prefixes), k), -1, dtype=np.int64)
     scores = np.full((len(prefixes), k), -np.inf, dtype=np.float32)
     for rows, table in _score_blocks(model, prefixes, exclude_seen):
@@ -172,26 +174,22 @@ def evaluate(
     Returns
     -------
     dict
-        As :func:`seqrec_fast.metrics.summarize`.
+        As :func:`seqrec_fast.metrics.summarize`, and ``"predictions"``, how many there were.
 
     Raises
     ------
     ValueError
         If ``targets`` is unknown, an item is out of range, or no session has two events.
     """
-    if targets not in ("all", "last"):
-        raise ValueError(f"evaluate: targets is {targets!r}; expected 'all' or 'last'")
-    _check_items("evaluate", test, model.n_items)
-    test = test.select(test.lengths >= 2)
-    if len(test) == 0:
-        raise ValueError("evaluate: no session has two events")
+    test = sessions_to_predict(test, model.n_items, targets)
     ranks = []
     for prefixes, wanted in _predictions(test, targets):
         for rows, table in _score_blocks(model, prefixes, exclude_seen):
             rank = metrics.rank_of_targets(table, wanted[rows], mode)
             own = table[np.arange(len(table)), wanted[rows]]
             ranks.append(np.where(own > -np.inf, rank, np.inf))
-    return metrics.summarize(np.concatenate(ranks), ks)
+    all_ranks = np.concatenate(ranks)
+    return {**metrics.summarize(all_ranks, ks), "predictions": len(all_ranks)}
 
 
 def _predictions(test: Sessions, targets: str) -> Iterator[tuple[Sessions, NDArray[np.int64]]]:
@@ -218,11 +216,3 @@ def _score_blocks(
             table = table.copy()
             table[np.repeat(np.arange(len(block)), block.lengths), block.items] = -np.inf
         yield rows, table
-
-
-def _check_items(caller: str, sessions: Sessions, n_items: int) -> None:
-    if sessions.n_events and not (sessions.items.min() >= 0 and sessions.items.max() < n_items):
-        raise ValueError(
-            f"{caller}: items from {sessions.items.min()} to {sessions.items.max()}; expected 0 "
-            f"to {n_items - 1} from n_items={n_items}"
-        )

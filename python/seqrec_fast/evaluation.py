@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import metrics
+from seqrec_fast._evaluation_parts import check_items, parts_of, sessions_to_predict
 from seqrec_fast.data.clicks import ClickSamples
 from seqrec_fast.data.sessions import Sessions
 from seqrec_fast.recommender import Recommender
@@ -64,25 +64,16 @@ def evaluate(
         If ``targets`` or ``mode`` is unknown, an item is out of range, or no session has two
         events.
     """
-    if targets not in ("all", "last"):
-        raise ValueError(f"evaluate: targets is {targets!r}; expected 'all' or 'last'")
     if mode not in metrics.TIE_MODES:
         raise ValueError(
             f"evaluate: mode is {mode!r}; expected one of {', '.join(metrics.TIE_MODES)}"
         )
     n_items = recommender.n_items
-    if test.n_events and not (test.items.min() >= 0 and test.items.max() < n_items):
-        raise ValueError(
-            f"evaluate: items from {test.items.min()} to {test.items.max()}; expected 0 to "
-            f"{n_items - 1}, the items of the recommender"
-        )
-    test = test.select(test.lengths >= 2)
-    if len(test) == 0:
-        raise ValueError("evaluate: no session has two events")
+    test = sessions_to_predict(test, n_items, targets)
     longest = min(max(ks), n_items)
     covered = np.zeros((longest, n_items), dtype=np.bool_)
     ranks = []
-    for part in _parts(test):
+    for part in parts_of(test, _BLOCK_EVENTS):
         outputs = recommender.outputs(part.items, part.offsets, part.times)
         for events, histories in _predictions(part, targets):
             exclude = (histories.items, histories.offsets) if exclude_seen else None
@@ -167,20 +158,8 @@ def click_through_metrics(samples: ClickSamples, logits: ArrayLike) -> dict[str,
 
 def check_click_items(caller: str, samples: ClickSamples, n_items: int) -> None:
     """Raise ValueError if an item of a history or a target is not in the catalogue."""
-    for name, items in (("histories", samples.histories.items), ("targets", samples.targets)):
-        if items.size and not (items.min() >= 0 and items.max() < n_items):
-            raise ValueError(
-                f"{caller}: items of {name} from {items.min()} to {items.max()}; expected 0 to "
-                f"{n_items - 1} from n_items={n_items}"
-            )
-
-
-def _parts(sessions: Sessions) -> Iterator[Sessions]:
-    """Yield some sessions at a time, at least one, so that their hidden states stay few."""
-    part = (sessions.offsets[1:] - 1) // _BLOCK_EVENTS
-    bounds = np.flatnonzero(np.diff(part, prepend=-1, append=part[-1] + 1))
-    for begin, end in pairwise(bounds):
-        yield sessions.select(np.arange(begin, end))
+    check_items(caller, samples.histories.items, n_items, "items of histories")
+    check_items(caller, samples.targets, n_items, "items of targets")
 
 
 def _predictions(sessions: Sessions, targets: str) -> Iterator[tuple[NDArray[np.int64], Sessions]]:

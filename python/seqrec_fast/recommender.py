@@ -136,7 +136,7 @@ class Recommender(ItemScorer):
             The events of each session so far, oldest first. With ``offsets``: all sessions in
             one (events,) array.
         k : int
-            Length of the list.
+            Length of the list; no more than all items are returned.
         exclude_seen : bool
             Leave out the items of the session. People often return to an item, so that by
             default they are recommended like all others.
@@ -145,10 +145,10 @@ class Recommender(ItemScorer):
 
         Returns
         -------
-        items : (B, k) array of the user's ids, int64 or str
+        items : (B, min(k, n_items)) array of the user's ids, int64 or str
             Most likely first; among equal scores the item that stands first in the model.
-            Where fewer than k are left: -1, or ``""`` for string ids.
-        scores : (B, k) float32 array
+            Where fewer are left: -1, or ``""`` for string ids.
+        scores : (B, min(k, n_items)) float32 array
             Greater is likelier; -inf where no item is left.
 
         Raises
@@ -250,7 +250,7 @@ class Recommender(ItemScorer):
 
         Returns
         -------
-        items, scores : (B, k) arrays
+        items, scores : (B, min(k, n_items)) arrays
             As of :meth:`recommend`.
         """
         scores, found = self.best_indices(state[self._layer.num_layers - 1], k, exclude)

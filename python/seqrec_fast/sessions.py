@@ -111,7 +111,7 @@ class SessionStore:
 
         Returns
         -------
-        items, scores : (n, k) arrays
+        items, scores : (n, min(k, n_items)) arrays
             As of :meth:`Recommender.recommend`, one row per key.
 
         Raises
@@ -121,7 +121,7 @@ class SessionStore:
         """
         names = keys if type(keys) is list else key_list(keys, "SessionStore.step")
         index = self._recommender.packed_items
-        found = None
+        found, k = None, self._recommender.at_most_all(k)
         if isinstance(items, list):
             found = self._store.step(names, items, index, k, exclude_seen)
         if found is None:
@@ -145,7 +145,7 @@ class SessionStore:
 
         Returns
         -------
-        items, scores : (n, k) arrays
+        items, scores : (n, min(k, n_items)) arrays
             As of :meth:`Recommender.recommend`.
 
         Raises
@@ -156,8 +156,9 @@ class SessionStore:
             If keys is no sequence, or a key is neither an integer nor a string.
         """
         names = key_list(keys, "SessionStore.recommend")
+        recommender = self._recommender
         scores, found = self._store.recommend(
-            names, self._recommender.packed_items, k, exclude_seen
+            names, recommender.packed_items, recommender.at_most_all(k), exclude_seen
         )
         return self._recommender.named(found), scores
 

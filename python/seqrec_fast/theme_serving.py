@@ -278,7 +278,7 @@ class ThemeRecommender(ItemScorer):
     ) -> tuple[Ids, Floats]:
         """Return the (B, min(k, n_items)) best items of states and their scores."""
         hidden = self.network.hidden(states, self.network.session_logits(states))
-        scores, found = self.best_indices(hidden, min(k, self.n_items), exclude)
+        scores, found = self.best_indices(hidden, k, exclude)
         return self.named(found), scores
 
     def outputs(

@@ -25,7 +25,8 @@ def train_and_export(
     from seqrec_fast.training import TrainingInterrupted
 
     def report(result: EpochResult) -> None:
-        results = "".join(f"  {name} {value:.4f}" for name, value in result.metrics.items())
+        measures = {name: v for name, v in result.metrics.items() if name != "predictions"}
+        results = "".join(f"  {name} {value:.4f}" for name, value in measures.items())
         click.echo(
             f"epoch {result.epoch}/{epochs}  loss {result.loss:.4f}{results}  "
             f"{result.seconds:.1f} s"

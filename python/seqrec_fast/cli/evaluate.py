@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from seqrec_fast.cli._click_through import (
     evaluate_click_through,
@@ -133,8 +132,6 @@ def evaluate(
             from seqrec_fast.training import evaluate as evaluate_module
 
             values = evaluate_module(module, sessions, ks, on_sessions=bar.update, **how)
-            each = np.minimum(sessions.lengths - 1, 1 if how["targets"] == "last" else np.inf)
-            values["predictions"] = int(each.clip(0).sum())
     click.echo(f"{log}: {report}")
     click.echo(
         f"{values['predictions']:,} predictions in {len(sessions):,} sessions, "

@@ -60,7 +60,7 @@ class DeviceRecommender(KnownItems):
         # of the top layer after the last event, zeros for a session without one
         hidden = self.model.project((state[0] if isinstance(state, tuple) else state)[-1])
         scores, found = topk(
-            hidden, self.model.item_table, k, bias=self.model.output.bias,
+            hidden, self.model.item_table, self.at_most_all(k), bias=self.model.output.bias,
             exclude=(seen, ends) if exclude_seen else None,
         )  # fmt: skip
         return self.named(found.cpu().numpy()), scores.cpu().numpy()

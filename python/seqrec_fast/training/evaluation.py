@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from seqrec_fast import metrics
+from seqrec_fast._evaluation_parts import parts_of, sessions_to_predict
 from seqrec_fast.data import Sessions
 from seqrec_fast.data.sessions import gather
 from seqrec_fast.models import NextItemModel
@@ -66,7 +66,8 @@ def evaluate(
     Returns
     -------
     dict
-        ``{"recall@1": ..., "mrr@1": ..., "ndcg@1": ..., "recall@5": ..., "coverage@1": ...}``
+        ``{"recall@1": ..., "mrr@1": ..., "ndcg@1": ..., "recall@5": ..., "coverage@1": ...,
+        "predictions": ...}``
 
     Raises
     ------
@@ -74,17 +75,12 @@ def evaluate(
         If ``targets`` or ``mode`` is unknown, an item is out of range, a weight is not finite,
         or no session has two events.
     """
-    if targets not in ("all", "last"):
-        raise ValueError(f"evaluate: targets is {targets!r}; expected 'all' or 'last'")
-    check_items("evaluate", test, model.n_items)
-    test = test.select(test.lengths >= 2)
-    if len(test) == 0:
-        raise ValueError("evaluate: no session has two events")
+    test = sessions_to_predict(test, model.n_items, targets)
     longest = min(max(ks), model.n_items)
     covered = np.zeros((longest, model.n_items), dtype=np.bool_)
     ranks = []
     with _scoring(model), tqdm(total=len(test), unit=" sessions", disable=not progress) as bar:
-        for part in _parts(test):
+        for part in parts_of(test, _CHUNK_EVENTS):
             for scores, wanted in _scores(model, part, targets, exclude_seen):
                 ranks.append(_ranks(scores, wanted, mode))
                 if coverage:
@@ -94,21 +90,12 @@ def evaluate(
             bar.update(len(part))
             if on_sessions is not None:
                 on_sessions(len(part))
-    result = metrics.summarize(np.concatenate(ranks), ks)
+    all_ranks = np.concatenate(ranks)
+    result = metrics.summarize(all_ranks, ks)
     if coverage:
         for k in ks:
             result[f"coverage@{k}"] = float(covered[:k].any(axis=0).mean())
-    return result
-
-
-def check_items(caller: str, sessions: Sessions, n_items: int) -> None:
-    """Raise ValueError if an item is not in the catalogue."""
-    items = sessions.items
-    if items.size and not (items.min() >= 0 and items.max() < n_items):
-        raise ValueError(
-            f"{caller}: items from {items.min()} to {items.max()}; expected 0 to {n_items - 1} "
-            f"from n_items={n_items}"
-        )
+    return {**result, "predictions": len(all_ranks)}
 
 
 @contextmanager
@@ -124,14 +111,6 @@ def _scoring(model: NextItemModel) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-def _parts(sessions: Sessions) -> Iterator[Sessions]:
-    """Yield some sessions at a time, at least one, so that their hidden states stay few."""
-    part = (sessions.offsets[1:] - 1) // _CHUNK_EVENTS
-    bounds = np.flatnonzero(np.diff(part, prepend=-1, append=part[-1] + 1))
-    for begin, end in pairwise(bounds):
-        yield sessions.select(np.arange(begin, end))
 
 
 def _scores(

@@ -9,10 +9,11 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
+from seqrec_fast._evaluation_parts import check_items
 from seqrec_fast.data import Sessions
 from seqrec_fast.models import NextItemModel
 
-from .evaluation import check_items, evaluate
+from .evaluation import evaluate
 from .options import TrainingOptions
 from .run import EpochResult, History, Path, Run
 
@@ -113,7 +114,7 @@ class Trainer:
         if valid is None and self.options.patience is not None:
             train, valid = hold_out_last(train, self.options.validation)
         for sessions in (train,) if valid is None else (train, valid):
-            check_items("Trainer.fit", sessions, self.model.n_items)
+            check_items("Trainer.fit", sessions.items, self.model.n_items)
         run = Run(self.model, self.options, train)
 
         def validated(epoch: int, loss: float, seconds: float) -> EpochResult:
