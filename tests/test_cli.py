@@ -174,9 +174,35 @@ def test_evaluate_counts_predictions(model, write):
     assert "5 predictions in 3 sessions" in text
     assert "dropped 2 events of 2 unknown items (such as 777, 888)" in text
     assert "3 predictions in 3 sessions" in run("evaluate", model, test, "--last-only")
-    text = run("evaluate", model, test, "--leave-one-out", "--filter-seen", "--ties", "median")
+    text = run("evaluate", model, test, "--leave-one-out", "--exclude-seen", "--ties", "median")
     assert "1 predictions in 1 sessions" in text
     assert text.splitlines()[-1].split()[1] == "0.0000"
+
+
+def test_the_old_name_of_exclude_seen_is_understood_and_not_shown(model, write):
+    test = write("test.txt", "1 2 1\n3 3\n")
+    names = ("--exclude-seen", "--filter-seen")
+    assert run("evaluate", model, test, names[0]) == run("evaluate", model, test, names[1])
+    for command in ("train", "evaluate", "recommend"):
+        text = run(command, "--help")
+        assert names[0] in text
+        assert names[1] not in text
+
+
+def test_recommend_takes_clicks_alone_for_history(model, tmp_path):
+    ids = sf.load(model).vocabulary.ids.tolist()
+    header, shown = "SessionId,ItemId,Time,Click", tmp_path / "shown.csv"
+    rows = [("b", ids[0], 1, 1), ("a", ids[1], 9, 1), ("b", ids[2], 3, 0), ("a", ids[3], 2, 1),
+            ("c", ids[4], 1, 0), ("b", ids[5], 2, 1)]  # fmt: skip
+    shown.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    out = tmp_path / "out.csv"
+    for size in (1, 2, 9):
+        run("recommend", model, shown, "--out", out, "--k", "4", "--label-column", "Click",
+            "--batch-size", size)  # fmt: skip
+        found = read_csv(out)
+        assert [row["SessionId"] for row in found] == [*"bbbbaaaacccc"]
+        expected, _ = sf.load(model).recommend([[ids[0], ids[5]], [ids[3], ids[1]], []], 4)
+        assert [int(row["ItemId"]) for row in found] == expected.ravel().tolist()
 
 
 def test_recommend_to_all_formats(log, model, tmp_path):

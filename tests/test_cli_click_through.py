@@ -104,14 +104,18 @@ def test_options_of_the_models(logs, tmp_path) -> None:
     out = tmp_path / "model.safetensors"
     command = ["train", logs / "shown.tsv", "--out", out, *SMALL, "--label-column", "Label"]
     text = run(*command, "--model", "dien", "--embedding-dim", "8", "--hidden-size", "8",
-               "--auxiliary-weight", "0.5", "--dropout-hidden", "0.1", "--valid",
-               logs / "later.tsv", "--max-length", "20", "--min-item-support", "2")  # fmt: skip
+               "--auxiliary-weight", "0.5", "--attention-mode", "aigru",
+               "--dropout-hidden", "0.1", "--valid", logs / "later.tsv", "--max-length", "20", "--min-item-support", "2")  # fmt: skip
     config = sf.load(out).config
     assert (config["embedding_dim"], config["hidden_size"]) == (8, 8)
     assert (config["auxiliary_weight"], config["dropout"]) == (0.5, 0.1)
+    assert config["attention_mode"] == "aigru"
     assert "gauc 0." in text
     run(*command, "--model", "recurrent-ctr", "--cell", "lstm", "--patience", "1")
     assert sf.load(out).config["cell"] == "lstm"
+    run(*command, "--model", "theme-mixture", "--n-themes", "3", "--k", "2", "--session-gap", "60")
+    config = sf.load(out).config
+    assert (config["n_themes"], config["k"], config["session_gap"]) == (3, 2, 60)
     log = logs / "log.tsv"
     text = run("train", log, "--out", out, *SMALL, "--model", "din", "--valid", log)
     assert "auc 0." in text
@@ -147,6 +151,26 @@ def test_options_of_the_models(logs, tmp_path) -> None:
             2,
             "--leave-one-out and --label-column exclude each other",
         ),
+        *(
+            (
+                ["--model", "din", "--label-column", "Label", option, value],
+                2,
+                f"{option} has no effect with --label-column",
+            )
+            for option, value in (
+                ("--negatives", "2"),
+                ("--negatives-by", "popularity"),
+                ("--min-session-length", "3"),
+            )
+        ),
+        (["--n-themes", "3"], 2, "--n-themes has no effect on the model gru4rec"),
+        (["--model", "din", "--k", "2"], 2, "--k has no effect on the model din"),
+        (
+            ["--model", "theme-mixture", "--attention-mode", "agru"],
+            2,
+            "--attention-mode has no effect on the model theme-mixture",
+        ),
+        (["--model", "theme-mixture", "--k", "9"], 1, "k is 9; expected 1 to n_themes=8"),
         (["--model", "din", "--epochs", "0"], 1, "epochs is 0"),
         (["--model", "recurrent-ctr", "--cell", "rnn"], 1, "cell is 'rnn'; expected one of gru"),
     ],
@@ -163,6 +187,13 @@ def test_wrong_arguments_of_other_commands(logs, model, tmp_path) -> None:
     assert "is a click-through model (din), which scores given items" in text
     text = run("evaluate", model, logs / "log.tsv", "--history", logs / "log.tsv", code=2)
     assert "--history needs --label-column" in text
+    for option in (
+        ["--last-only"], ["--leave-one-out"], ["--negatives", "2"], ["--negatives-by", "uniform"]
+    ):  # fmt: skip
+        text = run(
+            "evaluate", model, logs / "shown.tsv", "--label-column", "Label", *option, code=2
+        )
+        assert f"{option[0]} has no effect with --label-column" in text
     text = run("evaluate", model, logs / "log.tsv", "--k", "5", code=2)
     assert "--k has no effect on the model" in text
     out = tmp_path / "gru4rec.safetensors"

@@ -73,3 +73,15 @@ def test_recommends_with_the_times_of_the_file(trained, tmp_path, ending) -> Non
     np.testing.assert_array_equal(
         np.array([int(row["ItemId"]) for row in rows]).reshape(-1, 3), found
     )
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+def test_defaults_fit_the_optimizer(trained, tmp_path, optimizer) -> None:
+    text = run(
+        "train", trained / "log.tsv", "--out", tmp_path / "model.safetensors", "--model",
+        "theme-mixture", "--task", "next-item", "--epochs", "1", "--hidden-size", "8",
+        "--optimizer", optimizer, "--n-themes", "3", "--k", "2", "--session-gap", "60",
+    )  # fmt: skip
+    assert "epoch 1/1" in text
+    config = sf.load(tmp_path / "model.safetensors").config
+    assert (config["n_themes"], config["k"], config["session_gap"]) == (3, 2, 60)

@@ -16,16 +16,36 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: Options of `train` for a theme mixture of either task.
+THEME_OPTIONS = ("n_themes", "k", "session_gap")
 # Class, options that the model takes beside those of all, and fixed parameters.
 _MODELS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "din": ("DIN", ("embedding_dim",), {}),
-    "dien": ("DIEN", ("embedding_dim", "hidden_size", "auxiliary_weight"), {}),
-    "recurrent-ctr": ("RecurrentCTR", ("embedding_dim", "hidden_size", "cell"), {}),
-    "theme-mixture": ("ThemeMixture", ("hidden_size",), {"task": "click-through"}),
+    "dien": (
+        "DIEN",
+        ("embedding_dim", "hidden_size", "attention_mode", "auxiliary_weight"),
+        {},
+    ),
+    "recurrent-ctr": (
+        "RecurrentCTR",
+        ("embedding_dim", "hidden_size", "cell"),
+        {},
+    ),
+    "theme-mixture": (
+        "ThemeMixture",
+        ("hidden_size", *THEME_OPTIONS),
+        {"task": "click-through"},
+    ),
 }
 CLICK_MODELS = tuple(_MODELS)
 #: Options of `train` that mean nothing to other models.
-CLICK_OPTIONS = ("label_column", "n_negatives", "negatives_by", "auxiliary_weight")
+CLICK_OPTIONS = (
+    "label_column", "n_negatives", "negatives_by", "auxiliary_weight", "attention_mode"
+)  # fmt: skip
+# What makes samples of events that have no labels.
+_WITHOUT_LABELS = (
+    "n_negatives", "negatives_by", "last_only", "leave_one_out", "min_session_length"
+)  # fmt: skip
 
 _ANY_MODEL = ("dropout_embedding", "dropout_hidden")
 _TRAINING = ("epochs", "batch_size", "max_length", "lr", "weight_decay", "lr_decay", "patience",
@@ -75,6 +95,10 @@ def train_click_through(log: str, out: str | None, options: dict[str, Any]) -> N
     name, own, fixed = _MODELS[options["model"]]
     known = (*own, *fixed, *_ANY_MODEL, *_TRAINING, *_DATA)
     given = given_options(options["model"], lambda option: option in known)
+    if options["label_column"] is not None:
+        if options["leave_one_out"]:
+            raise click.UsageError("--leave-one-out and --label-column exclude each other")
+        _check_labelled(given)
     training = ClickThroughOptions(**{n: options[n] for n in _TRAINING if n in given})
     train, valid, vocabulary = _training_samples(log, training.patience, training.seed, options)
     sizes = {n: options[n] for n in (*own, *_ANY_MODEL) if n in given}
@@ -97,10 +121,14 @@ def train_click_through(log: str, out: str | None, options: dict[str, Any]) -> N
     )
 
 
-def evaluate_click_through(predictor: Any, log: str, options: dict[str, Any]) -> None:
+def evaluate_click_through(
+    predictor: Any, log: str, options: dict[str, Any], given: dict[str, str]
+) -> None:
     """Print AUC, GAUC and log-loss of a click-through model on the samples of a log."""
     from seqrec_fast.evaluation import evaluate_click_through as evaluate
 
+    if options["label_column"] is not None:
+        _check_labelled(given)
     samples, report = _test_samples(predictor.vocabulary, log, options)
     with progress(total=len(samples), unit=" samples", unit_scale=True) as bar:
         values = evaluate(
@@ -112,8 +140,8 @@ def evaluate_click_through(predictor: Any, log: str, options: dict[str, Any]) ->
         click.echo(f"{name:8}{value:10.4f}")
 
 
-def given_options(model: str, has_effect: Callable[[str], bool]) -> set[str]:
-    """Return the options that stand on the command line; raise for one without effect."""
+def given_options(model: str, has_effect: Callable[[str], bool]) -> dict[str, str]:
+    """Return names and flags of the options on the command line; raise for one without effect."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     given = {
@@ -124,7 +152,13 @@ def given_options(model: str, has_effect: Callable[[str], bool]) -> set[str]:
     for name, option in given.items():
         if not has_effect(name):
             raise click.UsageError(f"{option} has no effect on the model {model}")
-    return set(given)
+    return given
+
+
+def _check_labelled(given: dict[str, str]) -> None:
+    for name in _WITHOUT_LABELS:
+        if name in given:
+            raise click.UsageError(f"{given[name]} has no effect with --label-column")
 
 
 def _training_samples(
@@ -134,8 +168,6 @@ def _training_samples(
     from seqrec_fast.data import build_sessions, click_samples, read_log, split_leave_one_out
 
     columns, label = options["columns"], options["label_column"]
-    if label is not None and options["leave_one_out"]:
-        raise click.UsageError("--leave-one-out and --label-column exclude each other")
     rows = read_log(log, label_column=label, **columns)
     later = options["valid"] and read_log(options["valid"], label_column=label, **columns)
     support = options["min_item_support"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable
@@ -38,6 +39,20 @@ def log_options(command: Command) -> Command:
     for option in reversed(_LOG_OPTIONS):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
+
+
+class _Renamed(click.Option):
+    """Understands older names, which follow the one that the help shows."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        shown = copy.copy(self)
+        shown.opts = self.opts[:1]
+        return click.Option.get_help_record(shown, ctx)
+
+
+def exclude_seen_option(text: str) -> Callable[[Command], Command]:
+    """Add ``--exclude-seen`` with this help."""
+    return click.option("--exclude-seen", "--filter-seen", cls=_Renamed, is_flag=True, help=text)
 
 
 def integer_list(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:

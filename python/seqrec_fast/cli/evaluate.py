@@ -13,6 +13,7 @@ from seqrec_fast.cli._click_through import (
 )
 from seqrec_fast.cli._options import (
     device_option,
+    exclude_seen_option,
     integer_list,
     log_options,
     model_argument,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     type=click.Choice(["conservative", "standard", "median"]),
     help="Where the target stands among items of the same score: last, first, or in the middle.",
 )
-@click.option("--filter-seen", is_flag=True, help="Do not rank the items of the history.")
+@exclude_seen_option("Do not rank the items of the history.")
 @click.option("--last-only", is_flag=True, help="Predict the last event of each session only.")
 @click.option(
     "--leave-one-out",
@@ -76,7 +77,7 @@ def evaluate(
     log: str,
     ks: tuple[int, ...],
     ties: str,
-    filter_seen: bool,
+    exclude_seen: bool,
     last_only: bool,
     leave_one_out: bool,
     precision: str,
@@ -98,7 +99,7 @@ def evaluate(
     \b
     Examples:
       seqrec-fast evaluate model.safetensors test.tsv
-      seqrec-fast evaluate model.safetensors ratings.tsv.gz --leave-one-out --filter-seen --k 10
+      seqrec-fast evaluate model.safetensors ratings.tsv.gz --leave-one-out --exclude-seen --k 10
       seqrec-fast evaluate din.safetensors test.tsv --label-column click --history train.tsv
     """  # noqa: D301 - a mark for click
     from seqrec_fast.evaluation import evaluate as evaluate_model
@@ -114,15 +115,15 @@ def evaluate(
     if on_device is not None and task != "next-item":
         raise ValueError(f"evaluate: {model} is a click-through model; expected --device cpu")
     if task == "click-through":
-        given_options(model, lambda option: option not in ("ks", "ties", "filter_seen"))
+        given = given_options(model, lambda option: option not in ("ks", "ties", "exclude_seen"))
         samples |= {"columns": columns, "last_only": last_only, "leave_one_out": leave_one_out}
-        evaluate_click_through(recommender, log, samples)
+        evaluate_click_through(recommender, log, samples, given)
         return
     given_options(model, lambda option: option not in samples)
     sessions, report = _read(vocabulary, log, leave_one_out, columns)
     how: dict[str, Any] = {
         "targets": "last" if last_only or leave_one_out else "all",
-        "exclude_seen": filter_seen,
+        "exclude_seen": exclude_seen,
         "mode": ties,
     }
     with progress(total=len(sessions), unit=" sessions", unit_scale=True) as bar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from seqrec_fast.cli._options import (
     check_output,
     device_option,
+    exclude_seen_option,
     log_options,
     model_argument,
     module_on,
@@ -22,7 +23,8 @@ from seqrec_fast.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from seqrec_fast.data import ItemVocabulary, RaggedLog
+    from seqrec_fast.data import InteractionLog, ItemVocabulary, RaggedLog
+    from seqrec_fast.data.vocabulary import Ids
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -34,7 +36,13 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
     "--out", required=True, type=click.Path(), help="File to write: .parquet, .csv or .tsv."
 )
 @click.option("--k", default=20, show_default=True, type=click.IntRange(1), help="Items a session.")
-@click.option("--exclude-seen", is_flag=True, help="Leave out the items of the session.")
+@exclude_seen_option("Leave out the items of the session.")
+@click.option(
+    "--label-column",
+    metavar="NAME",
+    help="SESSIONS holds items that were shown; column that says whether one was clicked (1) or "
+    "not (0). Those clicked alone are the session. SESSIONS is then read as a whole.",
+)
 @click.option(
     "--batch-size",
     default=1024,
@@ -52,6 +60,7 @@ def recommend(
     out: str,
     k: int,
     exclude_seen: bool,
+    label_column: str | None,
     batch_size: int,
     precision: str,
     device: str | None,
@@ -68,8 +77,9 @@ def recommend(
     Examples:
       seqrec-fast recommend model.safetensors sessions.parquet --out recs.parquet
       seqrec-fast recommend model.safetensors today.tsv --out recs.csv --k 5 --exclude-seen
+      seqrec-fast recommend themes.safetensors shown.tsv --label-column click --out recs.csv
     """  # noqa: D301 - a mark for click
-    from seqrec_fast.data import iter_sessions
+    from seqrec_fast.data import iter_sessions, read_log
     from seqrec_fast.recommender import load
 
     ending = os.path.splitext(out)[1].lower()
@@ -86,7 +96,11 @@ def recommend(
             f"recommend: {model} is a click-through model ({recommender.model}), which scores "
             "given items; expected a recommender of the next item"
         )
-    batches = iter_sessions(sessions, batch_size=batch_size, **columns)
+    if label_column is None:
+        batches = iter_sessions(sessions, batch_size=batch_size, **columns)
+    else:
+        shown = read_log(sessions, label_column=label_column, **columns)
+        batches = _clicks(shown, batch_size)
     n_sessions = 0
     with progress(unit=" sessions", unit_scale=True) as bar, _writer(out, ending) as write:
         for batch in batches:
@@ -106,6 +120,31 @@ def _served(model: Any, vocabulary: ItemVocabulary) -> Any:
             f"recommend: the model is a {type(model).__name__}; expected a GRU4Rec on CUDA"
         )
     return DeviceRecommender(model, vocabulary)
+
+
+def _clicks(shown: InteractionLog, batch_size: int) -> Iterator[RaggedLog]:
+    """Yield the clicks of each session in the order of the file; a session may have none."""
+    from seqrec_fast.data import RaggedLog
+    from seqrec_fast.data.sessions import offsets_of
+
+    assert shown.labels is not None
+    names, first, of_row = np.unique(shown.session_ids, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    names = cast("Ids", names[order])
+    session = np.argsort(order)[of_row]
+    rows = np.flatnonzero(shown.labels)
+    times = np.zeros(len(rows)) if shown.times is None else shown.times[rows]
+    rows = rows[np.lexsort((times, session[rows]))]
+    offsets = offsets_of(np.bincount(session[rows], minlength=len(names)))
+    for begin in range(0, len(names), batch_size):
+        bounds = offsets[begin : begin + batch_size + 1]
+        part = rows[bounds[0] : bounds[-1]]
+        yield RaggedLog(
+            names[begin : begin + batch_size],
+            shown.item_ids[part],
+            bounds - bounds[0],
+            None if shown.times is None else shown.times[part],
+        )
 
 
 def _rows(recommender: Any, batch: RaggedLog, k: int, exclude_seen: bool) -> dict[str, Any]:

@@ -11,11 +11,17 @@ import click
 from seqrec_fast.cli._click_through import (
     CLICK_MODELS,
     CLICK_OPTIONS,
+    THEME_OPTIONS,
     given_options,
     sample_options,
     train_click_through,
 )
-from seqrec_fast.cli._options import check_output, log_options, threads_option
+from seqrec_fast.cli._options import (
+    check_output,
+    exclude_seen_option,
+    log_options,
+    threads_option,
+)
 from seqrec_fast.cli._training import resumes, train_and_export
 
 if TYPE_CHECKING:
@@ -41,6 +47,24 @@ _MODEL = (
     ("num_layers", int, 1, "Recurrent layers."),
     ("dropout_embedding", float, 0.2, "Dropout of the input."),
     ("dropout_hidden", float, 0.2, "Dropout of the hidden states."),
+)
+# Of single models, with the names and defaults of their parameters.
+_OF_SOME_MODELS = (
+    ("n_themes", int, 8, "Themes of --model theme-mixture; 0: none, for comparison."),
+    ("k", int, 1, "Themes that an event goes to, with --model theme-mixture."),
+    (
+        "session_gap",
+        float,
+        1800.0,
+        "A session ends where more than so many seconds pass, with --model theme-mixture.",
+    ),
+    (
+        "attention_mode",
+        ["augru_tf", "augru_paper", "agru", "aigru"],
+        "augru_tf",
+        "What the second layer of --model dien does with the attention.",
+    ),
+    ("auxiliary_weight", float, 0.0, "Of the auxiliary loss, with --model dien."),
 )
 _TRAINING = (
     ("epochs", int, 8, "Passes over the log, at most."),
@@ -102,8 +126,9 @@ _TRAINING = (
 
 # Theme mixture for the next item: options of the model, and other defaults of the training, since a
 # history has to be whole.
-_MIXTURE = ("hidden_size", "dropout_embedding", "dropout_hidden")
-_LONG_HISTORIES = {"batch_size": 16, "max_length": 2000, "lr": 0.01, "weight_decay": 0.1}
+_MIXTURE = ("hidden_size", "dropout_embedding", "dropout_hidden", *THEME_OPTIONS)
+_LONG_HISTORIES = {"batch_size": 16, "max_length": 2000}
+_LONG_HISTORIES_ADAM = {"lr": 0.01, "weight_decay": 0.1}
 
 
 def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
@@ -138,17 +163,11 @@ def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
     default="click-through",
     show_default=True,
     help="What --model theme-mixture is for. With next-item some defaults are others, since whole "
-    "histories are learnt from: --batch-size 16, --max-length 2000, --lr 0.01, --weight-decay 0.1, "
-    "--hidden-size 64.",
+    "histories are learnt from: --batch-size 16, --max-length 2000, --hidden-size 64, and for adam "
+    "--lr 0.01, --weight-decay 0.1.",
 )
 @_options(_MODEL)
-@click.option(
-    "--auxiliary-weight",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Of the auxiliary loss, with --model dien.",
-)
+@_options(_OF_SOME_MODELS)
 @_options(_TRAINING)
 @click.option(
     "--lr-decay/--no-lr-decay", default=True, show_default=True, help="Lower --lr to 0 by the end."
@@ -176,7 +195,7 @@ def _options(table: tuple[Any, ...]) -> Callable[[Command], Command]:
     help="Hold out the last two events of each session: the second to last to validate with "
     "(if there is a --patience), the last for `evaluate --leave-one-out`.",
 )
-@click.option("--filter-seen", is_flag=True, help="Validate without the items of the history.")
+@exclude_seen_option("Validate without the items of the history.")
 @click.option("--min-item-support", default=1, show_default=True, help="Drop rarer items.")
 @click.option("--min-session-length", default=2, show_default=True, help="Drop shorter sessions.")
 @sample_options
@@ -239,7 +258,10 @@ def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
     else:
         make = ThemeMixture
         sizes = {name: options[name] for name in _MIXTURE if name in given}
-        values |= {name: value for name, value in _LONG_HISTORIES.items() if name not in given}
+        defaults = _LONG_HISTORIES | (
+            _LONG_HISTORIES_ADAM if options["optimizer"] == "adam" else {}
+        )
+        values |= {name: value for name, value in defaults.items() if name not in given}
     training = TrainingOptions(**values)
     train, valid, vocabulary = _sessions(log, training, options)
     model = make(len(vocabulary), seed=training.seed, **sizes)
@@ -252,7 +274,7 @@ def _train(log: str, out: str | None, options: dict[str, Any]) -> None:
             train,
             valid,
             valid_targets="last" if options["leave_one_out"] else "all",
-            exclude_seen=options["filter_seen"],
+            exclude_seen=options["exclude_seen"],
             checkpoint=options["checkpoint"],
             resume=resumes(options),
             progress=None,
@@ -274,10 +296,11 @@ def _check(log: str, out: str, options: dict[str, Any]) -> None:
         raise click.UsageError("--valid and --leave-one-out exclude each other")
 
 
-def _given(options: dict[str, Any]) -> set[str]:
+def _given(options: dict[str, Any]) -> dict[str, str]:
     """Return the options on the command line; raise for one without effect on a next-item model."""
     if options["model"] == "gru4rec":
-        return given_options("gru4rec", lambda option: option not in (*CLICK_OPTIONS, "task"))
+        others = (*CLICK_OPTIONS, *THEME_OPTIONS, "task")
+        return given_options("gru4rec", lambda option: option not in others)
     without = {name for name, *_ in _MODEL} - set(_MIXTURE) | {"batching", "bptt", "carry_dropout"}
     name = f"{options['model']} for the next item"
     return given_options(name, lambda option: option not in (*CLICK_OPTIONS, *without))
