@@ -119,9 +119,9 @@ def test_wrong_input():
     good = torch.zeros(3, 8)
     for arguments, options, error, message in (
         ((good, 9), {}, ValueError, "k is 9; expected 1 to 8"),
-        ((good[0], 1), {}, ValueError, "logits has 1 dimensions"),
+        ((good[0], 1), {}, ValueError, r"logits has shape \(8,\)"),
         ((good.long(), 1), {}, TypeError, "logits is torch.int64; expected a floating type"),
-        ((good, 1), {"score": "max"}, ValueError, "score is max; expected one of"),
+        ((good, 1), {"score": "max"}, ValueError, "score is 'max'; expected one of"),
         ((good, 1), {"bias": torch.zeros(7)}, ValueError, r"bias has shape \(7,\)"),
         ((good, 1), {"mask": torch.zeros(8)}, TypeError, "mask is torch.float32; expected bool"),
         ((good, 1), {"mask": torch.zeros(7) > 0}, ValueError, r"mask has shape \(7,\)"),

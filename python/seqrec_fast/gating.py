@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._checks import check_choice, checked_flag, checked_int, checked_number
 
 __all__ = ["expert_gate"]
 
+SCORES = ("softmax", "sigmoid", "sqrt_softplus")
+ORDERS = ("score_then_topk", "topk_then_score")
 _KERNELS: dict[np.dtype[Any], Any] = {
     np.dtype(np.float32): _core.expert_gate_f32,
     np.dtype(np.float64): _core.expert_gate_f64,
@@ -71,7 +73,7 @@ def expert_gate(
     Raises
     ------
     TypeError
-        If an array has another dtype.
+        If an array has another dtype, or an option another type.
     ValueError
         If a shape does not fit, k is out of range, an option is unknown or scale is not finite.
 
@@ -83,46 +85,70 @@ def expert_gate(
     >>> weights.tolist(), expert_ids.tolist()
     ([[0.5, 0.5]], [[1, 2]])
     """
+    name = "expert_gate"
     array = np.ascontiguousarray(logits)
     kernel = _KERNELS.get(array.dtype)
     if kernel is None:
-        raise TypeError(f"expert_gate: logits is {array.dtype}; expected float32 or float64")
+        raise TypeError(f"{name}: logits is {array.dtype}; expected float32 or float64")
     if array.ndim != 2:
-        raise ValueError(f"expert_gate: logits has {array.ndim} dimensions; expected (N, E)")
-    k = operator.index(k)
+        raise ValueError(f"{name}: logits has shape {array.shape}; expected (N, E)")
     rows, experts = array.shape
-    if not 1 <= k <= experts:  # before k outputs are made
-        raise ValueError(f"expert_gate: k is {k}; expected 1 to {experts}")
+    k, *options = checked_options(name, experts, k, score, order, renormalize, scale)
+    offset = checked_bias(name, bias, experts, array.dtype)
+    allowed = checked_mask(name, mask, rows, experts)
     weights = np.empty((rows, k), array.dtype)
     expert_ids = np.empty((rows, k), np.int64)
-    kernel(
-        array, k, score, order, renormalize, _bias(bias, array), _mask(mask, array.shape), scale,
-        weights, expert_ids,
-    )  # fmt: skip
+    kernel(array, k, *options[:3], offset, allowed, options[3], weights, expert_ids)
     return weights, expert_ids
 
 
-def _bias(bias: ArrayLike | None, logits: NDArray[Any]) -> NDArray[Any] | None:
+def checked_options(
+    function: str,
+    experts: int,
+    k: SupportsIndex,
+    score: str,
+    order: str,
+    renormalize: bool,
+    scale: float,
+) -> tuple[int, str, str, bool, float]:
+    """Return the options of a gate as the kernels take them."""
+    check_choice(function, "score", score, SCORES)
+    check_choice(function, "order", order, ORDERS)
+    return (
+        checked_int(function, "k", k, 1, experts),
+        score,
+        order,
+        checked_flag(function, "renormalize", renormalize),
+        checked_number(function, "scale", scale, finite=True),
+    )
+
+
+def checked_bias(
+    function: str, bias: ArrayLike | None, experts: int, dtype: np.dtype[Any]
+) -> NDArray[Any] | None:
+    """Return the bias as the kernels take it."""
     if bias is None:
         return None
     array = np.ascontiguousarray(bias)
-    if array.dtype != logits.dtype:
-        raise TypeError(f"expert_gate: bias is {array.dtype}; expected {logits.dtype}")
-    if array.shape != logits.shape[1:]:
-        raise ValueError(
-            f"expert_gate: bias has shape {array.shape}; expected ({logits.shape[1]},)"
-        )
+    if array.dtype != dtype:
+        raise TypeError(f"{function}: bias is {array.dtype}; expected {dtype}")
+    if array.shape != (experts,):
+        raise ValueError(f"{function}: bias has shape {array.shape}; expected ({experts},)")
     return array
 
 
-def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+def checked_mask(
+    function: str, mask: ArrayLike | None, rows: int, experts: int
+) -> NDArray[np.uint8] | None:
+    """Return the mask as the kernels take it."""
     if mask is None:
         return None
     array = np.ascontiguousarray(mask)
     if array.dtype != np.bool_:
-        raise TypeError(f"expert_gate: mask is {array.dtype}; expected bool")
-    if array.shape not in (shape, shape[1:]):
+        raise TypeError(f"{function}: mask is {array.dtype}; expected bool")
+    if array.shape not in ((experts,), (rows, experts)):
         raise ValueError(
-            f"expert_gate: mask has shape {array.shape}; expected {shape[1:]} or {shape}"
+            f"{function}: mask has shape {array.shape}; expected ({experts},) or ({rows}, "
+            f"{experts})"
         )
     return array.view(np.uint8)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
+from seqrec_fast._checks import checked_number
+from seqrec_fast.gating import checked_options
+
 from . import _gate_ops as _gate_ops  # registers the operators
+from ._checks import check_bias_and_mask, check_floating, check_shape
 from ._tensors import working
-from .gate_losses import sequence_of_row
+from .gate_losses import as_gate_reads, check_valid, counting_rows, sequence_of_row
 
 __all__ = ["expert_choice", "expert_gate"]
 
 
 def expert_gate(
     logits: Tensor,
-    k: int,
+    k: SupportsIndex,
     *,
     score: str = "softmax",
     order: str = "score_then_topk",
@@ -55,31 +61,21 @@ def expert_gate(
     Raises
     ------
     TypeError
-        If `logits` is of no floating type or `mask` not bool.
+        If `logits` is of no floating type, `mask` not bool, or an option of another type.
     ValueError
         If a shape does not fit, k is out of range, an option is unknown or scale is not finite.
     """
-    if not logits.is_floating_point():
-        raise TypeError(f"expert_gate: logits is {logits.dtype}; expected a floating type")
-    if logits.dim() != 2:
-        raise ValueError(f"expert_gate: logits has {logits.dim()} dimensions; expected (N, E)")
-    experts = logits.shape[1]
-    if not 1 <= k <= experts:
-        raise ValueError(f"expert_gate: k is {k}; expected 1 to {experts}")
-    if bias is not None and bias.shape != logits.shape[1:]:
-        raise ValueError(f"expert_gate: bias has shape {tuple(bias.shape)}; expected ({experts},)")
-    if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(f"expert_gate: mask is {mask.dtype}; expected bool")
-    if mask is not None and mask.shape not in (logits.shape, logits.shape[1:]):
-        raise ValueError(
-            f"expert_gate: mask has shape {tuple(mask.shape)}; expected ({experts},) or "
-            f"{tuple(logits.shape)}"
-        )
+    name = "expert_gate"
+    check_floating(name, "logits", logits)
+    check_shape(name, "logits", logits, "N", "E")
+    rows, experts = logits.shape
+    k, *options, scale = checked_options(name, experts, k, score, order, renormalize, scale)
+    check_bias_and_mask(name, bias, mask, rows, experts)
     logits = working(logits)
     if bias is not None:
         bias = bias.detach().to(logits.dtype)
     result: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.expert_gate(
-        logits, k, score, order, renormalize, bias, mask, float(scale)
+        logits, k, *options, bias, mask, scale
     )
     return result
 
@@ -101,7 +97,8 @@ def expert_choice(
     Parameters
     ----------
     logits : (N, E) Tensor
-        NaN is never chosen.
+        NaN is never chosen; the infinities are read as the largest finite numbers, so that a row
+        of -inf alone likes all experts alike, as :func:`expert_gate` has it.
     capacity_factor : float
         Experts per event in the mean.
     offsets : (B + 1,) int64 Tensor, optional
@@ -119,34 +116,33 @@ def expert_choice(
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype, or an option another type.
     ValueError
         If a shape does not fit or capacity_factor is not positive.
     """
     name = "expert_choice"
-    if logits.dim() != 2:
-        raise ValueError(f"{name}: logits has {logits.dim()} dimensions; expected (N, E)")
+    check_floating(name, "logits", logits)
+    check_shape(name, "logits", logits, "N", "E")
+    capacity_factor = checked_number(name, "capacity_factor", capacity_factor)
     if not capacity_factor > 0:
         raise ValueError(f"{name}: capacity_factor is {capacity_factor}; expected more than 0")
     rows, experts = logits.shape
-    if valid is not None and (valid.dtype != torch.bool or valid.shape != (rows,)):
-        raise ValueError(f"{name}: valid is {valid.dtype} {tuple(valid.shape)}; expected bool "
-                         f"({rows},)")  # fmt: skip
+    check_valid(name, valid, rows)
     logits = working(logits)
-    sequence, batch = sequence_of_row(name, offsets, rows)
-    if sequence is None:
-        sequence = torch.zeros(rows, dtype=torch.int64, device=logits.device)
-    least = torch.finfo(logits.dtype).min
-    probabilities = torch.softmax(torch.where(logits.isnan(), least, logits), 1)
-    counts = logits.new_ones(rows, dtype=torch.bool) if valid is None else valid
-    candidate = counts[:, None] & ~logits.isnan()
-    lengths = torch.bincount(sequence[counts], minlength=batch).to(torch.float64)
+    sequence, batch = sequence_of_row(name, offsets, logits)
+    may_be = logits.new_ones(rows, dtype=torch.bool) if valid is None else valid
+    probabilities = torch.softmax(as_gate_reads(logits, counting_rows(logits, valid)), 1)
+    candidate = may_be[:, None] & ~logits.isnan()
+    of_sequence = sequence.new_zeros(batch)
+    lengths = of_sequence.index_add(0, sequence, may_be.long()).double()
     capacity = (capacity_factor * lengths / max(experts, 1)).ceil().clamp(max=lengths).long()
     # By probability, then, stably, by sequence: the place in the sequence's order follows.
     key = torch.where(candidate, probabilities.detach(), -1.0)
     by_key = key.argsort(dim=0, descending=True, stable=True)
     order = by_key.gather(0, sequence[by_key].argsort(dim=0, stable=True))
-    begin = torch.bincount(sequence, minlength=batch).cumsum(0).roll(1)
-    begin[0] = 0
+    events = of_sequence.index_add(0, sequence, torch.ones_like(sequence))
+    begin = events.cumsum(0) - events
     place = torch.arange(rows, device=logits.device)[:, None] - begin[sequence[order]]
     rank = torch.empty_like(order).scatter_(0, order, place)
     chosen = candidate & (rank < capacity[sequence][:, None])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqrec_fast._checks import check_choice, checked_flag, checked_int, checked_number
+from seqrec_fast.gating import checked_options
+
+from ._checks import check_shape, check_tensor
 from ._gate_ops import gate_noise
 from .expert_choice import expert_gate
 from .gate_losses import update_selection_bias
@@ -51,7 +56,9 @@ class ExpertGate(nn.Module):
     bias : bool
         Of the linear logits.
     selection_bias : bool
-        Keep a buffer `selection_bias` (E,), at first 0, for :meth:`update_selection_bias`.
+        Keep a buffer `selection_bias` (E,), at first 0, for :meth:`update_selection_bias`. It is
+        float64 for float64 parameters, else float32, whatever the module is converted to: small
+        steps would be lost in 16 bits.
     temperature : float
         Of the cosine gate at first: cosines are divided by it.
     noise : {None, "normal", "gumbel"}
@@ -62,7 +69,7 @@ class ExpertGate(nn.Module):
         Multiply it by softplus(x @ weight_noise.T) too (noisy top-k, Shazeer et al., 2017,
         arXiv:1701.06538).
     seed : int
-        Of the noise, which depends on it, on the number of training calls so far (in the
+        Of the noise, 0 or more, which depends on it, on the number of training calls so far (in the
         `state_dict`), on row and expert: not on the number of threads.
 
     Attributes
@@ -71,15 +78,17 @@ class ExpertGate(nn.Module):
 
     Raises
     ------
+    TypeError
+        If an option has another type.
     ValueError
-        If an option is unknown or out of range.
+        If an option is unknown, out of range, or needs another one.
     """
 
     def __init__(
         self,
-        input_size: int,
-        num_experts: int,
-        k: int,
+        input_size: SupportsIndex,
+        num_experts: SupportsIndex,
+        k: SupportsIndex,
         *,
         kind: str = "linear",
         score: str = "softmax",
@@ -92,37 +101,41 @@ class ExpertGate(nn.Module):
         noise: str | None = None,
         noise_scale: float = 1.0,
         learned_noise: bool = False,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        for name, value, known in (("kind", kind, _KINDS), ("noise", noise, _NOISES)):
-            if value not in known:
-                expected = ", ".join(map(str, known))
-                raise ValueError(f"ExpertGate: {name} is {value}; expected one of {expected}")
-        if not 1 <= k <= num_experts:
-            raise ValueError(f"ExpertGate: k is {k}; expected 1 to {num_experts}")
+        name = "ExpertGate"
+        check_choice(name, "kind", kind, _KINDS)
+        check_choice(name, "noise", noise, _NOISES)
+        experts = checked_int(name, "num_experts", num_experts, 1)
+        options = checked_options(name, experts, k, score, order, renormalize, scale)
+        temperature = checked_number(name, "temperature", temperature, finite=True)
         if not temperature > 0:
-            raise ValueError(f"ExpertGate: temperature is {temperature}; expected more than 0")
+            raise ValueError(f"{name}: temperature is {temperature}; expected more than 0")
+        for option, value in (("bias", bias), ("selection_bias", selection_bias)):
+            checked_flag(name, option, value)
         if kind == "cosine" and bias:
-            raise ValueError("ExpertGate: bias is for linear logits; kind is cosine")
+            raise ValueError(f"{name}: bias is for linear logits; kind is cosine")
+        if checked_flag(name, "learned_noise", learned_noise) and noise is None:
+            raise ValueError(f"{name}: learned_noise is True; expected a noise that it scales")
         made: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.input_size, self.num_experts, self.k = input_size, num_experts, k
-        self.kind, self.score, self.order = kind, score, order
-        self.renormalize, self.scale = renormalize, scale
-        self.noise, self.noise_scale, self.seed = noise, noise_scale, seed
-        self.temperature = temperature
-        self.weight = nn.Parameter(torch.empty(num_experts, input_size, **made))
-        self.bias = nn.Parameter(torch.empty(num_experts, **made)) if bias else None
+        self.input_size, self.num_experts = checked_int(name, "input_size", input_size), experts
+        self.k, self.score, self.order, self.renormalize, self.scale = options
+        self.kind, self.temperature, self.noise = kind, temperature, noise
+        self.noise_scale = checked_number(name, "noise_scale", noise_scale, finite=True)
+        self.seed = checked_int(name, "seed", seed, 0, 2**64 - 1)
+        self.weight = nn.Parameter(torch.empty(experts, self.input_size, **made))
+        self.bias = nn.Parameter(torch.empty(experts, **made)) if bias else None
         self.log_temperature = nn.Parameter(torch.empty((), **made)) if kind == "cosine" else None
         self.weight_noise = (
-            nn.Parameter(torch.empty(num_experts, input_size, **made)) if learned_noise else None
+            nn.Parameter(torch.empty(experts, self.input_size, **made)) if learned_noise else None
         )
         self.selection_bias: Tensor | None
-        self.register_buffer(
-            "selection_bias", torch.zeros(num_experts, **made) if selection_bias else None
-        )
+        wide = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
+        steps = torch.zeros(experts, device=self.weight.device, dtype=wide)
+        self.register_buffer("selection_bias", steps if selection_bias else None)
         self.noise_step: Tensor | None
         self.register_buffer(
             "noise_step", None if noise is None else torch.zeros((), dtype=torch.int64)
@@ -153,10 +166,8 @@ class ExpertGate(nn.Module):
         (N, num_experts) Tensor
             float64 for float64 parameters, else float32.
         """
-        if x.dim() != 2 or x.shape[1] != self.input_size:
-            raise ValueError(
-                f"ExpertGate: x has shape {tuple(x.shape)}; expected (N, {self.input_size})"
-            )
+        check_tensor("ExpertGate", "x", x)
+        check_shape("ExpertGate", "x", x, "N", self.input_size)
         with torch.autocast(x.device.type, enabled=False):
             weight = self._working(self.weight)
             x = x.to(weight.dtype)
@@ -222,6 +233,15 @@ class ExpertGate(nn.Module):
             f"{self.input_size}, {self.num_experts}, k={self.k}, kind={self.kind}, "
             f"score={self.score}, order={self.order}, renormalize={self.renormalize}"
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExpertGate:
+        kept = self.selection_bias
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if kept is not None and self.selection_bias is not None:
+            converted = self.selection_bias
+            if converted.dtype in (torch.bfloat16, torch.float16):
+                self.selection_bias = kept.to(converted.device, torch.float32)
+        return self
 
     def _noise(self, x: Tensor, logits: Tensor) -> Tensor:
         assert self.noise is not None

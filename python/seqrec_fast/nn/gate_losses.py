@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
+
+from seqrec_fast._checks import checked_int, checked_number
+
+from ._checks import (
+    check_dtype,
+    check_floating,
+    check_ids,
+    check_offsets,
+    check_partition,
+    check_shape,
+    check_tensor,
+)
+from ._tensors import working
 
 __all__ = [
     "GateDiagnostics",
@@ -19,57 +32,95 @@ __all__ = [
 
 
 class GateDiagnostics(NamedTuple):
-    """How evenly a gate uses its experts, over the rows that count."""
+    """How evenly a gate uses its experts, over the rows that count; with offsets in B sequences."""
 
-    load: Tensor  #: (E,) int64: how often each expert was chosen
-    entropy: Tensor  #: (): mean entropy of a row's softmax, in nats
-    load_entropy: Tensor  #: (): entropy of the load's shares; log(E) if all are used alike
-    dead: Tensor  #: (D,) int64: experts that no row chose
-
-
-def _checked_valid(name: str, valid: Tensor | None, rows: int) -> None:
-    if valid is None:
-        return
-    if valid.dtype != torch.bool:
-        raise TypeError(f"{name}: valid is {valid.dtype}; expected bool")
-    if valid.shape != (rows,):
-        raise ValueError(f"{name}: valid has shape {tuple(valid.shape)}; expected ({rows},)")
+    load: Tensor  #: (E,) or (B, E) int64: how often each expert was chosen
+    entropy: Tensor  #: () or (B,): mean entropy of a row's softmax, in nats
+    load_entropy: Tensor  #: () or (B,): entropy of the load's shares; log(E) if all are used alike
+    dead: Tensor  #: (D,) int64: experts that no row chose, of any sequence
 
 
-def _row_weights(logits: Tensor, valid: Tensor | None) -> Tensor:
-    """Shares of the rows in a mean over those that count: also those without a finite logit."""
-    counts = ~logits.isnan().all(1)
+def check_valid(function: str, valid: Tensor | None, rows: int) -> None:
+    """Raise unless it is a mask of the rows."""
     if valid is not None:
-        counts = counts & valid
-    return counts.to(logits.dtype) / counts.sum().clamp(min=1)
+        check_dtype(function, "valid", valid, torch.bool)
+        check_shape(function, "valid", valid, rows)
 
 
-def _log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log probabilities and logsumexp; NaN logits count in neither, and get no gradient."""
-    least = torch.finfo(logits.dtype).min
-    cleaned = torch.where(logits.isnan(), least, logits)
-    log_sum = cleaned.logsumexp(1)
-    return cleaned - log_sum[:, None], log_sum
+def counting_rows(logits: Tensor, valid: Tensor | None) -> Tensor:
+    """Return which rows count: all with a number in them, -inf included."""
+    counts = ~logits.isnan().all(1)
+    return counts if valid is None else counts & valid
 
 
-def sequence_of_row(name: str, offsets: Tensor | None, rows: int) -> tuple[Tensor | None, int]:
-    """Return the sequence of each row, and their number."""
+def as_gate_reads(logits: Tensor, counts: Tensor) -> Tensor:
+    """
+    Return logits as the gate computes with them: infinities are the largest finite numbers.
+
+    NaN becomes -inf, which adds to no sum. Other rows than those that count become 0; nothing of a
+    gradient reaches them, nor what is not finite.
+    """
+    most = torch.finfo(logits.dtype).max
+    read = torch.where(logits.isnan(), -torch.inf, logits.clamp(-most, most))
+    return torch.where(counts[:, None], read, 0.0)
+
+
+def sequence_of_row(function: str, offsets: Tensor | None, like: Tensor) -> tuple[Tensor, int]:
+    """Return the sequence of each row of `like`, and their number."""
+    rows = like.shape[0]
     if offsets is None:
-        return None, 1
-    if offsets.dtype != torch.int64 or offsets.dim() != 1 or len(offsets) < 1:
-        raise ValueError(f"{name}: offsets is {offsets.dtype} of {offsets.dim()} dimensions; "
-                         "expected int64 (B + 1,)")  # fmt: skip
-    lengths = offsets.diff()
-    if int(offsets[0]) != 0 or int(offsets[-1]) != rows or bool((lengths < 0).any()):
-        raise ValueError(f"{name}: offsets do not ascend from 0 to {rows}")
-    batch = len(lengths)
-    numbers = torch.arange(batch, device=offsets.device)
-    return torch.repeat_interleave(numbers, lengths, output_size=rows), batch
+        return torch.zeros(rows, dtype=torch.int64, device=like.device), 1
+    check_offsets(function, "offsets", offsets, "B")
+    check_partition(function, "offsets", offsets, rows)
+    batch = offsets.shape[0] - 1
+    numbers = torch.arange(rows, device=offsets.device)
+    # Whatever offsets a compiled graph comes with, a row is of some sequence.
+    sequence = torch.searchsorted(offsets[1:].contiguous(), numbers, right=True)
+    return sequence.clamp(max=max(batch - 1, 0)), batch
+
+
+def _count(sequence: Tensor, counts: Tensor, batch: int) -> Tensor:
+    """Return how many rows of each sequence count."""
+    return sequence.new_zeros(batch).index_add(0, sequence, counts.long())
+
+
+def _mean_of_sequences(
+    values: Tensor, counts: Tensor, sequence: Tensor, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Return the mean of the rows of each sequence that count, and which sequences have some."""
+    rows = _count(sequence, counts, batch)
+    share = torch.where(counts, values, 0.0) / rows.clamp(min=1).to(values.dtype)[sequence]
+    return values.new_zeros(batch).index_add(0, sequence, share), rows > 0
+
+
+def _mean_where(values: Tensor, used: Tensor) -> Tensor:
+    return torch.where(used, values, 0.0).sum() / used.sum().clamp(min=1)
+
+
+def _check_choices(function: str, logits: Tensor, expert_ids: Tensor) -> None:
+    check_floating(function, "logits", logits)
+    check_shape(function, "logits", logits, "N", "E")
+    check_dtype(function, "expert_ids", expert_ids, torch.int64)
+    check_shape(function, "expert_ids", expert_ids, logits.shape[0], "k")
+
+
+def _load(
+    function: str, expert_ids: Tensor, experts: int, valid: Tensor | None, offsets: Tensor | None
+) -> tuple[Tensor, Tensor, int]:
+    """Return the (B, E) load, the sequence of each row, and B, which is 1 without offsets."""
+    check_valid(function, valid, expert_ids.shape[0])
+    sequence, batch = sequence_of_row(function, offsets, expert_ids)
+    check_ids(function, "expert_ids", expert_ids, experts)
+    counts = (expert_ids >= 0) & (expert_ids < experts)
+    if valid is not None:
+        counts = counts & valid[:, None]
+    places = expert_ids.clamp(0, max(experts - 1, 0)) + sequence[:, None] * experts
+    return _count(places.flatten(), counts.flatten(), batch * experts), sequence, batch
 
 
 def expert_load(
     expert_ids: Tensor,
-    num_experts: int,
+    num_experts: SupportsIndex,
     *,
     valid: Tensor | None = None,
     offsets: Tensor | None = None,
@@ -93,26 +144,17 @@ def expert_load(
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype, or an option another type.
     ValueError
         If a shape does not fit or an id is out of range.
     """
     name = "expert_load"
-    if expert_ids.dim() != 2:
-        raise ValueError(f"{name}: expert_ids has {expert_ids.dim()} dimensions; expected (N, k)")
-    rows = expert_ids.shape[0]
-    _checked_valid(name, valid, rows)
-    sequence, batch = sequence_of_row(name, offsets, rows)
-    if (
-        expert_ids.numel()
-        and not -1 <= int(expert_ids.min()) <= int(expert_ids.max()) < num_experts
-    ):
-        raise ValueError(f"{name}: an id is out of range; expected -1 to {num_experts - 1}")
-    places = expert_ids if sequence is None else expert_ids + sequence[:, None] * num_experts
-    counts = expert_ids >= 0
-    if valid is not None:
-        counts = counts & valid[:, None]
-    load = torch.bincount(places[counts], minlength=batch * num_experts)
-    return load if offsets is None else load.reshape(batch, num_experts)
+    check_dtype(name, "expert_ids", expert_ids, torch.int64)
+    check_shape(name, "expert_ids", expert_ids, "N", "k")
+    experts = checked_int(name, "num_experts", num_experts, 1)
+    load, _, batch = _load(name, expert_ids, experts, valid, offsets)
+    return load if offsets is None else load.reshape(batch, experts)
 
 
 def load_balancing_loss(
@@ -126,11 +168,13 @@ def load_balancing_loss(
     Return E * sum_e f_e P_e, which is 1 for an even load (Fedus et al., 2021, arXiv:2101.03961).
 
     f_e is the share of the choices that went to expert e, P_e the mean softmax probability of e,
-    both over the rows that count.
+    both over the rows that count. Logits that are not finite are read as the gate reads them: NaN
+    is left out, the infinities are the largest finite numbers.
 
     Parameters
     ----------
     logits : (N, E) Tensor
+        bfloat16 and float16 are computed as float32.
     expert_ids : (N, k) int64 Tensor
         As the gate chose them; -1 counts for none.
     valid : (N,) bool Tensor, optional
@@ -145,32 +189,40 @@ def load_balancing_loss(
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype, or an option another type.
     ValueError
         If a shape does not fit or an id is out of range.
     """
-    rows, experts = logits.shape
-    load = expert_load(expert_ids, experts, valid=valid, offsets=offsets).reshape(-1, experts)
-    share = load.to(logits.dtype) / load.sum(1, keepdim=True).clamp(min=1)
-    sequence, batch = sequence_of_row("load_balancing_loss", offsets, rows)
-    if sequence is None:
-        sequence = torch.zeros(rows, dtype=torch.int64, device=logits.device)
-    counts = (_row_weights(logits, valid) > 0).to(logits.dtype)
-    of_sequence = counts.new_zeros(batch).index_add(0, sequence, counts)
-    probabilities = _log_softmax(logits)[0].exp()
-    row_share = (share[sequence] * probabilities).sum(1) * counts
-    total = row_share / of_sequence.clamp(min=1)[sequence]
-    return experts * total.sum() / (of_sequence > 0).sum().clamp(min=1)
+    name = "load_balancing_loss"
+    _check_choices(name, logits, expert_ids)
+    logits, experts = working(logits), logits.shape[1]
+    load, sequence, batch = _load(name, expert_ids, experts, valid, offsets)
+    load = load.reshape(batch, experts).to(logits.dtype)
+    share = load / load.sum(1, keepdim=True).clamp(min=1)
+    counts = counting_rows(logits, valid)
+    probabilities = torch.softmax(as_gate_reads(logits, counts), 1)
+    of_rows = (share[sequence] * probabilities).sum(1)
+    return experts * _mean_where(*_mean_of_sequences(of_rows, counts, sequence, batch))
 
 
-def router_z_loss(logits: Tensor, *, valid: Tensor | None = None) -> Tensor:
+def router_z_loss(
+    logits: Tensor, *, valid: Tensor | None = None, offsets: Tensor | None = None
+) -> Tensor:
     """
     Return the mean of logsumexp(logits)^2 (Zoph et al., 2022, arXiv:2202.08906).
+
+    NaN logits are left out of the sums. A row with inf makes the loss inf, one of -inf alone adds
+    0, and neither gets a gradient.
 
     Parameters
     ----------
     logits : (N, E) Tensor
+        bfloat16 and float16 are computed as float32.
     valid : (N,) bool Tensor, optional
         Rows that count; by default all.
+    offsets : (B + 1,) int64 Tensor, optional
+        The loss of each sequence alone, and the mean over those with rows that count.
 
     Returns
     -------
@@ -179,17 +231,33 @@ def router_z_loss(logits: Tensor, *, valid: Tensor | None = None) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype, or an option another type.
     ValueError
         If a shape does not fit.
     """
-    _checked_valid("router_z_loss", valid, logits.shape[0])
-    weights = _row_weights(logits, valid)
-    log_sum = torch.where(weights > 0, _log_softmax(logits)[1], 0.0)
-    return (weights * log_sum.square()).sum()
+    name = "router_z_loss"
+    check_floating(name, "logits", logits)
+    check_shape(name, "logits", logits, "N", "E")
+    check_valid(name, valid, logits.shape[0])
+    logits = working(logits)
+    sequence, batch = sequence_of_row(name, offsets, logits)
+    counts = counting_rows(logits, valid)
+    endless = logits.isposinf().any(1)
+    finite = counts & ~endless & logits.isfinite().any(1)
+    # logsumexp of zeros where there is none, so that its gradient is a number
+    square = as_gate_reads(logits, finite).logsumexp(1).square()
+    square = torch.where(endless, torch.inf, torch.where(finite, square, 0.0))
+    return _mean_where(*_mean_of_sequences(square, counts, sequence, batch))
 
 
 def importance_loss(
-    weights: Tensor, expert_ids: Tensor, num_experts: int, *, valid: Tensor | None = None
+    weights: Tensor,
+    expert_ids: Tensor,
+    num_experts: SupportsIndex,
+    *,
+    valid: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """
     Return the squared coefficient of variation of the experts' summed weights.
@@ -199,10 +267,14 @@ def importance_loss(
     Parameters
     ----------
     weights : (N, k) Tensor
+        bfloat16 and float16 are computed as float32.
     expert_ids : (N, k) int64 Tensor
+        -1 counts for none.
     num_experts : int
     valid : (N,) bool Tensor, optional
         Rows that count; by default all.
+    offsets : (B + 1,) int64 Tensor, optional
+        The loss of each sequence alone, and the mean over those with a choice that counts.
 
     Returns
     -------
@@ -211,25 +283,30 @@ def importance_loss(
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype, or an option another type.
     ValueError
-        If a shape does not fit.
+        If a shape does not fit or an id is out of range.
     """
     name = "importance_loss"
-    if weights.shape != expert_ids.shape:
-        raise ValueError(
-            f"{name}: weights has shape {tuple(weights.shape)}; expected "
-            f"{tuple(expert_ids.shape)}, that of expert_ids"
-        )
-    _checked_valid(name, valid, weights.shape[0])
-    counts = expert_ids >= 0
+    check_floating(name, "weights", weights)
+    check_dtype(name, "expert_ids", expert_ids, torch.int64)
+    check_shape(name, "expert_ids", expert_ids, "N", "k")
+    check_shape(name, "weights", weights, *expert_ids.shape)
+    experts = checked_int(name, "num_experts", num_experts, 1)
+    load, sequence, batch = _load(name, expert_ids, experts, valid, offsets)
+    counts = (expert_ids >= 0) & (expert_ids < experts)
     if valid is not None:
         counts = counts & valid[:, None]
-    kept = torch.where(counts, weights, 0.0).reshape(-1)
-    ids = expert_ids.clamp(min=0).reshape(-1)
-    importance = weights.new_zeros(num_experts).index_add(0, ids, kept)
-    mean = importance.mean()
-    variance = (importance - mean).square().mean()
-    return variance / mean.square().clamp(min=torch.finfo(weights.dtype).tiny)
+    weights = working(weights)
+    kept = torch.where(counts, weights, 0.0)
+    places = expert_ids.clamp(0, experts - 1) + sequence[:, None] * experts
+    importance = weights.new_zeros(batch * experts).index_add(0, places.flatten(), kept.flatten())
+    importance = importance.reshape(batch, experts)
+    mean = importance.mean(1)
+    variance = (importance - mean[:, None]).square().mean(1)
+    spread = variance / mean.square().clamp(min=torch.finfo(weights.dtype).tiny)
+    return _mean_where(spread, load.reshape(batch, experts).any(1))
 
 
 @torch.no_grad()
@@ -238,7 +315,8 @@ def update_selection_bias(bias: Tensor, load: Tensor, *, rate: float = 1e-3) -> 
     Raise the bias of experts below the mean load and lower that of those above it, in place.
 
     Balance without a loss (Wang et al., 2024, arXiv:2408.15664): bias += rate * sign(mean - load).
-    Sum the loads of all processes first.
+    Sum the loads of all processes first. In 16 bits a small rate is lost beside a bias of some
+    tenths: keep the bias in float32, as ``ExpertGate`` does.
 
     Parameters
     ----------
@@ -258,28 +336,40 @@ def update_selection_bias(bias: Tensor, load: Tensor, *, rate: float = 1e-3) -> 
     ValueError
         If the shapes differ.
     """
-    if load.shape != bias.shape:
-        raise ValueError(
-            f"update_selection_bias: load has shape {tuple(load.shape)}; expected "
-            f"{tuple(bias.shape)}"
-        )
+    name = "update_selection_bias"
+    check_floating(name, "bias", bias)
+    check_shape(name, "bias", bias, "E")
+    check_tensor(name, "load", load)
+    check_shape(name, "load", load, *bias.shape)
+    rate = checked_number(name, "rate", rate, finite=True)
     load = load.to(torch.float64)
     return bias.add_(torch.sign(load.mean() - load).to(bias.dtype), alpha=rate)
 
 
 @torch.no_grad()
 def gate_diagnostics(
-    logits: Tensor, expert_ids: Tensor, *, valid: Tensor | None = None
+    logits: Tensor,
+    expert_ids: Tensor,
+    *,
+    valid: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> GateDiagnostics:
     """
     Return load, entropies and the experts that no row chose.
+
+    Logits that are not finite are read as in :func:`load_balancing_loss`. How many experts are dead
+    is known from the values alone, so a compiled graph needs
+    ``torch._dynamo.config.capture_dynamic_output_shape_ops``.
 
     Parameters
     ----------
     logits : (N, E) Tensor
     expert_ids : (N, k) int64 Tensor
+        -1 counts for none.
     valid : (N,) bool Tensor, optional
         Rows that count; by default all.
+    offsets : (B + 1,) int64 Tensor, optional
+        Load and entropies of each sequence; entropies are 0 where no row counts.
 
     Returns
     -------
@@ -287,17 +377,22 @@ def gate_diagnostics(
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype, or an option another type.
     ValueError
         If a shape does not fit or an id is out of range.
     """
-    load = expert_load(expert_ids, logits.shape[1], valid=valid)
-    log_p = _log_softmax(logits)[0]
-    row_entropy = -(log_p.exp() * log_p).nan_to_num(0.0).sum(1)
-    weights = _row_weights(logits, valid)
-    share = load.to(logits.dtype) / load.sum().clamp(min=1)
-    return GateDiagnostics(
-        load,
-        (weights * row_entropy).sum(),
-        -torch.special.xlogy(share, share).sum(),
-        (load == 0).nonzero()[:, 0],
-    )
+    name = "gate_diagnostics"
+    _check_choices(name, logits, expert_ids)
+    logits, experts = working(logits), logits.shape[1]
+    load, sequence, batch = _load(name, expert_ids, experts, valid, offsets)
+    load = load.reshape(batch, experts)
+    counts = counting_rows(logits, valid)
+    of_rows = torch.special.entr(torch.softmax(as_gate_reads(logits, counts), 1)).sum(1)
+    entropy, _ = _mean_of_sequences(of_rows, counts, sequence, batch)
+    shares = load.to(logits.dtype) / load.sum(1, keepdim=True).clamp(min=1)
+    load_entropy = torch.special.entr(shares).sum(1)
+    dead = (~load.any(0)).nonzero()[:, 0]
+    if offsets is None:
+        return GateDiagnostics(load[0], entropy[0], load_entropy[0], dead)
+    return GateDiagnostics(load, entropy, load_entropy, dead)

@@ -1,0 +1,55 @@
+"""Checks of arguments that are no arrays: what came, and what was expected."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def checked_int(
+    function: str, argument: str, value: Any, least: int = 0, most: int | None = None
+) -> int:
+    """Return an integer of any kind as an int, inside the limits and of 64 bits."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{function}: {argument} is {value!r}; expected an int") from None
+    if most is not None and not least <= number <= most:
+        raise ValueError(f"{function}: {argument} is {number}; expected {least} to {most}")
+    if number < least:
+        expected = "0 or more" if least == 0 else f"at least {least}"
+        raise ValueError(f"{function}: {argument} is {number}; expected {expected}")
+    if most is None and number >= 2**63:
+        raise ValueError(f"{function}: {argument} is {number}; expected an int of 64 bits")
+    return number
+
+
+def checked_number(function: str, argument: str, value: Any, *, finite: bool = False) -> float:
+    """Return a number of any kind as a float."""
+    if isinstance(value, str | bytes):  # float() would read it
+        raise TypeError(f"{function}: {argument} is {value!r}; expected a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{function}: {argument} is {value!r}; expected a number") from None
+    if finite and not math.isfinite(number):
+        raise ValueError(f"{function}: {argument} is {number}; expected a finite number")
+    return number
+
+
+def checked_flag(function: str, argument: str, value: Any) -> bool:
+    """Return a bool, of Python or NumPy, as it is."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{function}: {argument} is {value!r}; expected True or False")
+    return bool(value)
+
+
+def check_choice(function: str, argument: str, value: Any, known: tuple[str | None, ...]) -> None:
+    """Raise unless the value is one of those that are known."""
+    if value not in known:
+        wrong = ValueError if isinstance(value, str) else TypeError
+        expected = ", ".join(map(str, known))
+        raise wrong(f"{function}: {argument} is {value!r}; expected one of {expected}")
