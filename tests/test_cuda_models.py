@@ -13,8 +13,8 @@ from click_cases import small
 from emulated_device import cuda_device  # noqa: F401 - a fixture
 from seqrec_fast import nn
 from seqrec_fast.models import ThemeMixture, _theme_parts
-from seqrec_fast.nn import attention_pooling
 from seqrec_fast.nn import functional as F
+from seqrec_fast.nn import segments
 
 THEMES = {
     "next item": {},
@@ -201,5 +201,5 @@ def test_neighbours_in_a_session(to_later):
 def test_largest_of_a_segment_whatever_the_offsets():
     scores = torch.tensor([1.0, 5.0, -2.0, -3.0, 0.5])
     offsets = torch.tensor([0, 2, 2, 4, 5])
-    found = attention_pooling.segment_max_cuda(scores, offsets)
+    found = segments.segment_max_cuda(scores, offsets)
     assert found.tolist() == [5.0, -torch.inf, -2.0, 0.5]

@@ -178,9 +178,7 @@ def test_errors_of_the_call() -> None:
     model = small("din")
     with pytest.raises(IndexError):
         model(ITEMS + 3, OFFSETS, TARGETS)
-    with pytest.raises(
-        ValueError, match=r"AttentionPooling: offsets go from 0 to 8; expected .* 7"
-    ):
+    with pytest.raises(ValueError, match="AttentionPooling: offsets ends at 8; expected 7"):
         model(ITEMS[:-1], OFFSETS, TARGETS)
     with pytest.raises(ValueError, match=r"query has shape \(3, 6\); expected \(4, 6\)"):
         model(ITEMS, OFFSETS, TARGETS[:3])

@@ -152,7 +152,7 @@ GOOD = ([0, 2], IDS, 3)
         (([0, 2, 1, 2], IDS, 3), {}, "offsets decreases from 2 to 1 at index 2"),
         (([0, 3], IDS, 3), {}, "offsets ends at 3; expected 2, the number of rows of expert_ids"),
         ((np.zeros(0, int), IDS, 3), {}, "offsets has no entries"),
-        ((*GOOD[:2], 0), {}, "num_experts is 0; expected 1 to"),
+        ((*GOOD[:2], 0), {}, "num_experts is 0; expected at least 1"),
         ((*GOOD[:2], 1 << 40), {}, "num_experts is 1099511627776; expected 1 to"),
         (GOOD, {"capacity": -1}, "capacity is -1; expected 0 or more"),
         (([0, 2], IDS[None], 3), {}, r"expert_ids has shape \(1, 2, 2\)"),

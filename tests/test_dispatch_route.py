@@ -108,7 +108,7 @@ def test_wrong_input():
         SF.route_segments(values, cuts, prototypes, 2, bias=torch.ones(4))
     with pytest.raises(TypeError, match=r"segment_offsets is torch\.int32"):
         SF.route_segments(values, cuts.int(), prototypes, 2)
-    with pytest.raises(ValueError, match="score is tanh; expected one of softmax"):
+    with pytest.raises(ValueError, match="score is 'tanh'; expected one of softmax"):
         SF.route_segments(values, cuts, prototypes, 2, score="tanh")
 
 
@@ -156,7 +156,7 @@ def test_wrong_arrays():
         sf.route_segments(values, cuts, prototypes, 2, mask=np.ones(5, int))
     with pytest.raises(ValueError, match="segment_offsets has no entries"):
         sf.route_segments(values, cuts[:0], prototypes, 2)
-    with pytest.raises(ValueError, match=r"prototypes has shape \(5, 8\); expected \(5, 9\)"):
+    with pytest.raises(ValueError, match=r"prototypes has shape \(5, 8\); expected \(M, 9\)"):
         sf.route_segments(values, cuts, prototypes[:, 1:], 2)
-    with pytest.raises(ValueError, match="values has 1 dimensions; expected 2"):
+    with pytest.raises(ValueError, match=r"values has shape \(9,\); expected \(N, D\)"):
         sf.route_segments(values[0], cuts, prototypes, 2)

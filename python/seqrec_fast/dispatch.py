@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._checks import checked_int
 from ._item_queries import checked
 
 __all__ = ["Dispatch", "StreamingDispatch", "dispatch_by_expert"]
@@ -37,9 +38,9 @@ class Dispatch(NamedTuple):
 def dispatch_by_expert(
     offsets: ArrayLike,
     expert_ids: ArrayLike,
-    num_experts: int,
+    num_experts: SupportsIndex,
     *,
-    capacity: int | None = None,
+    capacity: SupportsIndex | None = None,
 ) -> Dispatch:
     """
     Split each sequence into one subsequence per expert, in time order.
@@ -61,7 +62,7 @@ def dispatch_by_expert(
     Raises
     ------
     TypeError
-        If an array has another dtype.
+        If an array has another dtype, or an option is no integer.
     ValueError
         If an expert is out of range or twice in a row, the offsets are no partition of the events,
         or an option is out of range.
@@ -73,12 +74,10 @@ def dispatch_by_expert(
     )
     if ids.ndim not in (1, 2):
         raise ValueError(f"{name}: expert_ids has shape {ids.shape}; expected (N,) or (N, k)")
-    if capacity is not None and capacity < 0:
-        raise ValueError(f"{name}: capacity is {capacity}; expected 0 or more")
+    experts = checked_int(name, "num_experts", num_experts, 1)
+    kept = -1 if capacity is None else checked_int(name, "capacity", capacity)
     rows = ids if ids.ndim == 2 else ids[:, None]
-    return Dispatch(
-        *_core.dispatch_by_expert(limits, rows, num_experts, -1 if capacity is None else capacity)
-    )
+    return Dispatch(*_core.dispatch_by_expert(limits, rows, experts, kept))
 
 
 class StreamingDispatch:
@@ -95,18 +94,19 @@ class StreamingDispatch:
 
     Raises
     ------
+    TypeError
+        If an argument is no integer.
     ValueError
         If an argument is out of range.
     """
 
-    def __init__(self, num_experts: int, *, capacity: int | None = None) -> None:
+    def __init__(
+        self, num_experts: SupportsIndex, *, capacity: SupportsIndex | None = None
+    ) -> None:
         name = type(self).__name__
-        if num_experts < 1:
-            raise ValueError(f"{name}: num_experts is {num_experts}; expected at least 1")
-        if capacity is not None and capacity < 0:
-            raise ValueError(f"{name}: capacity is {capacity}; expected 0 or more")
+        kept = None if capacity is None else checked_int(name, "capacity", capacity)
         self._experts: list[deque[tuple[int, int]]] = [
-            deque(maxlen=capacity) for _ in range(num_experts)
+            deque(maxlen=kept) for _ in range(checked_int(name, "num_experts", num_experts, 1))
         ]
         self._k: int | None = None
         #: Events so far.
@@ -154,8 +154,10 @@ class StreamingDispatch:
         self.n_events += 1
         return self.n_events - 1
 
-    def events_of(self, expert: int) -> NDArray[np.int64]:
+    def events_of(self, expert: SupportsIndex) -> NDArray[np.int64]:
         """Return the numbers of the events that `expert` has, oldest first."""
+        name = "StreamingDispatch.events_of"
+        expert = checked_int(name, "expert", expert, 0, len(self._experts) - 1)
         return np.array([event for event, _ in self._experts[expert]], np.int64)
 
     def dispatch(self) -> Dispatch:

@@ -41,7 +41,7 @@ def session_segments(
             assert times is not None
             gaps = {n: times[n] - times[n - 1] for n in events}
             if rule == "gap":
-                cuts = [n for n in events if gaps[n] > gap]
+                cuts = [n for n in events if float(gaps[n]) > gap]
             else:
                 largest = sorted((n for n in events if gaps[n] > 0), key=lambda n: (-gaps[n], n))
                 cuts = sorted(largest[: count - 1])

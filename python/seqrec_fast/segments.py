@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._checks import check_choice, checked_int, checked_number
 from ._item_queries import checked
+from .gating import checked_bias, checked_mask, checked_options
 
 __all__ = ["SegmentRoute", "Segments", "StreamingSegments", "route_segments", "session_segments"]
 
@@ -24,18 +26,29 @@ class Segments(NamedTuple):
     sequence_offsets: NDArray[np.int64]
 
 
-def check_rule(
-    function: str, rule: str, window: int | None, gap: float | None, count: int | None
-) -> None:
-    """Raise ValueError unless there is the option of the rule, and no other."""
-    if rule not in _RULES:
-        raise ValueError(f"{function}: rule is {rule!r}; expected one of {', '.join(_RULES)}")
+def checked_rule(
+    function: str,
+    rule: str,
+    window: SupportsIndex | None,
+    gap: float | None,
+    count: SupportsIndex | None,
+) -> tuple[int, float, int]:
+    """Return the options as the kernels take them; only that of the rule may be there."""
+    check_choice(function, "rule", rule, _RULES)
     needed = {"window": "window", "gap": "gap", "top_gaps": "count"}[rule]
     for name, value in (("window", window), ("gap", gap), ("count", count)):
         if name == needed and value is None:
             raise ValueError(f"{function}: {name} is missing; rule {rule!r} needs it")
         if name != needed and value is not None:
             raise ValueError(f"{function}: {name} is {value}; rule {rule!r} has none")
+    span = -1.0 if gap is None else checked_number(function, "gap", gap)
+    if gap is not None and not span >= 0:
+        raise ValueError(f"{function}: gap is {gap}; expected 0 or more")
+    return (
+        -1 if window is None else checked_int(function, "window", window, 1),
+        span,
+        0 if count is None else checked_int(function, "count", count, 1),
+    )
 
 
 def check_has_times(function: str, rule: str, given: bool) -> None:
@@ -52,9 +65,9 @@ def session_segments(
     times: ArrayLike | None = None,
     *,
     rule: str = "window",
-    window: int | None = None,
+    window: SupportsIndex | None = None,
     gap: float | None = None,
-    count: int | None = None,
+    count: SupportsIndex | None = None,
 ) -> Segments:
     """
     Cut each sequence of a ragged batch into segments.
@@ -83,16 +96,15 @@ def session_segments(
     Raises
     ------
     TypeError
-        If an array has another dtype.
+        If an array has another dtype, or an option another type.
     ValueError
         If the offsets are no partition of the events, times decrease or are not finite, or an
         option is missing, out of range, or of another rule.
     """
     name = "session_segments"
-    check_rule(name, rule, window, gap, count)
+    options = checked_rule(name, rule, window, gap, count)
     limits = checked(name, "offsets", offsets, np.int64)
     check_has_times(name, rule, times is not None)
-    options = (-1 if window is None else window, -1.0 if gap is None else gap, count or 0)
     if times is None:
         return Segments(*_core.session_segments_i64(rule, limits, None, *options))
     if np.asarray(times).dtype == np.int64:
@@ -119,7 +131,7 @@ def route_segments(
     values: ArrayLike,
     segment_offsets: ArrayLike,
     prototypes: ArrayLike,
-    k: int,
+    k: SupportsIndex,
     *,
     score: str = "softmax",
     order: str = "score_then_topk",
@@ -153,7 +165,7 @@ def route_segments(
     Raises
     ------
     TypeError
-        If an array has another dtype.
+        If an array has another dtype, or an option another type.
     ValueError
         If a shape does not fit, the offsets are no partition of the events, or an option is out of
         range.
@@ -165,23 +177,26 @@ def route_segments(
     dtype = np.float32 if rows.dtype == np.float32 else np.float64
     cuts = checked(name, "segment_offsets", segment_offsets, np.int64)
     weight = checked(name, "prototypes", prototypes, dtype)
-    for argument, array in (("values", rows), ("prototypes", weight)):
-        if array.ndim != 2:
-            raise ValueError(f"{name}: {argument} has {array.ndim} dimensions; expected 2")
-    if not 1 <= k <= len(weight):
-        raise ValueError(f"{name}: k is {k}; expected 1 to {len(weight)}")
+    if rows.ndim != 2:
+        raise ValueError(f"{name}: values has shape {rows.shape}; expected (N, D)")
+    if weight.ndim != 2 or weight.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"{name}: prototypes has shape {weight.shape}; expected (M, {rows.shape[1]})"
+        )
+    experts = len(weight)
+    k, *options = checked_options(name, experts, k, score, order, renormalize, scale)
     segments = max(cuts.size - 1, 0)
+    offset = checked_bias(name, bias, experts, rows.dtype)
+    allowed = checked_mask(name, mask, segments, experts)
     route = SegmentRoute(
         np.empty((segments, k), dtype),
         np.empty((segments, k), np.int64),
         np.empty((segments, rows.shape[1]), dtype),
-        np.empty((segments, len(weight)), dtype),
+        np.empty((segments, experts), dtype),
     )
     kernel: Any = _core.route_segments_f32 if dtype == np.float32 else _core.route_segments_f64
     kernel(
-        rows, cuts, weight, k, score, order, renormalize,
-        None if bias is None else checked(name, "bias", bias, dtype),
-        None if mask is None else checked(name, "mask", mask, np.bool_).view(np.uint8), scale,
+        rows, cuts, weight, k, *options[:3], offset, allowed, options[3],
         route.means, route.logits, route.weights, route.expert_ids,
     )  # fmt: skip
     return route
@@ -200,24 +215,27 @@ class StreamingSegments:
 
     Raises
     ------
+    TypeError
+        If an option has another type.
     ValueError
         If the rule needs the whole history, or an option is missing or out of range.
     """
 
     def __init__(
-        self, rule: str = "window", *, window: int | None = None, gap: float | None = None
+        self,
+        rule: str = "window",
+        *,
+        window: SupportsIndex | None = None,
+        gap: float | None = None,
     ) -> None:
         name = type(self).__name__
         if rule == "top_gaps":
             raise ValueError(
                 f"{name}: rule is 'top_gaps', which needs the whole history; expected window or gap"
             )
-        check_rule(name, rule, window, gap, None)
-        if window is not None and window < 1:
-            raise ValueError(f"{name}: window is {window}; expected at least 1")
-        if gap is not None and not gap >= 0:
-            raise ValueError(f"{name}: gap is {gap}; expected 0 or more")
-        self._window, self._gap = window, gap
+        width, span, _ = checked_rule(name, rule, window, gap, None)
+        self._window = None if window is None else width
+        self._gap = None if gap is None else span
         self._time: float | None = None
         self._starts: list[int] = []
         self._total: NDArray[np.floating] | None = None
@@ -239,21 +257,23 @@ class StreamingSegments:
 
         Raises
         ------
+        TypeError
+            If the time is no number.
         ValueError
             If the time is missing, decreases, is not finite, or the rule has none.
         """
         name = type(self).__name__
         if (time is None) != (self._gap is None):
             raise ValueError(f"{name}: time is {time}; rule gap needs one and rule window has none")
-        if time is not None and not np.isfinite(time):
-            raise ValueError(f"{name}: time is {time}; expected a finite number")
+        time = None if time is None else _exact(name, time)
         if time is not None and self._time is not None and time < self._time:
             raise ValueError(f"{name}: times decrease from {self._time} to {time}")
         starts = not self._starts
         if not starts and self._window is not None:
             starts = self.n_events - self._starts[-1] >= self._window
         elif not starts and time is not None and self._time is not None and self._gap is not None:
-            starts = time - self._time > self._gap
+            # Differences of integers are exact, and rounded once, as the kernels have them.
+            starts = float(time - self._time) > self._gap
         if starts:
             self.ended_mean = self.mean if self._starts else None
             self._starts.append(self.n_events)
@@ -278,3 +298,12 @@ class StreamingSegments:
         """The segments so far, the open one included, of a batch of one sequence."""
         offsets = np.array([*self._starts, self.n_events], np.int64)
         return Segments(offsets, np.array([0, len(self._starts)], np.int64))
+
+
+def _exact(function: str, time: Any) -> int | float:
+    """Return a time as a number of Python, whose differences do not overflow."""
+    if isinstance(time, np.ndarray | np.generic) and np.ndim(time) == 0:
+        time = time.item()
+    if isinstance(time, int):
+        return checked_int(function, "time", time, -(2**63))
+    return checked_number(function, "time", time, finite=True)

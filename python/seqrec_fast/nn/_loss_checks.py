@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqrec_fast._checks import check_choice
+
+from ._checks import check_dtype, check_shape, check_tensor
+
 _REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -15,32 +19,23 @@ def as_working(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def check_reduction(name: str, reduction: str) -> None:
-    """Raise ValueError for an unknown reduction."""
-    if reduction not in _REDUCTIONS:
-        raise ValueError(
-            f"{name}: reduction is {reduction!r}; expected one of {', '.join(_REDUCTIONS)}"
-        )
+    """Raise for an unknown reduction."""
+    check_choice(name, "reduction", reduction, _REDUCTIONS)
 
 
 def check_tables(
     name: str, hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None
 ) -> None:
     """Raise unless shapes and dtypes fit each other."""
-    if target.shape != hidden.shape[:-1]:
-        raise ValueError(
-            f"{name}: target has shape {tuple(target.shape)}; expected {tuple(hidden.shape[:-1])}"
-        )
-    if target.dtype != torch.int64:
-        raise TypeError(f"{name}: target is {target.dtype}; expected int64")
-    if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
-        raise ValueError(
-            f"{name}: weight has shape {tuple(weight.shape)}; expected "
-            f"(n_items, {hidden.shape[-1]})"
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(
-            f"{name}: bias has shape {tuple(bias.shape)}; expected ({weight.shape[0]},)"
-        )
+    check_tensor(name, "hidden", hidden)
+    check_tensor(name, "weight", weight)
+    check_tensor(name, "target", target)
+    check_shape(name, "target", target, *hidden.shape[:-1])
+    check_dtype(name, "target", target, torch.int64)
+    check_shape(name, "weight", weight, "n_items", hidden.shape[-1])
+    if bias is not None:
+        check_tensor(name, "bias", bias)
+        check_shape(name, "bias", bias, weight.shape[0])
 
 
 def check_targets(name: str, target: Tensor, n_items: int, ignore_index: int) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ._checks import check_floating, check_offsets, check_partition, check_shape
 from ._mlp import ACTIVATIONS, MLP
-from ._tensors import working
-from .dispatch import expand_segments
 from .grouped_linear import grouped_linear
+from .segments import expand_segments, segment_softmax, segment_sum, softmax_of, sum_of
 
 __all__ = ["AttentionPooling", "BilinearAttention", "segment_softmax", "segment_sum"]
 
@@ -93,13 +93,13 @@ class AttentionPooling(torch.nn.Module):
         Raises
         ------
         TypeError
-            If offsets are not int64.
+            If a tensor has another dtype.
         ValueError
             If a shape does not fit, or offsets are no partition of the events; on CUDA
             they are not looked at.
         """
         weights = self.weights(query, keys, offsets)
-        return _segment_sum(weights[:, None] * keys, offsets)
+        return sum_of(weights[:, None] * keys, offsets)
 
     def weights(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
         """Return the (N,) weights of the events; parameters are those of :meth:`forward`."""
@@ -111,7 +111,7 @@ class AttentionPooling(torch.nn.Module):
         # one (hidden, D) matrix for each history, which is smaller than its events mostly are
         weight = torch.addcmul((of_key - of_difference)[None], of_product[None], query[:, None])
         scores = self.mlp.after_first(grouped_linear(keys, weight, bias, offsets))
-        return _segment_softmax(scores, offsets) if self.softmax else scores
+        return softmax_of(scores, offsets) if self.softmax else scores
 
 
 class BilinearAttention(torch.nn.Module):
@@ -149,119 +149,16 @@ class BilinearAttention(torch.nn.Module):
         key_size, query_size = self.weight.shape
         _check("BilinearAttention", query, query_size, keys, key_size, offsets)
         wanted = expand_segments(query @ self.weight.t(), offsets, keys.shape[0])
-        return _segment_softmax((wanted * keys).sum(1), offsets)
-
-
-def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
-    """
-    Sum the rows of each segment, in their order.
-
-    Parameters
-    ----------
-    values : (N, ...) Tensor
-    offsets : (S + 1,) int64 Tensor
-        Segment s is ``values[offsets[s]:offsets[s + 1]]``.
-
-    Returns
-    -------
-    (S, ...) Tensor
-        Zeros for an empty segment.
-
-    Raises
-    ------
-    TypeError
-        If offsets are not int64.
-    ValueError
-        If they are no partition of the rows; on CUDA they are not looked at.
-    """
-    _check_offsets("segment_sum", offsets, values.shape[0])
-    return _segment_sum(values, offsets)
-
-
-def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
-    """
-    Return the softmax of each segment.
-
-    Parameters
-    ----------
-    scores : (N,) Tensor
-    offsets : (S + 1,) int64 Tensor
-        Segment s is ``scores[offsets[s]:offsets[s + 1]]``.
-
-    Returns
-    -------
-    (N,) Tensor
-
-    Raises
-    ------
-    TypeError
-        If offsets are not int64.
-    ValueError
-        If `scores` is not one-dimensional, or offsets are no partition of it; on CUDA they
-        are not looked at.
-    """
-    if scores.dim() != 1:
-        raise ValueError(f"segment_softmax: scores has shape {tuple(scores.shape)}; expected (N,)")
-    _check_offsets("segment_softmax", offsets, scores.shape[0])
-    return _segment_softmax(scores, offsets)
-
-
-def _segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
-    rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
-    sums: Tensor = torch.ops.seqrec_fast.segment_sum(rows, offsets, False)
-    return sums.reshape(sums.shape[0], *values.shape[1:])
-
-
-def _segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
-    rows = scores.shape[0]
-    if rows == 0:
-        return scores
-    detached = scores.detach()
-    if scores.is_cuda:  # torch.segment_reduce would look at the offsets
-        largest = segment_max_cuda(detached, offsets)
-    else:
-        largest = torch.segment_reduce(detached, "max", offsets=offsets, axis=0)
-    powers = (scores - expand_segments(largest, offsets, rows)).exp()
-    return powers / expand_segments(_segment_sum(powers, offsets), offsets, rows)
-
-
-def segment_max_cuda(scores: Tensor, offsets: Tensor) -> Tensor:
-    """Return the largest of each segment; inside the arrays whatever the offsets are."""
-    segments = offsets.shape[0] - 1
-    numbers = torch.arange(segments, device=scores.device)
-    of_rows = expand_segments(numbers, offsets, scores.shape[0])
-    return scores.new_full((segments,), -torch.inf).scatter_reduce(0, of_rows, scores, "amax")
-
-
-def _check_offsets(caller: str, offsets: Tensor, rows: int) -> None:
-    if offsets.dtype != torch.int64:
-        raise TypeError(f"{caller}: offsets is {offsets.dtype}; expected int64")
-    if offsets.dim() != 1 or offsets.shape[0] < 1:
-        raise ValueError(
-            f"{caller}: offsets has shape {tuple(offsets.shape)}; expected one entry more than "
-            "there are segments"
-        )
-    if torch.compiler.is_compiling() or offsets.is_cuda:  # the host would wait for the device
-        return
-    if int(offsets[0]) != 0 or int(offsets[-1]) != rows:
-        raise ValueError(
-            f"{caller}: offsets go from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to the "
-            f"number of rows, {rows}"
-        )
-    lengths = offsets.diff()
-    if len(lengths) and int(lengths.min()) < 0:
-        raise ValueError(f"{caller}: offsets decrease at position {int(lengths.argmin()) + 1}")
+        return softmax_of((wanted * keys).sum(1), offsets)
 
 
 def _check(
     caller: str, query: Tensor, query_size: int, keys: Tensor, key_size: int, offsets: Tensor
 ) -> None:
-    _check_offsets(caller, offsets, keys.shape[0])
-    histories = offsets.shape[0] - 1
-    if query.shape != (histories, query_size):
-        raise ValueError(
-            f"{caller}: query has shape {tuple(query.shape)}; expected ({histories}, {query_size}),"
-            " a row for each history"
-        )
-    if keys.dim() != 2 or keys.shape[1] != key_size:
-        raise ValueError(f"{caller}: keys has shape {tuple(keys.shape)}; expected (N, {key_size})")
+    check_floating(caller, "query", query)
+    check_floating(caller, "keys", keys)
+    check_offsets(caller, "offsets", offsets, "B")
+    check_shape(caller, "keys", keys, "N", key_size)
+    if not offsets.is_cuda:  # the host would wait for the device
+        check_partition(caller, "offsets", offsets, keys.shape[0])
+    check_shape(caller, "query", query, offsets.shape[0] - 1, query_size)

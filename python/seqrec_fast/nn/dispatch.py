@@ -1,15 +1,19 @@
-"""Ragged sequences split by expert and put together again, and values per segment."""
+"""Ragged sequences split by expert and put together again."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
+from seqrec_fast._checks import checked_int
+
 from . import _dispatch_ops as _dispatch_ops  # registers the operators
+from ._checks import check_dtype, check_floating, check_offsets, check_partition, check_shape
 from ._loss_checks import as_working
 from ._tensors import working
+from .segments import expand_segments, segment_mean
 
 __all__ = [
     "Dispatch",
@@ -33,35 +37,14 @@ class Dispatch(NamedTuple):
     position: Tensor
 
 
-def _check_ids(name: str, argument: str, ids: Tensor) -> None:
-    if ids.dtype != torch.int64:
-        raise TypeError(f"{name}: {argument} is {ids.dtype}; expected int64")
-
-
-def _check_shape(name: str, argument: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tensor.shape != shape:
-        raise ValueError(
-            f"{name}: {argument} has shape {tuple(tensor.shape)}; expected {tuple(shape)}"
-        )
-
-
-def _check_offsets(name: str, argument: str, offsets: Tensor) -> None:
-    _check_ids(name, argument, offsets)
-    if offsets.dim() != 1 or offsets.shape[0] < 1:
-        raise ValueError(
-            f"{name}: {argument} has shape {tuple(offsets.shape)}; expected one entry more than "
-            "there are parts"
-        )
-
-
 def dispatch_by_expert(
     values: Tensor,
     offsets: Tensor,
     expert_ids: Tensor,
-    num_experts: int,
+    num_experts: SupportsIndex,
     *,
     weights: Tensor | None = None,
-    capacity: int | None = None,
+    capacity: SupportsIndex | None = None,
     segment_offsets: Tensor | None = None,
 ) -> tuple[Tensor, Dispatch]:
     """
@@ -101,37 +84,39 @@ def dispatch_by_expert(
     Raises
     ------
     TypeError
-        If ids or offsets are not int64.
+        If a tensor has another dtype, or an option is no integer.
     ValueError
         If a shape does not fit, an expert is out of range or twice in a row, offsets are no
         partition of the events, or an option is out of range.
     """
     name = "dispatch_by_expert"
-    _check_offsets(name, "offsets", offsets)
-    _check_ids(name, "expert_ids", expert_ids)
-    if values.dim() != 2:
-        raise ValueError(f"{name}: values has shape {tuple(values.shape)}; expected (N, D)")
-    rows = values.shape[0] if segment_offsets is None else segment_offsets.shape[0] - 1
+    check_floating(name, "values", values)
+    check_shape(name, "values", values, "N", "D")
+    check_offsets(name, "offsets", offsets, "B")
+    check_dtype(name, "expert_ids", expert_ids, torch.int64)
+    rows = values.shape[0]
+    if segment_offsets is not None:
+        check_offsets(name, "segment_offsets", segment_offsets, "S")
+        if not segment_offsets.is_cuda:  # the host would wait for the device
+            check_partition(name, "segment_offsets", segment_offsets, rows, "events")
+        rows = segment_offsets.shape[0] - 1
     if expert_ids.dim() not in (1, 2) or expert_ids.shape[0] != rows:
         raise ValueError(
             f"{name}: expert_ids has shape {tuple(expert_ids.shape)}; expected ({rows},) or "
             f"({rows}, k)"
         )
-    if capacity is not None and capacity < 0:
-        raise ValueError(f"{name}: capacity is {capacity}; expected 0 or more")
+    experts = checked_int(name, "num_experts", num_experts, 1)
+    kept = -1 if capacity is None else checked_int(name, "capacity", capacity)
     ids = expert_ids[:, None] if expert_ids.dim() == 1 else expert_ids
     if weights is not None:
-        _check_shape(name, "weights", weights, tuple(expert_ids.shape))
+        check_floating(name, "weights", weights)
+        check_shape(name, "weights", weights, *expert_ids.shape)
         weights = as_working(weights.reshape(ids.shape), values)
     if segment_offsets is not None:
         ids = expand_segments(ids, segment_offsets, values.shape[0])
         if weights is not None:
             weights = expand_segments(weights, segment_offsets, values.shape[0])
-    plan = Dispatch(
-        *torch.ops.seqrec_fast.dispatch_by_expert(
-            offsets, ids, num_experts, -1 if capacity is None else capacity
-        )
-    )
+    plan = Dispatch(*torch.ops.seqrec_fast.dispatch_by_expert(offsets, ids, experts, kept))
     dispatched: Tensor = torch.ops.seqrec_fast.dispatch_rows(
         working(values), plan.position, weights, plan.index.shape[0]
     )
@@ -161,87 +146,19 @@ def combine_by_expert(
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype.
     ValueError
         If a shape does not fit.
     """
     name = "combine_by_expert"
     position = dispatch.position
-    if dispatched.dim() != 2 or dispatched.shape[0] != dispatch.index.shape[0]:
-        raise ValueError(
-            f"{name}: dispatched has shape {tuple(dispatched.shape)}; expected "
-            f"({dispatch.index.shape[0]}, D)"
-        )
+    check_floating(name, "dispatched", dispatched)
+    check_shape(name, "dispatched", dispatched, dispatch.index.shape[0], "D")
     if weights is not None:
-        if weights.dim() == 1:
-            weights = weights[:, None]
-        _check_shape(name, "weights", weights, tuple(position.shape))
+        check_floating(name, "weights", weights)
+        weights = weights[:, None] if weights.dim() == 1 else weights
+        check_shape(name, "weights", weights, *position.shape)
         weights = as_working(weights, dispatched)
     out: Tensor = torch.ops.seqrec_fast.combine_rows(working(dispatched), position, weights)
     return out
-
-
-def segment_mean(values: Tensor, segment_offsets: Tensor) -> Tensor:
-    """
-    Return the mean of each segment's rows, 0 for a segment without rows.
-
-    Rows are summed in their order, so that a running sum gives the same bits.
-
-    Parameters
-    ----------
-    values : (N, ...) Tensor
-        float32 or float64; bfloat16 and float16 are computed as float32.
-    segment_offsets : (S + 1,) int64 Tensor
-        Segment s holds the rows from ``segment_offsets[s]`` to ``segment_offsets[s + 1]``.
-
-    Returns
-    -------
-    (S, ...) Tensor
-
-    Raises
-    ------
-    TypeError
-        If the offsets are not int64.
-    ValueError
-        If they are no partition of the rows.
-    """
-    _check_offsets("segment_mean", "segment_offsets", segment_offsets)
-    rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
-    means: Tensor = torch.ops.seqrec_fast.segment_sum(rows, segment_offsets, True)
-    return means.reshape(means.shape[0], *values.shape[1:])
-
-
-def expand_segments(
-    per_segment: Tensor, segment_offsets: Tensor, n_events: int | None = None
-) -> Tensor:
-    """
-    Give each event the row of its segment.
-
-    Parameters
-    ----------
-    per_segment : (S, ...) Tensor
-        float32, float64 or int64; bfloat16 and float16 are computed as float32.
-    segment_offsets : (S + 1,) int64 Tensor
-    n_events : int, optional
-        What the offsets end at; read from them by default, which breaks a compiled graph.
-
-    Returns
-    -------
-    (N, ...) Tensor
-
-    Raises
-    ------
-    TypeError
-        If the offsets are not int64.
-    ValueError
-        If they are no partition of the events or not for S segments.
-    """
-    name = "expand_segments"
-    _check_offsets(name, "segment_offsets", segment_offsets)
-    _check_shape(name, "segment_offsets", segment_offsets, (per_segment.shape[0] + 1,))
-    n = int(segment_offsets[-1]) if n_events is None else n_events
-    if n < 0:
-        raise ValueError(f"{name}: there are {n} events; expected 0 or more")
-    rows = per_segment if per_segment.dtype == torch.int64 else working(per_segment)
-    rows = rows.reshape(rows.shape[0], per_segment.shape[1:].numel())
-    out: Tensor = torch.ops.seqrec_fast.expand_segments(rows, segment_offsets, n, False)
-    return out.reshape(n, *per_segment.shape[1:])

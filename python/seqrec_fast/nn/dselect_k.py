@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from seqrec_fast._checks import checked_int, checked_number
+
+from ._checks import check_floating, check_shape
 
 __all__ = ["DSelectK"]
 
@@ -35,14 +41,25 @@ class DSelectK(nn.Module):
 
     Raises
     ------
+    TypeError
+        If an option has another type.
     ValueError
         If a number is out of range.
     """
 
-    def __init__(self, input_size: int, num_experts: int, k: int, *, gamma: float = 1.0) -> None:
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        num_experts: SupportsIndex,
+        k: SupportsIndex,
+        *,
+        gamma: float = 1.0,
+    ) -> None:
         super().__init__()
-        if num_experts < 1 or not 1 <= k <= num_experts:
-            raise ValueError(f"DSelectK: k is {k}; expected 1 to {num_experts}")
+        input_size = checked_int("DSelectK", "input_size", input_size)
+        num_experts = checked_int("DSelectK", "num_experts", num_experts, 1)
+        k = checked_int("DSelectK", "k", k, 1, num_experts)
+        gamma = checked_number("DSelectK", "gamma", gamma, finite=True)
         if not gamma > 0:
             raise ValueError(f"DSelectK: gamma is {gamma}; expected more than 0")
         self.input_size, self.num_experts, self.k, self.gamma = input_size, num_experts, k, gamma
@@ -111,4 +128,6 @@ class DSelectK(nn.Module):
         return f"{self.input_size}, {self.num_experts}, k={self.k}, gamma={self.gamma}"
 
     def _features(self, x: Tensor) -> Tensor:
+        check_floating("DSelectK", "x", x)
+        check_shape("DSelectK", "x", x, "N", self.input_size or "D")
         return x.new_ones(x.shape[0], 1) if self.input_size == 0 else x

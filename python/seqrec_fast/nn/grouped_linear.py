@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _grouped_linear_cuda
+from ._checks import check_floating, check_offsets, check_shape
 from ._devices import DEVICES, run
 from ._dispatch_ops import kernel
 from ._loss_checks import as_working
@@ -199,28 +200,19 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets
     Raises
     ------
     TypeError
-        If the offsets are not int64.
+        If a tensor has another dtype.
     ValueError
         If a shape does not fit or the offsets are no partition of the rows.
     """
     name = "grouped_linear"
-    if x.dim() != 2:
-        raise ValueError(f"{name}: x has shape {tuple(x.shape)}; expected (N, I)")
-    if weight.dim() != 3 or weight.shape[2] != x.shape[1]:
-        raise ValueError(
-            f"{name}: weight has shape {tuple(weight.shape)}; expected (M, O, {x.shape[1]})"
-        )
-    if bias is not None and bias.shape != weight.shape[:2]:
-        raise ValueError(
-            f"{name}: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:2])}"
-        )
-    if group_offsets.dtype != torch.int64:
-        raise TypeError(f"{name}: group_offsets is {group_offsets.dtype}; expected int64")
-    if group_offsets.shape != (weight.shape[0] + 1,):
-        raise ValueError(
-            f"{name}: group_offsets has shape {tuple(group_offsets.shape)}; expected "
-            f"({weight.shape[0] + 1},)"
-        )
+    check_floating(name, "x", x)
+    check_shape(name, "x", x, "N", "I")
+    check_floating(name, "weight", weight)
+    check_shape(name, "weight", weight, "M", "O", x.shape[1])
+    if bias is not None:
+        check_floating(name, "bias", bias)
+        check_shape(name, "bias", bias, *weight.shape[:2])
+    check_offsets(name, "group_offsets", group_offsets, weight.shape[0])
     rows = working(x)
     y: Tensor = torch.ops.seqrec_fast.grouped_linear(
         rows,

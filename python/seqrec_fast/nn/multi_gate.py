@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._checks import check_floating, check_shape
 from ._devices import DEVICES, run
 from ._differentiable_once import differentiable_once
 from ._dispatch_ops import kernel
@@ -131,24 +132,22 @@ def multi_gate_mixture(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If a tensor is of no floating type.
     ValueError
         If a shape does not fit.
     """
     name = "multi_gate_mixture"
-    if expert_outputs.dim() != 3 or expert_outputs.shape[0] < 1:
-        raise ValueError(
-            f"{name}: expert_outputs has shape {tuple(expert_outputs.shape)}; expected (E, N, D)"
-        )
+    check_floating(name, "expert_outputs", expert_outputs)
+    check_shape(name, "expert_outputs", expert_outputs, "E", "N", "D")
     experts, rows = expert_outputs.shape[:2]
-    if (
-        gate_logits.dim() != 3
-        or gate_logits.shape[0] < 1
-        or gate_logits.shape[1:] != (rows, experts)
-    ):
-        raise ValueError(
-            f"{name}: gate_logits has shape {tuple(gate_logits.shape)}; expected "
-            f"(G, {rows}, {experts})"
-        )
+    check_floating(name, "gate_logits", gate_logits)
+    check_shape(name, "gate_logits", gate_logits, "G", rows, experts)
+    for argument, tensor in (("expert_outputs", expert_outputs), ("gate_logits", gate_logits)):
+        if tensor.shape[0] < 1:
+            raise ValueError(
+                f"{name}: {argument} has shape {tuple(tensor.shape)}; expected at least one matrix"
+            )
     outputs = working(expert_outputs)
     mixture: Tensor = torch.ops.seqrec_fast.multi_gate_mixture(
         outputs, as_working(gate_logits, outputs)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
+from seqrec_fast.gating import checked_options
+
 from . import _gate_ops as _gate_ops  # registers the operator of the gradient
+from ._checks import check_bias_and_mask, check_floating, check_offsets, check_shape
 from ._devices import DEVICES, run
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working
@@ -122,7 +125,7 @@ def route_segments(
     values: Tensor,
     segment_offsets: Tensor,
     prototypes: Tensor,
-    k: int,
+    k: SupportsIndex,
     *,
     score: str = "softmax",
     order: str = "score_then_topk",
@@ -158,41 +161,23 @@ def route_segments(
     Raises
     ------
     TypeError
-        If the offsets are not int64 or the mask is not bool.
+        If a tensor has another dtype, or an option another type.
     ValueError
         If a shape does not fit, the offsets are no partition of the events, or an option is out of
         range.
     """
     name = "route_segments"
-    if values.dim() != 2:
-        raise ValueError(f"{name}: values has shape {tuple(values.shape)}; expected (N, D)")
-    if prototypes.dim() != 2 or prototypes.shape[1] != values.shape[1]:
-        raise ValueError(
-            f"{name}: prototypes has shape {tuple(prototypes.shape)}; expected "
-            f"(M, {values.shape[1]})"
-        )
+    check_floating(name, "values", values)
+    check_shape(name, "values", values, "N", "D")
+    check_floating(name, "prototypes", prototypes)
+    check_shape(name, "prototypes", prototypes, "M", values.shape[1])
     experts = prototypes.shape[0]
-    if not 1 <= k <= experts:
-        raise ValueError(f"{name}: k is {k}; expected 1 to {experts}")
-    if segment_offsets.dtype != torch.int64:
-        raise TypeError(f"{name}: segment_offsets is {segment_offsets.dtype}; expected int64")
-    if segment_offsets.dim() != 1 or segment_offsets.shape[0] < 1:
-        raise ValueError(
-            f"{name}: segment_offsets has shape {tuple(segment_offsets.shape)}; expected (S + 1,)"
-        )
-    if bias is not None and bias.shape != (experts,):
-        raise ValueError(f"{name}: bias has shape {tuple(bias.shape)}; expected ({experts},)")
-    if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(f"{name}: mask is {mask.dtype}; expected bool")
-    segments = segment_offsets.shape[0] - 1
-    if mask is not None and mask.shape not in ((experts,), (segments, experts)):
-        raise ValueError(
-            f"{name}: mask has shape {tuple(mask.shape)}; expected ({experts},) or "
-            f"({segments}, {experts})"
-        )
+    k, *options, scale = checked_options(name, experts, k, score, order, renormalize, scale)
+    check_offsets(name, "segment_offsets", segment_offsets, "S")
+    check_bias_and_mask(name, bias, mask, segment_offsets.shape[0] - 1, experts)
     rows = working(values)
     found = torch.ops.seqrec_fast.route_segments(
-        rows, segment_offsets, as_working(prototypes, rows), k, score, order, renormalize,
-        None if bias is None else as_working(bias.detach(), rows), mask, float(scale),
+        rows, segment_offsets, as_working(prototypes, rows), k, *options,
+        None if bias is None else as_working(bias.detach(), rows), mask, scale,
     )  # fmt: skip
     return SegmentRoute(*found)

@@ -1,18 +1,28 @@
-"""Sessions inside histories, on tensors of any device."""
+"""Segments of ragged batches: where they are cut, and values per segment."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from seqrec_fast import segments as of_arrays
+from seqrec_fast._checks import checked_int
 
+from . import _dispatch_ops as _dispatch_ops  # registers the operators of values
+from ._checks import check_floating, check_offsets, check_partition, check_shape, check_tensor
 from ._devices import DEVICES, run
-from ._tensors import array
+from ._tensors import array, working
 
-__all__ = ["Segments", "session_segments"]
+__all__ = [
+    "Segments",
+    "expand_segments",
+    "segment_mean",
+    "segment_softmax",
+    "segment_sum",
+    "session_segments",
+]
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
@@ -88,10 +98,10 @@ def session_segments(
     times: Tensor | None = None,
     *,
     rule: str = "window",
-    window: int | None = None,
+    window: SupportsIndex | None = None,
     gap: float | None = None,
-    count: int | None = None,
-    n_events: int | None = None,
+    count: SupportsIndex | None = None,
+    n_events: SupportsIndex | None = None,
 ) -> Segments:
     """
     Cut each sequence of a ragged batch into segments: :func:`seqrec_fast.session_segments`.
@@ -116,31 +126,185 @@ def session_segments(
     Raises
     ------
     TypeError
-        If a tensor has another dtype.
+        If a tensor has another dtype, or an option another type.
     ValueError
         If the offsets are no partition of the events, times decrease or are not finite, or an
         option is missing, out of range, or of another rule.
     """
     name = "session_segments"
-    of_arrays.check_rule(name, rule, window, gap, count)
-    if offsets.dtype != torch.int64:
-        raise TypeError(f"{name}: offsets is {offsets.dtype}; expected int64")
-    if offsets.dim() != 1 or offsets.shape[0] < 1:
-        raise ValueError(f"{name}: offsets has shape {tuple(offsets.shape)}; expected (B + 1,)")
+    options = of_arrays.checked_rule(name, rule, window, gap, count)
+    check_offsets(name, "offsets", offsets, "B")
     of_arrays.check_has_times(name, rule, times is not None)
+    n = None if n_events is None else checked_int(name, "n_events", n_events)
     if times is not None:
+        check_tensor(name, "times", times)
         if times.dtype not in (torch.int64, torch.float64):
             raise TypeError(f"{name}: times is {times.dtype}; expected int64 or float64")
-        if times.dim() != 1:
-            raise ValueError(f"{name}: times has shape {tuple(times.shape)}; expected (N,)")
-        n_events = times.shape[0] if n_events is None else n_events
-    n = int(offsets[-1]) if n_events is None else n_events
+        check_shape(name, "times", times, "N")
+        n = times.shape[0] if n is None else n
+    n = int(offsets[-1]) if n is None else n
     if n < 0 or (times is not None and n != times.shape[0]):
         expected = "0 or more" if times is None else f"the number of times, {times.shape[0]}"
         raise ValueError(f"{name}: there are {n} events; expected {expected}")
-    return Segments(
-        *torch.ops.seqrec_fast.session_segments(
-            offsets, times, rule, n, -1 if window is None else window,
-            -1.0 if gap is None else float(gap), count or 0,
-        )
-    )  # fmt: skip
+    return Segments(*torch.ops.seqrec_fast.session_segments(offsets, times, rule, n, *options))
+
+
+def segment_mean(values: Tensor, segment_offsets: Tensor) -> Tensor:
+    """
+    Return the mean of each segment's rows, 0 for a segment without rows.
+
+    Rows are summed in their order, so that a running sum gives the same bits.
+
+    Parameters
+    ----------
+    values : (N, ...) Tensor
+        float32 or float64; bfloat16 and float16 are computed as float32.
+    segment_offsets : (S + 1,) int64 Tensor
+        Segment s holds the rows from ``segment_offsets[s]`` to ``segment_offsets[s + 1]``.
+
+    Returns
+    -------
+    (S, ...) Tensor
+
+    Raises
+    ------
+    TypeError
+        If the offsets are not int64, or the values of no floating type.
+    ValueError
+        If they are no partition of the rows.
+    """
+    check_floating("segment_mean", "values", values)
+    check_offsets("segment_mean", "segment_offsets", segment_offsets, "S")
+    rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
+    means: Tensor = torch.ops.seqrec_fast.segment_sum(rows, segment_offsets, True)
+    return means.reshape(means.shape[0], *values.shape[1:])
+
+
+def expand_segments(
+    per_segment: Tensor, segment_offsets: Tensor, n_events: SupportsIndex | None = None
+) -> Tensor:
+    """
+    Give each event the row of its segment.
+
+    Parameters
+    ----------
+    per_segment : (S, ...) Tensor
+        Real numbers or bool; bfloat16 and float16 become float32, others keep their dtype.
+    segment_offsets : (S + 1,) int64 Tensor
+    n_events : int, optional
+        What the offsets end at; read from them by default, which breaks a compiled graph.
+
+    Returns
+    -------
+    (N, ...) Tensor
+
+    Raises
+    ------
+    TypeError
+        If the offsets are not int64, or the values complex.
+    ValueError
+        If they are no partition of the events or not for S segments.
+    """
+    name = "expand_segments"
+    check_tensor(name, "per_segment", per_segment)
+    if per_segment.is_complex():
+        raise TypeError(f"{name}: per_segment is {per_segment.dtype}; expected real numbers")
+    check_offsets(name, "segment_offsets", segment_offsets, per_segment.shape[0])
+    n = int(segment_offsets[-1]) if n_events is None else checked_int(name, "n_events", n_events)
+    if n < 0:
+        raise ValueError(f"{name}: there are {n} events; expected 0 or more")
+    whole = not per_segment.is_floating_point()
+    rows = per_segment.long() if whole else working(per_segment)
+    rows = rows.reshape(rows.shape[0], per_segment.shape[1:].numel())
+    out: Tensor = torch.ops.seqrec_fast.expand_segments(rows, segment_offsets, n, False)
+    return out.to(per_segment.dtype if whole else out.dtype).reshape(n, *per_segment.shape[1:])
+
+
+def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
+    """
+    Sum the rows of each segment, in their order.
+
+    Parameters
+    ----------
+    values : (N, ...) Tensor
+    offsets : (S + 1,) int64 Tensor
+        Segment s is ``values[offsets[s]:offsets[s + 1]]``.
+
+    Returns
+    -------
+    (S, ...) Tensor
+        Zeros for an empty segment.
+
+    Raises
+    ------
+    TypeError
+        If offsets are not int64, or values of no floating type.
+    ValueError
+        If they are no partition of the rows; on CUDA they are not looked at.
+    """
+    _check_segments("segment_sum", "values", values, offsets)
+    return sum_of(values, offsets)
+
+
+def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
+    """
+    Return the softmax of each segment.
+
+    Parameters
+    ----------
+    scores : (N,) Tensor
+    offsets : (S + 1,) int64 Tensor
+        Segment s is ``scores[offsets[s]:offsets[s + 1]]``.
+
+    Returns
+    -------
+    (N,) Tensor
+
+    Raises
+    ------
+    TypeError
+        If offsets are not int64, or scores of no floating type.
+    ValueError
+        If `scores` is not one-dimensional, or offsets are no partition of it; on CUDA they
+        are not looked at.
+    """
+    check_tensor("segment_softmax", "scores", scores)
+    check_shape("segment_softmax", "scores", scores, "N")
+    _check_segments("segment_softmax", "scores", scores, offsets)
+    return softmax_of(scores, offsets)
+
+
+def sum_of(values: Tensor, offsets: Tensor) -> Tensor:
+    """Return :func:`segment_sum` of what is checked."""
+    rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
+    sums: Tensor = torch.ops.seqrec_fast.segment_sum(rows, offsets, False)
+    return sums.reshape(sums.shape[0], *values.shape[1:])
+
+
+def softmax_of(scores: Tensor, offsets: Tensor) -> Tensor:
+    """Return :func:`segment_softmax` of what is checked."""
+    rows = scores.shape[0]
+    if rows == 0:
+        return scores
+    detached = scores.detach()
+    if scores.is_cuda:  # torch.segment_reduce would look at the offsets
+        largest = segment_max_cuda(detached, offsets)
+    else:
+        largest = torch.segment_reduce(detached, "max", offsets=offsets, axis=0)
+    powers = (scores - expand_segments(largest, offsets, rows)).exp()
+    return powers / expand_segments(sum_of(powers, offsets), offsets, rows)
+
+
+def segment_max_cuda(scores: Tensor, offsets: Tensor) -> Tensor:
+    """Return the largest of each segment; inside the arrays whatever the offsets are."""
+    segments = offsets.shape[0] - 1
+    numbers = torch.arange(segments, device=scores.device)
+    of_rows = expand_segments(numbers, offsets, scores.shape[0])
+    return scores.new_full((segments,), -torch.inf).scatter_reduce(0, of_rows, scores, "amax")
+
+
+def _check_segments(function: str, argument: str, values: Tensor, offsets: Tensor) -> None:
+    check_floating(function, argument, values)
+    check_offsets(function, "offsets", offsets, "S")
+    if not offsets.is_cuda:  # the host would wait for the device
+        check_partition(function, "offsets", offsets, values.shape[0])
