@@ -105,7 +105,8 @@ def test_options_of_the_models(logs, tmp_path) -> None:
     command = ["train", logs / "shown.tsv", "--out", out, *SMALL, "--label-column", "Label"]
     text = run(*command, "--model", "dien", "--embedding-dim", "8", "--hidden-size", "8",
                "--auxiliary-weight", "0.5", "--attention-mode", "aigru",
-               "--dropout-hidden", "0.1", "--valid", logs / "later.tsv", "--max-length", "20", "--min-item-support", "2")  # fmt: skip
+               "--dropout-hidden", "0.1", "--valid", logs / "later.tsv", "--max-length", "20",
+               "--min-item-support", "2")  # fmt: skip
     config = sf.load(out).config
     assert (config["embedding_dim"], config["hidden_size"]) == (8, 8)
     assert (config["auxiliary_weight"], config["dropout"]) == (0.5, 0.1)

@@ -19,7 +19,7 @@ from seqrec_fast.data import (
     split_leave_one_out,
 )
 from seqrec_fast.evaluation import evaluate_click_through as evaluate_without_torch
-from seqrec_fast.models import DIEN, DIN, RecurrentCTR
+from seqrec_fast.models import DIEN, DIN, GRU4Rec, RecurrentCTR, ThemeMixture
 from seqrec_fast.training import (
     ClickThroughOptions,
     ClickThroughTrainer,
@@ -122,7 +122,7 @@ def test_resumed_training_ends_as_if_it_had_not_stopped(tmp_path, monkeypatch) -
     history = fit(model, **options, resume=True)
     assert [e.loss for e in history.epochs] == [e.loss for e in expected.epochs]
     assert torch.equal(weights(model), weights(whole))
-    with pytest.raises(ValueError, match="was made with other sessions"):
+    with pytest.raises(ValueError, match="was made with other samples"):
         fit(new_model("dien", dropout=0.2), VALID, epochs=4, checkpoint=path, resume=True)
     with pytest.raises(ValueError, match=r"was made with lr=0.01, not 0.5"):
         fit(new_model("dien", dropout=0.2), **options, lr=0.5, resume=True)
@@ -180,6 +180,41 @@ def test_errors() -> None:
     ):
         with pytest.raises(ValueError, match="ClickThroughOptions: " + message):
             ClickThroughOptions(**option)
+    for option, message in (
+        ({"epochs": 1.5}, "epochs is 1.5; expected an int"),
+        ({"batch_size": "a"}, "batch_size is 'a'; expected an int"),
+        ({"seed": None}, "seed is None; expected an int"),
+        ({"lr": "a"}, "lr is 'a'; expected a number"),
+    ):
+        with pytest.raises(TypeError, match="ClickThroughOptions: " + message):
+            ClickThroughOptions(**option)
+    options = ClickThroughOptions(np.int64(2), np.int32(8), lr=np.float32(0.5))
+    assert [type(n) for n in (options.epochs, options.batch_size, options.lr)] == [int, int, float]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (GRU4Rec(10), "GRU4Rec for the task 'next-item'"),
+        (ThemeMixture(10), "ThemeMixture for the task 'next-item'"),
+        (torch.nn.Linear(2, 2), "Linear"),
+    ],
+)
+def test_other_models_are_refused(model, name) -> None:
+    with pytest.raises(TypeError, match=f"^ClickThroughTrainer: model is a {name}; expected one"):
+        ClickThroughTrainer(model)
+
+
+def test_messages_name_the_trainer(tmp_path) -> None:
+    path = tmp_path / "run.ckpt"
+    fit(new_model("dien"), epochs=1, checkpoint=path)
+    begin = r"^ClickThroughTrainer\.fit: .*"
+    with pytest.raises(ValueError, match=begin + "run.ckpt was made with a DIEN; .* of a DIN"):
+        fit(new_model("din"), epochs=1, checkpoint=path, resume=True)
+    with pytest.raises(ValueError, match=begin + "made with other samples"):
+        fit(new_model("dien"), SAMPLES.select(range(50)), epochs=1, checkpoint=path, resume=True)
+    with pytest.raises(ValueError, match=begin + "resume is True and checkpoint is None"):
+        fit(new_model(), epochs=1, resume=True)
 
 
 def test_batches_share_histories() -> None:

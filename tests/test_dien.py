@@ -110,7 +110,7 @@ def test_gradients_in_double_precision(name) -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match="DIEN: attention_mode is 'gru'; expected one of augru_tf"):
+    with pytest.raises(ValueError, match="DIEN: attention_mode is 'gru'; expected one of augru_"):
         DIEN(5, attention_mode="gru")
     with pytest.raises(ValueError, match="auxiliary_weight is -1; expected a number of at least 0"):
         DIEN(5, auxiliary_weight=-1)

@@ -7,7 +7,7 @@ import torch
 import seqrec_fast as sf
 from seqrec_fast import io
 from seqrec_fast.data import Sessions, simulate
-from seqrec_fast.models import GRU4Rec
+from seqrec_fast.models import DIN, GRU4Rec, ThemeMixture
 from seqrec_fast.training import (
     SessionParallelBatches,
     Trainer,
@@ -340,6 +340,44 @@ def test_foreign_checkpoints_are_refused(tmp_path) -> None:
         load_checkpoint(path)
     with pytest.raises(ValueError, match="resume is True and checkpoint is None"):
         fit(SESSIONS, resume=True)
+
+
+def test_options_of_other_types() -> None:
+    for option, message in (
+        ({"epochs": 1.5}, "epochs is 1.5; expected an int"),
+        ({"batch_size": "a"}, "batch_size is 'a'; expected an int"),
+        ({"momentum": "a"}, "momentum is 'a'; expected a number"),
+    ):
+        with pytest.raises(TypeError, match="TrainingOptions: " + message):
+            TrainingOptions(**option)
+    options = TrainingOptions(epochs=np.int64(2), lr=np.float64(0.5))
+    assert (type(options.epochs), type(options.lr)) == (int, float)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (DIN(10), "model is a DIN for the task 'click-through'; expected one that scores the next"),
+        (ThemeMixture(10, task="click-through"), "model is a ThemeMixture for the task 'click-"),
+        (torch.nn.Linear(2, 2), "model is a Linear; expected"),
+    ],
+)
+def test_other_models_are_refused(model, message) -> None:
+    with pytest.raises(TypeError, match=rf"^Trainer: {message}.*\(ClickThroughTrainer") as raised:
+        Trainer(model)
+    assert "GRU4Rec" in str(raised.value)
+
+
+def test_a_checkpoint_of_another_kind_of_model_names_both(tmp_path) -> None:
+    path = tmp_path / "run.ckpt"
+    Trainer(new_model(), small(epochs=1)).fit(SESSIONS, checkpoint=path)
+    with pytest.raises(ValueError, match=r"Trainer\.fit: .* was made with a GRU4Rec; expected one "
+                       r"of a ThemeMixture"):  # fmt: skip
+        Trainer(ThemeMixture(40), small(epochs=1)).fit(SESSIONS, checkpoint=path, resume=True)
+    content = load_checkpoint(path)
+    del content["model_kind"]  # as older versions wrote it
+    save_checkpoint(path, content)
+    Trainer(new_model(), small(epochs=1)).fit(SESSIONS, checkpoint=path, resume=True)
 
 
 def test_bad_input_is_named(capsys) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrec_fast import _core
+from seqrec_fast._click_model_format import ACTIVATION_TENSORS
 from seqrec_fast._ragged_arrays import segment_softmax, segment_sums
 from seqrec_fast.augru import AUGRU
 from seqrec_fast.data.sessions import gather
@@ -30,9 +31,8 @@ class MLP:
         ]
         self._activation = activation
         self._slopes: list[tuple[Floats, ...]] = []
-        names = {"prelu": ("weight",), "dice": ("alpha", "running_mean", "running_var")}
         for n in range(n_layers - 1):
-            parts = names.get(activation, ())
+            parts = ACTIVATION_TENSORS.get(activation, ())
             self._slopes.append(tuple(tensors[f"{prefix}activations.{n}.{p}"] for p in parts))
 
     @property

@@ -6,12 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqrec_fast.augru import MODES
+
 Shapes = dict[str, tuple[int, ...]]
 
+#: Activations of an MLP, and the tensors that some of them have for each layer.
+ACTIVATIONS = ("relu", "prelu", "sigmoid", "dice")
+ACTIVATION_TENSORS = {"prelu": ("weight",), "dice": ("alpha", "running_mean", "running_var")}
 _CHOICES = {
     "cell": ("gru", "lstm", "augru"),
-    "attention_mode": ("augru_tf", "augru_paper", "agru", "aigru"),
-    "activation": ("relu", "prelu", "sigmoid", "dice"),
+    "attention_mode": MODES,
+    "activation": ACTIVATIONS,
 }
 _SIZES = ("n_items", "embedding_dim", "hidden_size")
 _LISTS = ("attention_sizes", "head_sizes")
@@ -91,14 +96,13 @@ def _rnn(prefix: str, input_size: int, hidden_size: int, gates: int = 3) -> Shap
 
 
 def _mlp(prefix: str, input_size: int, hidden_sizes: Sequence[int], activation: str) -> Shapes:
-    of_activation = {"prelu": ("weight",), "dice": ("alpha", "running_mean", "running_var")}
     shapes: Shapes = {}
     before = input_size
     for number, size in enumerate([*hidden_sizes, 1]):
         shapes[f"{prefix}layers.{number}.weight"] = (size, before)
         shapes[f"{prefix}layers.{number}.bias"] = (size,)
         if number < len(hidden_sizes):
-            for name in of_activation.get(activation, ()):
+            for name in ACTIVATION_TENSORS.get(activation, ()):
                 shapes[f"{prefix}activations.{number}.{name}"] = (size,)
         before = size
     return shapes

@@ -16,6 +16,7 @@ from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
 #: Gates of each cell: the rows of its weights are this many times the hidden size.
 GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 EMBEDDINGS = ("separate", "tied", "none")
+NONLINEARITIES = ("tanh", "relu")
 
 
 def check_model(
@@ -59,11 +60,11 @@ def check_model(
         raise ValueError(f"{where}item ids: {error}") from error
 
 
-def _gru4rec_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]:
+def gru4rec_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]:
     """Return the tensors that a configuration calls for."""
     choices: dict[str, tuple[str, ...]] = {"cell": tuple(GATES), "embedding": EMBEDDINGS}
     if config.get("cell") == "rnn":
-        choices["nonlinearity"] = ("tanh", "relu")
+        choices["nonlinearity"] = NONLINEARITIES
     for name, values in choices.items():
         if config.get(name) not in values:
             raise ValueError(
@@ -97,7 +98,7 @@ def _gru4rec_shapes(config: Mapping[str, Any], where: str) -> dict[str, tuple[in
 
 
 _SHAPES: dict[str, Callable[[Mapping[str, Any], str], dict[str, tuple[int, ...]]]] = {
-    "gru4rec": _gru4rec_shapes,
+    "gru4rec": gru4rec_shapes,
     "theme_mixture": theme_mixture_shapes,
     **{model: partial(click_model_shapes, model) for model in CLICK_MODELS},
 }

@@ -111,7 +111,7 @@ def evaluate(
         vocabulary, task = recommender.vocabulary, recommender.task
     else:
         module, vocabulary = on_device
-        task = module.config.get("task", "next-item" if hasattr(module, "scores") else "")
+        task = module.task
     if on_device is not None and task != "next-item":
         raise ValueError(f"evaluate: {model} is a click-through model; expected --device cpu")
     if task == "click-through":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from seqrec_fast.augru import MODES
 from seqrec_fast.cli._click_through import (
     CLICK_MODELS,
     CLICK_OPTIONS,
@@ -60,7 +61,7 @@ _OF_SOME_MODELS = (
     ),
     (
         "attention_mode",
-        ["augru_tf", "augru_paper", "agru", "aigru"],
+        list(MODES),
         "augru_tf",
         "What the second layer of --model dien does with the attention.",
     ),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+try:
+    import torch as _torch
+except ImportError as error:
+    raise ImportError("seqrec_fast.models needs PyTorch: pip install seqrec-fast[train]") from error
+
 from ._import import load_module
 from .device_recommender import DeviceRecommender
 from .dien import DIEN
@@ -23,3 +28,4 @@ __all__ = [
     "ThemeMixture",
     "load_module",
 ]
+del _torch

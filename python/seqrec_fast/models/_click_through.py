@@ -12,6 +12,7 @@ from seqrec_fast._click_model_format import check_click_config
 from seqrec_fast.nn._mlp import MLP
 from seqrec_fast.nn.functional import segment_mean
 
+from ._arguments import check_in_catalogue, plain_config
 from ._export import export_model
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class ClickThroughModel(torch.nn.Module):
         Sizes and kinds, as they stand in a model file.
     """
 
+    #: What the model is trained for.
+    task = "click-through"
     #: Name in model files.
     model_name: str
 
@@ -41,6 +44,7 @@ class ClickThroughModel(torch.nn.Module):
 
     def __init__(self, config: dict[str, Any], seed: int | None) -> None:
         super().__init__()
+        config = plain_config(config)
         check_click_config(f"{type(self).__name__}: ", self.model_name, config)
         self.config = config
         width = config["embedding_dim"]
@@ -116,6 +120,9 @@ class ClickThroughModel(torch.nn.Module):
         ValueError
             If a shape does not fit, or offsets are no partition of the events.
         """
+        check_in_catalogue(
+            f"{type(self).__name__}.forward", self.n_items, items=items, target=target
+        )
         share = self.config["dropout_embedding"]
         query = functional.dropout(self.embedding(target), share, self.training)
         events = functional.dropout(self.embedding(items), share, self.training)

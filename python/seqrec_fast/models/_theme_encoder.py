@@ -11,6 +11,7 @@ from torch.nn import functional
 from seqrec_fast.nn import GRU
 from seqrec_fast.nn.functional import combine_by_expert, dispatch_by_expert, expert_gate
 
+from ._arguments import check_in_catalogue
 from ._theme_parts import (
     session_mean_so_far,
     session_position,
@@ -114,7 +115,13 @@ class ThemeEncoder(torch.nn.Module):
         weights : (events, k) Tensor
         themes : (events, k) int64 Tensor
             Greatest weight first.
+
+        Raises
+        ------
+        IndexError
+            If an item is out of range.
         """
+        check_in_catalogue("ThemeMixture.themes", self.config["n_items"], items=items)
         position = self._session_position(offsets, times, items.shape[0])
         logits = theme_logits(self.embedding(items), self.gate.weight)
         return self.route(session_mean_so_far(logits, position))

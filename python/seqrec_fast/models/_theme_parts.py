@@ -8,8 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seqrec_fast._checks import checked_int, checked_number
 from seqrec_fast._theme_mixture_format import TASKS, THEME_SCALE
 from seqrec_fast.nn.functional import session_segments
+
+_NUMBERS = (
+    "session_gap", "theme_loss", "next_item_loss", "dropout_embedding", "dropout_hidden"
+)  # fmt: skip
 
 
 class Output(torch.nn.Module):
@@ -164,20 +169,20 @@ def theme_mutual_information(logits: Tensor, position: Tensor) -> Tensor:
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Raise ValueError unless the parameters of a ThemeMixture are in range."""
+    """Raise ValueError unless the parameters of a ThemeMixture are in range; make sizes ints."""
     if config["task"] not in TASKS:
         raise ValueError(
             f"ThemeMixture: task is {config['task']!r}; expected one of {', '.join(TASKS)}"
         )
     for name in ("n_items", "hidden_size", "k", "session_window"):
-        if config[name] < 1:
-            raise ValueError(f"ThemeMixture: {name} is {config[name]}; expected at least 1")
-    if config["n_themes"] < 0:
-        raise ValueError(f"ThemeMixture: n_themes is {config['n_themes']}; expected 0 or more")
+        config[name] = checked_int("ThemeMixture", name, config[name], 1)
+    config["n_themes"] = checked_int("ThemeMixture", "n_themes", config["n_themes"])
     if config["k"] > max(config["n_themes"], 1):
         raise ValueError(
             f"ThemeMixture: k is {config['k']}; expected 1 to n_themes={config['n_themes']}"
         )
+    for name in _NUMBERS:
+        checked_number("ThemeMixture", name, config[name])
     if not config["session_gap"] > 0:
         raise ValueError(
             f"ThemeMixture: session_gap is {config['session_gap']}; expected more than 0"

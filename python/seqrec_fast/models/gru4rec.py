@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seqrec_fast._checks import checked_int
+from seqrec_fast._model_format import EMBEDDINGS, GATES, NONLINEARITIES
 from seqrec_fast.nn import GRU, LSTM, RNN
 
+from ._arguments import check_in_catalogue, plain_config
 from ._export import export_model
 
 if TYPE_CHECKING:
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
 State = Tensor | tuple[Tensor, Tensor]
 
 _CELLS = {"gru": GRU, "lstm": LSTM, "rnn": RNN}
-_GATES = {"gru": 3, "lstm": 4, "rnn": 1}
-_EMBEDDINGS = ("separate", "tied", "none")
 
 
 class GRU4Rec(torch.nn.Module):
@@ -68,6 +69,8 @@ class GRU4Rec(torch.nn.Module):
     ------
     ValueError
         If a parameter is out of range.
+    TypeError
+        If a size is no integer.
 
     Examples
     --------
@@ -79,6 +82,8 @@ class GRU4Rec(torch.nn.Module):
     torch.Size([3, 50])
     """
 
+    #: What the model is trained for.
+    task = "next-item"
     #: Times of events are of no effect.
     uses_times = False
 
@@ -98,7 +103,7 @@ class GRU4Rec(torch.nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {
+        config = {
             "cell": cell,
             "n_items": n_items,
             "embedding": embedding,
@@ -110,6 +115,7 @@ class GRU4Rec(torch.nn.Module):
             "dropout_embedding": dropout_embedding,
             "dropout_hidden": dropout_hidden,
         }
+        self.config: dict[str, Any] = plain_config(config)
         _check(self.config)
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
@@ -123,7 +129,7 @@ class GRU4Rec(torch.nn.Module):
         input_size = config["embedding_dim"]
         if config["embedding"] == "none":
             input_size = None
-            self.input_gates = torch.nn.Embedding(self.n_items, _GATES[cell] * hidden_size)
+            self.input_gates = torch.nn.Embedding(self.n_items, GATES[cell] * hidden_size)
         else:
             self.embedding = torch.nn.Embedding(self.n_items, input_size)
         dropout = config["dropout_hidden"] if config["num_layers"] > 1 else 0.0
@@ -193,7 +199,13 @@ class GRU4Rec(torch.nn.Module):
             projected.
         state : (num_layers, B, H) Tensor, or a pair of them for an LSTM
             After the last event of each session.
+
+        Raises
+        ------
+        IndexError
+            If an item is out of range.
         """
+        check_in_catalogue("GRU4Rec.forward", self.n_items, items=items)
         return self.run(functional.embedding(items, self.input_table), offsets, state, reset)
 
     def run(
@@ -291,15 +303,14 @@ class _Output(torch.nn.Module):
 
 
 def _check(config: dict[str, Any]) -> None:
-    choices = {"cell": _CELLS, "embedding": _EMBEDDINGS, "nonlinearity": ("tanh", "relu")}
+    choices = {"cell": _CELLS, "embedding": EMBEDDINGS, "nonlinearity": NONLINEARITIES}
     for name, known in choices.items():
         if config[name] not in known:
             raise ValueError(
                 f"GRU4Rec: {name} is {config[name]!r}; expected one of {', '.join(known)}"
             )
     for name in ("n_items", "embedding_dim", "hidden_size", "num_layers"):
-        if config[name] < 1:
-            raise ValueError(f"GRU4Rec: {name} is {config[name]}; expected at least 1")
+        config[name] = checked_int("GRU4Rec", name, config[name], 1)
     for name in ("dropout_embedding", "dropout_hidden"):
         if not 0 <= config[name] < 1:
             raise ValueError(f"GRU4Rec: {name} is {config[name]}; expected 0 <= {name} < 1")

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from seqrec_fast.nn.functional import linear_cross_entropy
 
+from ._arguments import check_in_catalogue, plain_config
 from ._export import export_model
 from ._theme_encoder import EncodedHistories, ThemeEncoder
 from ._theme_parts import Output, check_config, events_with_next, last_rows, theme_logits
@@ -27,8 +28,7 @@ class ThemeMixture(ThemeEncoder):
     Each event goes to the latent theme of its session, and a recurrent expert follows each theme
     of each user: what the user did under the same theme, sessions ago, is the step before. Next to
     it stand a recurrent network over the whole history and the mean of the session so far. Inspired
-    by theme-aware mixtures (arXiv:2604.20858), whose text and code were not at hand: the equations
-    are our own.
+    by arXiv:2604.20858; not a re-implementation.
 
     With e the embedding of an event's item, unit length where it is routed::
 
@@ -78,6 +78,8 @@ class ThemeMixture(ThemeEncoder):
     ------
     ValueError
         If a parameter is out of range.
+    TypeError
+        If a size is no integer, or another number none.
 
     Examples
     --------
@@ -121,19 +123,26 @@ class ThemeMixture(ThemeEncoder):
             "dropout_embedding": dropout_embedding,
             "dropout_hidden": dropout_hidden,
         }
+        config = plain_config(config)
         check_config(config)
+        hidden_size, n_themes = config["hidden_size"], config["n_themes"]
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             super().__init__(config)
             self.fusion = torch.nn.Linear((3 if n_themes else 2) * hidden_size, hidden_size)
-            self.output = Output(n_items)
+            self.output = Output(config["n_items"])
             if task == "click-through":
                 self.head = torch.nn.Sequential(
                     torch.nn.Linear(3 * hidden_size, hidden_size),
                     torch.nn.ReLU(),
                     torch.nn.Linear(hidden_size, 1),
                 )
+
+    @property
+    def task(self) -> str:
+        """What the model is trained for, ``"next-item"`` or ``"click-through"``."""
+        return str(self.config["task"])
 
     @property
     def n_items(self) -> int:
@@ -174,12 +183,15 @@ class ThemeMixture(ThemeEncoder):
         ------
         RuntimeError
             If the task is not ``"click-through"``.
+        IndexError
+            If an item is out of range.
         """
         if self.config["task"] != "click-through":
             raise RuntimeError(
                 "ThemeMixture.forward: task is 'next-item'; expected 'click-through' (next items "
                 "are scored by run and scores)"
             )
+        check_in_catalogue("ThemeMixture.forward", self.n_items, items=items, target=target)
         encoded = self.encode(functional.embedding(items, self.input_table), offsets, times)
         if self.training:
             self._add_next_item_loss(encoded, items, offsets)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ACTIVATIONS = ("relu", "prelu", "sigmoid", "dice")
+from seqrec_fast._click_model_format import ACTIVATIONS as ACTIVATIONS
 
 
 class Dice(torch.nn.Module):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+try:
+    import torch as _torch
+except ImportError as error:
+    raise ImportError(
+        "seqrec_fast.training needs PyTorch: pip install seqrec-fast[train]"
+    ) from error
+
 from .averaging import EpochAverage
+from .base_run import EpochResult, History
 from .batches import Batch, SessionParallelBatches, WholeSessionBatches
 from .checkpoint import load_checkpoint, save_checkpoint
 from .click_through import ClickThroughTrainer, evaluate_click_through
@@ -13,7 +21,6 @@ from .negatives import Candidates, NegativeSampler
 from .optimizers import RowOptimizer, make_optimizers
 from .options import TrainingOptions
 from .rows import RowLookups
-from .run import EpochResult, History
 from .trainer import Trainer, TrainingInterrupted, hold_out_last
 
 __all__ = [
@@ -42,3 +49,4 @@ __all__ = [
     "sampled_softmax_loss",
     "save_checkpoint",
 ]
+del _torch

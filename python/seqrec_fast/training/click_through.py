@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,19 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from seqrec_fast.data import ClickBatch, ClickSamples
 from seqrec_fast.evaluation import check_click_items, click_through_metrics
 
-from .averaging import EpochAverage
+from .base_run import EpochResult, History, Path, TrainingRun, Update
 from .click_through_options import ClickThroughOptions
-from .devices import device_of, moved
-from .distributed import Processes
+from .devices import moved
 from .optimizers import RowOptimizer
-from .run import EpochResult, History, Path, Run
-from .running_loss import RunningLoss
-from .trainer import complete
+from .trainer import complete, has_parts, named
 
 
 class ClickThroughModule(Protocol):
@@ -64,6 +58,11 @@ class ClickThroughTrainer:
         trained as it stands; ``DIN(..., seed=0)`` fixes where it starts.
     options : ClickThroughOptions, optional
 
+    Raises
+    ------
+    TypeError
+        If the model does not tell of clicks.
+
     Examples
     --------
     >>> from seqrec_fast.data import sampled_clicks, simulate
@@ -77,6 +76,12 @@ class ClickThroughTrainer:
     """
 
     def __init__(self, model: Any, options: ClickThroughOptions | None = None) -> None:
+        parts = ("config", "embedding", "n_items", "auxiliary_loss")
+        if getattr(model, "task", None) == "next-item" or not has_parts(model, parts):
+            raise TypeError(
+                f"ClickThroughTrainer: model is {named(model)}; expected one for click-through, "
+                "such as DIN (Trainer trains models of the next item)"
+            )
         self.model = model
         self.options = options or ClickThroughOptions()
 
@@ -124,7 +129,6 @@ class ClickThroughTrainer:
             check_click_items("ClickThroughTrainer.fit", samples, self.model.n_items)
         if len(train) == 0:
             raise ValueError("ClickThroughTrainer.fit: train has no samples")
-        run = _ClickThroughRun(self.model, options, train)
 
         def validated(epoch: int, loss: float, seconds: float) -> EpochResult:
             metrics = {}
@@ -133,6 +137,7 @@ class ClickThroughTrainer:
             return EpochResult(epoch, loss, seconds, metrics)
 
         try:
+            run = _ClickThroughRun(self.model, options, train)
             return complete(
                 run, validated, checkpoint=checkpoint, resume=resume, progress=progress,
                 on_epoch=on_epoch,
@@ -206,57 +211,35 @@ class _Epochs:
         return self.samples.batches(self.batch_size, self.max_length, rng)
 
 
-class _ClickThroughRun(Run):
+class _ClickThroughRun(TrainingRun):
     """All that changes while a click-through model is trained."""
 
-    options: ClickThroughOptions  # type: ignore[assignment]
-    model: Any
+    caller = "ClickThroughTrainer.fit"
+    data_name = "samples"
 
     def __init__(
         self, model: ClickThroughModule, options: ClickThroughOptions, train: ClickSamples
     ) -> None:
-        self.model, self.options = model, options
-        self.device = device_of("ClickThroughTrainer.fit", options.device, self.model)
-        self.model.to(self.device)
-        self.history = History()
-        self._best = None
-        self.average = EpochAverage(self.model, 1)
-        self._batches = _Epochs(train, options.batch_size, options.max_length)
-        table = self.model.embedding.weight
+        self._train = train
+        data = (train.histories.items, train.users, train.seen, train.targets, train.labels)
+        super().__init__(model, options, data)
+
+    def _make_batches(self) -> _Epochs:
+        return _Epochs(self._train, self.options.batch_size, self.options.max_length)
+
+    def _make_optimizers(self) -> list[torch.optim.Optimizer]:
+        model, options = self.model, self.options
+        table = model.embedding.weight
         # a step then touches the rows that it looks up, however large the catalogue is
-        self.model.embedding.sparse = True
-        others = [p for p in self.model.parameters() if p is not table]
-        self._optimizers = [
+        model.embedding.sparse = True
+        others = [p for p in model.parameters() if p is not table]
+        return [
             RowOptimizer([table], "adam", options.lr, options.weight_decay),
             torch.optim.AdamW(others, lr=options.lr, weight_decay=options.weight_decay),
         ]
-        arrays = (train.histories.items, train.users, train.seen, train.targets, train.labels)
-        digest = hashlib.blake2b(b"".join(array.tobytes() for array in arrays))
-        self._data = digest.hexdigest()
-        self.processes = Processes(self.model, self._identity())
 
-    def train_epoch(self, epoch: int, disable: bool | None) -> tuple[float, float]:
-        """Pass over all batches; return the mean loss per sample and the seconds."""
-        # Randomness depends on seed and epoch alone: resuming needs no state of generators.
-        seeds = np.random.SeedSequence([self.options.seed, epoch])
-        # Dropout must not repeat itself in the processes.
-        dropout = seeds.generate_state(self.processes.size, np.uint64)[self.processes.rank]
-        torch.manual_seed(int(dropout))
-        self.model.train()
-        started = time.perf_counter()
-        bar = tqdm(
-            self._batches.epoch(np.random.default_rng(seeds)),
-            f"epoch {epoch}/{self.options.epochs}", len(self._batches),
-            disable=True if self.processes.rank else disable, unit="batch", dynamic_ncols=True,
-        )  # fmt: skip
-        losses = RunningLoss(
-            f"ClickThroughTrainer.fit: the loss is {{}} in epoch {epoch}; a smaller lr than "
-            f"{self.options.lr} may help"
-        )
-        for step, batch in enumerate(bar, (epoch - 1) * len(self._batches)):
-            self._set_learning_rate(step)
-            losses.add(self._update(batch), len(batch.targets))
-        return losses.mean(), time.perf_counter() - started
+    def _updates(self, rng: np.random.Generator, seed: int) -> Update:
+        return lambda batch, step: (self._update(batch), len(batch.targets))
 
     def _update(self, batch: ClickBatch) -> Tensor:
         """Update the parameters once; return the mean loss over the samples of all processes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .devices import check_device
+from .option_checks import check_numbers, check_sizes
 
 MONITORS = ("auc", "gauc")
 
@@ -46,6 +47,8 @@ class ClickThroughOptions:
     ------
     ValueError
         If an option is out of range.
+    TypeError
+        If a size is no integer, or another number none.
     """
 
     epochs: int = 3
@@ -67,15 +70,12 @@ class ClickThroughOptions:
             raise ValueError(
                 f"{name}: monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}"
             )
-        for option in ("epochs", "batch_size", "max_length", "patience"):
-            if (size := getattr(self, option)) is not None and size < 1:
-                raise ValueError(f"{name}: {option} is {size}; expected at least 1")
+        check_sizes(self, ("epochs", "batch_size", "max_length", "patience"))
+        check_numbers(self, ("lr", "weight_decay", "validation"))
         if not self.lr > 0:
             raise ValueError(f"{name}: lr is {self.lr}; expected more than 0")
         if not self.weight_decay >= 0:
             raise ValueError(f"{name}: weight_decay is {self.weight_decay}; expected 0 or more")
         if not 0 < self.validation < 1:
             raise ValueError(f"{name}: validation is {self.validation}; expected between 0 and 1")
-        if self.seed < 0:
-            raise ValueError(f"{name}: seed is {self.seed}; expected 0 or more")
         check_device(name, self.device)

@@ -82,6 +82,8 @@ class Processes:
         Gets the parameters of process 0.
     identity : dict
         What must be equal in all processes.
+    caller : str
+        The public function that messages begin with.
 
     Raises
     ------
@@ -91,7 +93,10 @@ class Processes:
         If a process ended or does not answer.
     """
 
-    def __init__(self, model: torch.nn.Module, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, model: torch.nn.Module, identity: dict[str, Any], caller: str = "Trainer.fit"
+    ) -> None:
+        self._caller = caller
         together = dist.is_available() and dist.is_initialized()
         self.size = dist.get_world_size() if together else 1
         self.rank = dist.get_rank() if together else 0
@@ -100,13 +105,13 @@ class Processes:
         if self.size == 1:
             return
         parameters = [p.data for p in model.parameters()]
-        with _answered("Trainer.fit"):
+        with _answered(self._caller):
             self._objects = self._group = dist.new_group(backend="gloo", timeout=TIMEOUT)
             if parameters[0].is_cuda:
                 self._group = dist.new_group(backend="nccl", timeout=TIMEOUT)
         try:
             self._check_equal(identity)
-            with _answered("Trainer.fit"):
+            with _answered(self._caller):
                 for tensor in parameters:
                     dist.broadcast(tensor, 0, self._group)
         except BaseException:
@@ -149,7 +154,7 @@ class Processes:
         if self.size == 1:
             return loss.detach()
         updated = [p for p in parameters if p.grad is not None]
-        with _answered("Trainer.fit"):
+        with _answered(self._caller):
             loss = self._sum_dense([p for p in updated if not _grad(p).is_sparse], loss)
             self._sum_rows([p for p in updated if _grad(p).is_sparse])
         return loss
@@ -173,24 +178,24 @@ class Processes:
             except Exception as error:
                 failure = error
                 answer[1] = f"{type(error).__name__}: {error}"
-        with _answered("Trainer.fit"):
+        with _answered(self._caller):
             dist.broadcast_object_list(answer, 0, self._objects)
         if failure is not None:
             raise failure
         if answer[1] is not None:
-            raise ConnectionError(f"Trainer.fit: process 0 failed: {answer[1]}")
+            raise ConnectionError(f"{self._caller}: process 0 failed: {answer[1]}")
         result: Result = answer[0]
         return result
 
     def _check_equal(self, identity: dict[str, Any]) -> None:
         everywhere: list[Any] = [None] * self.size
-        with _answered("Trainer.fit"):
+        with _answered(self._caller):
             dist.all_gather_object(everywhere, identity, self._objects)
         for rank, theirs in enumerate(everywhere):
             for name in identity:
                 if theirs[name] != everywhere[0][name]:
                     raise ValueError(
-                        f"Trainer.fit: {name} of process {rank} differs from that of process 0; "
+                        f"{self._caller}: {name} of process {rank} differs from that of process 0; "
                         "expected the same in all processes"
                     )
 

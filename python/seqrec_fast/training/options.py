@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .devices import check_device
 from .negatives import COLLISIONS
+from .option_checks import check_numbers, check_sizes
 
 LOSSES = ("auto", "full", "sampled", "bpr-max")
 BATCHINGS = ("whole-session", "session-parallel")
@@ -16,6 +17,7 @@ _DEFAULTS = {
     "lr": {"adam": 0.02, "adagrad": 0.07, "sgd": 0.1},
     "weight_decay": {"adam": 0.15, "adagrad": 0.0, "sgd": 0.0},
 }
+_NUMBERS = ("alpha", "logq", "bpreg", "elu", "lr", "weight_decay", "momentum", "validation")
 #: The largest catalogue for which ``loss="auto"`` is the full loss.
 MAX_FULL_ITEMS = 10_000
 
@@ -90,6 +92,8 @@ class TrainingOptions:
     ------
     ValueError
         If an option is out of range.
+    TypeError
+        If a size is no integer, or another number none.
     """
 
     epochs: int = 8
@@ -134,9 +138,8 @@ class TrainingOptions:
                     f"TrainingOptions: {name} is {value!r}; expected one of {', '.join(known)}"
                 )
         sizes = ("epochs", "batch_size", "max_length", "bptt", "n_sample", "average_epochs")
-        for name in (*sizes, "patience"):
-            if (size := getattr(self, name)) is not None and size < 1:
-                raise ValueError(f"TrainingOptions: {name} is {size}; expected at least 1")
+        check_sizes(self, (*sizes, "patience"))
+        check_numbers(self, _NUMBERS)
         for name in ("alpha", "logq"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise ValueError(f"TrainingOptions: {name} is {share}; expected 0 to 1")
@@ -161,6 +164,4 @@ class TrainingOptions:
             raise ValueError(
                 f"TrainingOptions: validation is {self.validation}; expected between 0 and 1"
             )
-        if self.seed < 0:
-            raise ValueError(f"TrainingOptions: seed is {self.seed}; expected 0 or more")
         check_device("TrainingOptions", self.device)

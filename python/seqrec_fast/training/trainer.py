@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,9 +13,10 @@ from seqrec_fast._evaluation_parts import check_items
 from seqrec_fast.data import Sessions
 from seqrec_fast.models import NextItemModel
 
+from .base_run import EpochResult, History, Path, TrainingRun
 from .evaluation import evaluate
 from .options import TrainingOptions
-from .run import EpochResult, History, Path, Run
+from .run import Run
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -32,6 +33,11 @@ class Trainer:
         Is trained as it stands; ``GRU4Rec(..., seed=0)`` fixes where it starts.
     options : TrainingOptions, optional
 
+    Raises
+    ------
+    TypeError
+        If the model does not score the next item.
+
     Examples
     --------
     >>> from seqrec_fast.data import simulate
@@ -44,6 +50,12 @@ class Trainer:
     """
 
     def __init__(self, model: NextItemModel, options: TrainingOptions | None = None) -> None:
+        parts = ("run", "scores", "input_table", "item_table")
+        if getattr(model, "task", None) == "click-through" or not has_parts(model, parts):
+            raise TypeError(
+                f"Trainer: model is {named(model)}; expected one that scores the next item, such "
+                "as GRU4Rec (ClickThroughTrainer trains click-through models)"
+            )
         self.model = model
         self.options = options or TrainingOptions()
 
@@ -132,8 +144,19 @@ class Trainer:
         )  # fmt: skip
 
 
+def has_parts(model: object, names: Iterable[str]) -> bool:
+    """Return whether a model has all attributes of these names."""
+    return all(hasattr(model, name) for name in names)
+
+
+def named(model: object) -> str:
+    """Return the class of a model and, if there is one, its task, as messages have them."""
+    task = getattr(model, "task", None)
+    return f"a {type(model).__name__}" + ("" if task is None else f" for the task {task!r}")
+
+
 def complete(
-    run: Run,
+    run: TrainingRun,
     validated: Callable[[int, float, float], EpochResult],
     *,
     checkpoint: Path | None,
@@ -159,7 +182,7 @@ def complete(
         with current, torch.random.fork_rng(devices=gpus):
             if on_first(bool, resume):
                 if checkpoint is None:
-                    raise ValueError("Trainer.fit: resume is True and checkpoint is None")
+                    raise ValueError(f"{run.caller}: resume is True and checkpoint is None")
                 run.restore(checkpoint)
             while not run.is_over():
                 epoch = len(run.history.epochs) + 1
