@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,29 @@ def target(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+@pytest.fixture
+def emulated_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Let the operators' functions for CUDA run on emulated threads, with tensors of the CPU.
+
+    What a kernel does not write of their results and of its scratch memory is NaN.
+    """
+    import torch
+
+    from cuda_kernels import run_emulated
+    from seqrec_fast.nn import _devices
+
+    new_empty = torch.Tensor.new_empty
+
+    def poisoned(*arguments: Any, **options: Any) -> torch.Tensor:
+        tensor = new_empty(*arguments, **options)
+        return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
+    monkeypatch.setattr(_devices, "_cuda", importlib.import_module("seqrec_fast._cuda_emulated"))
+    monkeypatch.setattr(_devices, "run", run_emulated)
 
 
 @pytest.fixture(autouse=True)

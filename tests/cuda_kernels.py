@@ -45,5 +45,5 @@ def emulated(name: str, dtype: Any, *arguments: Any) -> None:
 
 
 def run_emulated(name: str, dtype: Any, like: Any, *arguments: Any) -> None:
-    """Stand in for `seqrec_fast.nn._devices.run`, for tensors of the CPU."""
+    """Stand in for `seqrec_fast.nn._devices.run`, see the fixture ``emulated_kernels``."""
     emulated(name, None if dtype is None else str(dtype).removeprefix("torch."), *arguments)

@@ -32,8 +32,8 @@ segments, route_segments, grouped_linear, multi_gate = (
     for name in ("segments", "route_segments", "grouped_linear", "multi_gate")
 )
 _IMPLEMENTATIONS = {
-    "rnn_forward": _rnn_cuda_ops.kernel(_rnn_cuda_ops.forward, _devices.run),
-    "rnn_backward": _rnn_cuda_ops.kernel(_rnn_cuda_ops.backward, _devices.run),
+    "rnn_forward": _rnn_cuda_ops.forward,
+    "rnn_backward": _rnn_cuda_ops.backward,
     "cross_entropy": _loss_cuda.cross_entropy_cuda,
     "cross_entropy_grad": _loss_ops._cross_entropy_grad,
     "sampled_loss": _loss_ops._sampled_loss_cuda,

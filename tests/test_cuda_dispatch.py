@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import seqrec_fast as sf
-from cuda_kernels import emulated, on_cpu, run_emulated
+from cuda_kernels import emulated, on_cpu
 from dispatch_cases import CASES, case, choices, offsets_of
 from seqrec_fast.nn import _dispatch_ops
 
@@ -139,19 +139,7 @@ def test_errors_name_what_came(rng):
         importlib.import_module("seqrec_fast._cuda_emulated").dispatch_room(1 << 32, 1, 1, 1)
 
 
-@pytest.fixture
-def _on_emulated_threads(monkeypatch):
-    """The operators' CUDA functions, on tensors of the CPU."""
-    module = importlib.import_module("seqrec_fast._cuda_emulated")
-
-    def room(name, like, *sizes):
-        return torch.empty(getattr(module, name)(*sizes), dtype=torch.uint8)
-
-    monkeypatch.setattr(_dispatch_ops, "run", run_emulated)
-    monkeypatch.setattr(_dispatch_ops, "room", room)
-
-
-@pytest.mark.usefixtures("_on_emulated_threads")
+@pytest.mark.usefixtures("emulated_kernels")
 def test_the_operator_for_cuda(rng):
     offsets, ids = (torch.from_numpy(a) for a in case(rng, [9, 0, 40], 3, 2))
     for capacity in (-1, 4):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
@@ -14,38 +12,19 @@ import test_multi_gate as mixture_cases
 from cuda_kernels import run_emulated
 from rnn_cases import ATTENTION_CELLS, CELLS, make_weights, relative_error
 from seqrec_fast.nn import (
-    _devices,
     _grouped_linear_cuda,
-    _ops,
     _rnn_cuda_ops,
+    _rnn_ops,
     grouped_linear,
     multi_gate,
 )
 
+pytestmark = pytest.mark.usefixtures("emulated_kernels")
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 # Parts of a large group are summed; beside groups of one part and of none.
 SHAPES = [*linear_cases.SHAPES, ([3, 1100, 0, 1024], 5, 3)]
-FORWARD, BACKWARD = (
-    _rnn_cuda_ops.kernel(function, run_emulated)
-    for function in (_rnn_cuda_ops.forward, _rnn_cuda_ops.backward)
-)
 # Events of three experts for eleven sequences each: more than a tile has rows.
 LENGTHS = ((3, 0, 5, 1, 4, 4, 2, 0, 6, 1, 3), (0,) * 11, (1, 2, 0, 0, 0, 7, 1, 1, 0, 2, 0))
-
-
-@pytest.fixture(autouse=True)
-def _by_emulation(monkeypatch):
-    """Operators run the emulated kernels; whatever these do not write is NaN."""
-    new_empty = torch.Tensor.new_empty
-
-    def poisoned(*arguments, **options):
-        tensor = new_empty(*arguments, **options)
-        return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
-    monkeypatch.setattr(_devices, "_cuda", importlib.import_module("seqrec_fast._cuda_emulated"))
-    monkeypatch.setattr(grouped_linear, "run", run_emulated)
-    monkeypatch.setattr(multi_gate, "run", run_emulated)
 
 
 def assert_close(found, expected, tolerance):
@@ -156,15 +135,16 @@ class Experts:
         inputs = (self.x, self.h_0, self.c_0, *self.weights, None)
         layout = (self.offsets, None, self.reset, False, False)
         options = {"attention": self.attention, "precision": self.precision}
-        y, h_n, c_n, saved = forward(self.cell, *inputs, *layout, True, **options)
-        grads = backward(self.cell, *self.seeds, *inputs, y, saved, *layout, True, True, **options)
+        call = (self.cell, *inputs, *layout, True)
+        y, h_n, c_n, saved = forward(*call, **options)
+        grads = backward(*self.seeds, y, saved, True, True, *call, **options)
         return [y, h_n, c_n, *grads]
 
     def emulated(self):
-        return self.results(FORWARD, BACKWARD)
+        return self.results(_rnn_cuda_ops.forward, _rnn_cuda_ops.backward)
 
     def on_cpu(self):
-        return self.results(_ops.rnn_forward_cpu, _ops.rnn_backward_cpu)
+        return self.results(_rnn_ops.rnn_forward_cpu, _rnn_ops.rnn_backward_cpu)
 
 
 # With weights in the shared memory of one block and, as emulated, of several.
@@ -192,7 +172,7 @@ def test_recurrent_experts_of_ready_gates(cell):
     whole = call.emulated()
     first, last = call.offsets[2 * call.batch], call.offsets[-1]
     one = slice(2 * call.batch, None)
-    alone, _, _, _ = FORWARD(
+    alone, _, _, _ = _rnn_cuda_ops.forward(
         cell, call.x[first:last], call.h_0[one], None if call.c_0 is None else call.c_0[one],
         *(None if w is None else w[2] for w in call.weights), None,
         call.offsets[one] - first, None, None, False, False, True,
@@ -233,7 +213,7 @@ def test_no_sessions_and_no_events():
 def test_errors_name_what_came():
     call = Experts("gru", 5, torch.float32)
     with pytest.raises(ValueError, match="offsets are missing; expected those of all experts"):
-        FORWARD("gru", call.x[:, None], call.h_0, None, *call.weights, *(None,) * 4,
+        _rnn_cuda_ops.forward("gru", call.x[:, None], call.h_0, None, *call.weights, *(None,) * 4,
                 False, False, False)  # fmt: skip
     call.weights[3] = call.weights[3][:2]
     with pytest.raises(ValueError, match=r"bias_hh has shape \(2, 15\); expected \(3, 15\)"):
@@ -276,10 +256,11 @@ def test_shapes_that_a_compiler_is_told(cell):
     found = call.emulated()
     inputs = (call.x, call.h_0, call.c_0, *call.weights, None)
     layout = (call.offsets, None, call.reset, False, False)
-    saved = FORWARD(cell, *inputs, *layout, True)[3]
-    assert_told("rnn_forward", [*found[:3], saved], cell, *inputs, *layout, True)
-    assert_told("rnn_backward", found[3:], cell, *call.seeds, *inputs, found[0], saved, *layout,
-                True, True)  # fmt: skip
+    arguments = (cell, *inputs, *layout, True)
+    saved = _rnn_cuda_ops.forward(*arguments)[3]
+    assert_told("rnn_forward", [*found[:3], saved], *arguments)
+    given = (*call.seeds, found[0], saved, True, True)
+    assert_told("rnn_backward", found[3:], *given, *arguments)
     x, weight, bias, offsets = linear_cases.problem([3, 2], 5, 4, torch.float32)
     y = grouped_linear._on_cuda(x, weight, bias, offsets)
     assert_told("grouped_linear", [y], x, weight, bias, offsets)
@@ -294,5 +275,5 @@ def test_shapes_that_a_compiler_is_told(cell):
 
 def test_sums_of_groups_in_bfloat16_are_of_full_numbers():
     rows = torch.full((3, 4), 1.001)
-    sums = _grouped_linear_cuda.group_sums(run_emulated, rows, torch.tensor([0, 1, 3]))
+    sums = _grouped_linear_cuda.group_sums(rows, torch.tensor([0, 1, 3]))
     torch.testing.assert_close(sums, torch.tensor([[1.001], [2.002]]).expand(2, 4))

@@ -2,111 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cuda_kernels import run_emulated
-from rnn_cases import ATTENTION_CELLS, CELLS, make_weights, relative_error
-from seqrec_fast.nn import _ops, _rnn_cuda_ops
+from cuda_rnn_cases import LENGTHS, Call, assert_same
+from rnn_cases import ATTENTION_CELLS, CELLS, relative_error
+from seqrec_fast.nn import _rnn_cuda_ops
 
-# More sessions than one tile has rows, none of them in order; one and two of them are empty.
-LENGTHS = {
-    "tiles": (3, 0, 5, 1, 4, 4, 2, 0, 6, 1, 3),
-    "few": (2, 0, 3),
-    "one": (4,),
-    "empty": (0, 0),
-}
-GRADS = ("dx", "dh_0", "dc_0", "dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh", "dweight_hr",
-         "dattention")  # fmt: skip
-
-
-FORWARD, BACKWARD = (
-    _rnn_cuda_ops.kernel(function, run_emulated)
-    for function in (_rnn_cuda_ops.forward, _rnn_cuda_ops.backward)
-)
-
-
-class Call:
-    """The arguments of one call of the operators, in one of the layouts."""
-
-    def __init__(self, cell, hidden, dtype, layout="tiles", reverse=False, bias=True,
-                 input_size=3, states=True, reset=True, precision="full", projection=0,
-                 noise=None):  # fmt: skip
-        rng = np.random.default_rng(7)
-        self.cell, self.dtype, self.precision = cell, dtype, precision
-
-        def tensor(values: Any) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
-
-        weights = make_weights(rng, cell, input_size or 1, hidden, projection)
-        self.weights = [tensor(weights[name]) if name in weights else None for name in
-                        ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")]  # fmt: skip
-        self.noise, state = noise or {}, projection or hidden
-        if not bias:
-            self.weights[2:4] = [None, None]
-        if not input_size:
-            self.weights[0] = None
-            input_size = self.weights[1].shape[0]
-        offsets = batch_sizes = None
-        batch_first = layout == "batch_first"
-        if layout in LENGTHS:
-            lengths = LENGTHS[layout]
-            offsets = torch.tensor([0, *np.cumsum(lengths)])
-            shape, batch = [int(offsets[-1])], len(lengths)
-        elif layout == "packed":
-            batch_sizes = torch.tensor([10, 7, 7, 2, 1])
-            shape, batch = [27], 10
-        else:
-            shape, batch = [4, 9], 4 if batch_first else 9
-        self.x = tensor(rng.normal(size=(*shape, input_size)))
-        lstm = cell == "lstm"
-        self.h_0 = tensor(rng.normal(size=(batch, state)) * states)
-        self.c_0 = tensor(rng.normal(size=(batch, hidden))) if lstm and states else None
-        flags = torch.from_numpy(rng.random(shape) < 0.2) if reset and layout != "packed" else None
-        self.layout = (offsets, batch_sizes, flags, batch_first, reverse)
-        self.attention = tensor(rng.random(shape)) if cell in ATTENTION_CELLS else None
-        self.seeds = [tensor(rng.normal(size=(*shape, state))),
-                      tensor(rng.normal(size=(batch, state))),
-                      tensor(rng.normal(size=(batch, hidden))) if lstm else None]  # fmt: skip
-
-    def results(self, forward: Any, backward: Any) -> dict[str, torch.Tensor]:
-        inputs = (self.x, self.h_0, self.c_0, *self.weights)
-        options = {"attention": self.attention, "precision": self.precision,
-                   **self.noise}  # fmt: skip
-        y, h_n, c_n, saved = forward(self.cell, *inputs, *self.layout, True, **options)
-        grads = backward(
-            self.cell, *self.seeds, *inputs, y, saved, *self.layout, True, True, **options
-        )
-        return {"y": y, "h_n": h_n, "c_n": c_n, **dict(zip(GRADS, grads, strict=True))}
-
-    def emulated(self) -> dict[str, torch.Tensor]:
-        return self.results(FORWARD, BACKWARD)
-
-
-def assert_same(call: Call) -> None:
-    found = call.emulated()
-    expected = call.results(_ops.rnn_forward_cpu, _ops.rnn_backward_cpu)
-    tolerance = 2e-5 if call.dtype == torch.float32 else 1e-11
-    for name, value in expected.items():
-        assert found[name].shape == value.shape, name
-        torch.testing.assert_close(
-            found[name], value, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
-@pytest.fixture(autouse=True)
-def poisoned_outputs(monkeypatch):
-    """Whatever a kernel does not write is NaN."""
-    new_empty = torch.Tensor.new_empty
-
-    def poison(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(new_empty(*a, **k)))
+pytestmark = pytest.mark.usefixtures("emulated_kernels")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -164,7 +68,7 @@ def test_bfloat16_on_tensor_cores(cell, hidden):
         cell, hidden, torch.float32, "tiles" if hidden < 96 else "few", precision="bfloat16"
     )
     found = call.emulated()
-    expected = call.results(_ops.rnn_forward_cpu, _ops.rnn_backward_cpu)
+    expected = call.on_cpu()
     call.precision = "full"
     exact = call.emulated()
     for name, value in expected.items():
@@ -211,14 +115,16 @@ def test_shapes_that_a_compiler_is_told(cell, hidden, dtype):
             for a in arguments
         )
         told = torch.ops.seqrec_fast.rnn_forward(*on_cuda)
-    for expected, found in zip(told, FORWARD(*arguments), strict=True):
+    for expected, found in zip(told, _rnn_cuda_ops.forward(*arguments), strict=True):
         assert (expected.shape, expected.dtype) == (found.shape, found.dtype)
 
 
 def test_offsets_out_of_range_touch_nothing():
     call = Call("gru", 5, torch.float64, "few", reset=False)
     call.layout = (torch.tensor([0, 2, 900, -4]), *call.layout[1:])
-    y, h_n, *_ = FORWARD(call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False)
+    y, h_n, *_ = _rnn_cuda_ops.forward(
+        call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
+    )
     torch.testing.assert_close(h_n[1:], call.h_0[1:])
     assert y[2:].isnan().all()
 
@@ -235,7 +141,7 @@ def test_errors_name_what_came():
     call = Call("gru", 5, torch.float32)
     for option in ({"precision": "int8"},):
         with pytest.raises(NotImplementedError, match="not on CUDA yet"):
-            FORWARD(
+            _rnn_cuda_ops.forward(
                 "gru", call.x, call.h_0, None, *call.weights, *call.layout, False,
                 **option,
             )  # fmt: skip

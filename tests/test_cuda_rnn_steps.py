@@ -7,22 +7,21 @@ import importlib
 import pytest
 import torch
 
+from cuda_rnn_cases import LENGTHS, Call, assert_same
 from emulated_device import cuda_device  # noqa: F401 - a fixture
 from rnn_cases import ATTENTION_CELLS, CELLS, relative_error
 from seqrec_fast import nn
 from seqrec_fast.nn import _devices, _rnn_cuda_ops, _rnn_cuda_steps
-from test_cuda_rnn import FORWARD, LENGTHS, Call, assert_same
 from test_cuda_rnn_variants import NOISES
 
 _ALL = [*CELLS, *ATTENTION_CELLS]
 
 
 @pytest.fixture(autouse=True)
-def by_steps(monkeypatch):
-    """Let all sizes take this way, and whatever a kernel does not write be NaN."""
-    new_empty = torch.Tensor.new_empty
-    poison = lambda t: t.fill_(torch.nan) if t.is_floating_point() else t  # noqa: E731
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(new_empty(*a, **k)))
+def by_steps(request, monkeypatch):
+    """Let all sizes take this way."""
+    if "cuda_device" not in request.fixturenames:
+        request.getfixturevalue("emulated_kernels")
     monkeypatch.setattr(_rnn_cuda_ops, "takes_steps", lambda weight, dtype, batch: batch > 0)
 
 
@@ -93,7 +92,9 @@ def test_layers_so_large(monkeypatch, cell):
 def test_offsets_out_of_range_touch_nothing():
     call = Call("gru", 5, torch.float64, "few", reset=False)
     call.layout = (torch.tensor([0, 2, 900, -4]), *call.layout[1:])
-    y, h_n, *_ = FORWARD(call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False)
+    y, h_n, *_ = _rnn_cuda_ops.forward(
+        call.cell, call.x, call.h_0, None, *call.weights, *call.layout, False
+    )
     torch.testing.assert_close(h_n[1:], call.h_0[1:])
     assert y[2:].isnan().all()
     assert y[:2].isfinite().all()

@@ -78,10 +78,8 @@ def test_noise_is_that_of_the_cpu(noise, shape):
 
 
 @pytest.fixture
-def _on_emulated_threads(monkeypatch):
+def _on_emulated_threads(emulated_kernels, monkeypatch):
     """Steps of tensors of the CPU, by the CUDA kernels."""
-    monkeypatch.setattr("seqrec_fast.nn.row_update.run", run_emulated)
-    monkeypatch.setattr(_loss_ops, "run", run_emulated)
     monkeypatch.setattr(optimizers, "run", run_emulated)
 
 

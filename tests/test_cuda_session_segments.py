@@ -9,7 +9,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import seqrec_fast as sf
-from cuda_kernels import run_emulated
 from dispatch_cases import offsets_of
 from seqrec_fast.nn import functional as SF
 from seqrec_fast.nn import segments
@@ -19,9 +18,8 @@ LENGTHS = [[], [0], [5], [0, 1, 40, 0, 0, 3, 0], [1] * 300, [600, 2, 300]]
 
 
 @pytest.fixture(autouse=True)
-def _by_emulation(monkeypatch):
+def _by_emulation(emulated_kernels, monkeypatch):
     """Let operators on tensors of the CPU do what those on CUDA do."""
-    monkeypatch.setattr(segments, "run", run_emulated)
     monkeypatch.setattr(
         torch.ops.seqrec_fast, "session_segments", segments._session_segments_cuda, raising=False
     )

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import seqrec_fast as sf
-from cuda_kernels import emulated, run_emulated
+from cuda_kernels import emulated
 from item_cases import normal, ragged, same
-from seqrec_fast.nn import _devices, _topk_cuda
+from seqrec_fast.nn import _topk_cuda
 from test_topk import HOSTILE
 
 
@@ -126,14 +126,8 @@ def test_errors_name_what_came(rng):
         topk(queries, items, 3, workspace=shifted)
 
 
-@pytest.fixture
-def by_emulation(monkeypatch):
-    """Let the function for CUDA tensors take those of the CPU."""
-    monkeypatch.setattr(_topk_cuda, "run", run_emulated)
-    monkeypatch.setattr(_devices, "_cuda", importlib.import_module("seqrec_fast._cuda_emulated"))
-
-
-def test_the_call_on_tensors(by_emulation, rng):
+@pytest.mark.usefixtures("emulated_kernels")
+def test_the_call_on_tensors(rng):
     queries, items, bias = normal(rng, 3, 8), normal(rng, 90, 8), normal(rng, 90)
     values, offsets = ragged([[80, 3, 3, 7], [], rng.permutation(90)])
     arguments = [torch.from_numpy(a) for a in (bias, values, offsets)]

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import seqrec_fast.nn as snn
 from rnn_cases import CELLS, assert_at_most_twice, pair
 from seqrec_fast.nn._rnn_autograd import rnn_forward
+from seqrec_fast.nn._rnn_call import RnnCall
 
 KINDS = ("GRU", "LSTM", "RNN")
 
@@ -199,9 +200,8 @@ def test_gradcheck_of_every_argument(cell, reverse):
     reset = torch.tensor([0, 0, 1, 0, 1, 0, 0], dtype=torch.bool)
 
     def run(x, h_0, *weights):
-        out = rnn_forward(
-            cell, x, h_0, c_0, *weights, None, offsets, None, reset, False, reverse, True
-        )
+        call = RnnCall(cell, x, h_0, c_0, *weights, offsets=offsets, reset=reset, reverse=reverse)
+        out = rnn_forward(call)
         return out[:3] if cell == "lstm" else out[:2]
 
     assert torch.autograd.gradcheck(run, tensors)
@@ -209,7 +209,7 @@ def test_gradcheck_of_every_argument(cell, reverse):
         x, h_0, *weights = [t.detach() for t in tensors]
         assert torch.autograd.gradcheck(
             lambda c: rnn_forward(
-                cell, x, h_0, c, *weights, None, offsets, None, None, False, reverse, True
+                RnnCall(cell, x, h_0, c, *weights, offsets=offsets, reverse=reverse)
             )[:3],
             (c_0,),
         )

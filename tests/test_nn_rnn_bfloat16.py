@@ -13,6 +13,7 @@ import seqrec_fast as sf
 import seqrec_fast.nn as snn
 from rnn_cases import CELLS, pair, relative_error
 from seqrec_fast.nn._rnn_autograd import rnn_forward
+from seqrec_fast.nn._rnn_call import RnnCall
 from test_nn_rnn import KINDS, results
 
 # Of numbers rounded to 8 bits of mantissa, through a few steps.
@@ -176,9 +177,6 @@ def test_int8_has_no_gradient(cell):
     c_0 = torch.randn(2, 20) if cell == "lstm" else None
     weight_ih = torch.randn(gates * 20, 5, requires_grad=True)
     weight_hh = torch.randn(gates * 20, 20)
-    y = rnn_forward(
-        cell, x, h_0, c_0, weight_ih, weight_hh, None, None, None, None, None, None,
-        False, False, True, "int8",
-    )[0]  # fmt: skip
+    y = rnn_forward(RnnCall(cell, x, h_0, c_0, weight_ih, weight_hh, precision="int8"))[0]
     with pytest.raises(ValueError, match="rnn_backward: precision is 'int8'; expected 'full' or"):
         y.sum().backward()

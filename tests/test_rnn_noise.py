@@ -14,6 +14,7 @@ import seqrec_fast.nn as snn
 from rnn_cases import CELLS, make_weights
 from seqrec_fast import reference
 from seqrec_fast.nn._rnn_autograd import rnn_forward
+from seqrec_fast.nn._rnn_call import RnnCall
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 SEED = 0x1234_5678_9ABC_DEF0
@@ -77,7 +78,7 @@ def test_forward_is_the_reference(cell, noise, target):
             tensors, rest, truth = arguments(
                 cell, 9, hidden, noise, projection=projection, dtype=dtype, reverse=reverse
             )
-            results = rnn_forward(cell, *tensors, *rest)[:3]
+            results = rnn_forward(RnnCall(cell, *tensors, *rest))[:3]
             for value, expected in zip(results, truth, strict=True):
                 if expected is not None:
                     np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
@@ -93,7 +94,8 @@ def test_gradients(cell, noise, target):
 
     def forward(*values):
         left = iter(values)
-        return rnn_forward(cell, *(t if t is None else next(left) for t in tensors), *rest)[:3]
+        call = RnnCall(cell, *(t if t is None else next(left) for t in tensors), *rest)
+        return rnn_forward(call)[:3]
 
     assert torch.autograd.gradcheck(forward, given, fast_mode=True)
 
@@ -187,7 +189,7 @@ def test_extra_repr_and_errors():
     tensors, rest, _ = arguments("gru", 3, 5, NOISES[1])
     rest[8] = 1.0
     with pytest.raises(ValueError, match=r"rnn_forward: zoneout is 1; expected 0 <= zoneout < 1"):
-        rnn_forward("gru", *tensors, *rest)
+        rnn_forward(RnnCall("gru", *tensors, *rest))
     tensors, rest, _ = arguments("gru", 3, 5, NOISES[1])
     with pytest.raises(ValueError, match=r"rnn_forward: sessions has 3 entries; expected 4"):
-        rnn_forward("gru", *tensors, *rest[:-1], torch.arange(3))
+        rnn_forward(RnnCall("gru", *tensors, *rest[:-1], torch.arange(3)))

@@ -17,7 +17,8 @@ STACKS: dict[str, Any] = {"float32": _core.RnnStackF32, "float64": _core.RnnStac
 # Of weights and arithmetic; states and outputs are float32.
 REDUCED = ("bfloat16", "int8")
 PRECISIONS = (*_PACKED, *REDUCED)
-_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+#: Of a layer in one direction, without its suffix, in the order in which kernels take them.
+RNN_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
 def array_precision(precision: str) -> str:
@@ -67,7 +68,7 @@ def _pack(
     function: str, cell: str, own: Mapping[str, Array], prefix: str, suffix: str, precision: str
 ) -> Any:
     parameters: list[Any] = []
-    for parameter in _PARAMETERS:
+    for parameter in RNN_PARAMETERS:
         key = parameter + suffix
         value = own.get(key)
         if value is not None:

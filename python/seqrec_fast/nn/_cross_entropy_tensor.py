@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._devices import room, run
+from . import _devices
 
 #: As cpp/cuda/cross_entropy_kernels.h has it: what a block keeps of vectors fits its registers.
 MOST_DIM = 256
@@ -21,9 +21,10 @@ def forward(
     """Return rows' losses and log-sums, float32; options: scale, softcap, label_smoothing."""
     rows, items = _vectors(hidden), _vectors(weight)
     loss, log_sum = (rows.new_empty(len(rows), dtype=torch.float32) for _ in range(2))
-    run(
+    _devices.run(
         "cross_entropy_tensor", None, hidden,
-        rows, items, bias, target, *options, loss, log_sum, _room("workspace", rows, items),
+        rows, items, bias, target, *options, loss, log_sum,
+        _workspace("workspace", rows, items),
     )  # fmt: skip
     return loss, log_sum
 
@@ -44,10 +45,10 @@ def backward(
     items, counts = _vectors(weight), (target >= 0)[:, None]
     # Rows that are left out have gradients of 0, whatever they hold.
     rows = torch.where(counts, _vectors(hidden), 0.0)
-    run(
+    _devices.run(
         "cross_entropy_tensor_grad", None, hidden,
         rows, items, bias, target, *options, log_sum, row_grad.contiguous(),
-        dhidden, dweight, dbias, _room("grad_workspace", rows, items),
+        dhidden, dweight, dbias, _workspace("grad_workspace", rows, items),
     )  # fmt: skip
     if dhidden is not None:
         dhidden.masked_fill_(~counts, 0.0)
@@ -62,6 +63,5 @@ def _vectors(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.data_ptr() % 16 else tensor
 
 
-def _room(name: str, rows: Tensor, items: Tensor) -> Tensor:
-    with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
-        return room(f"cross_entropy_tensor_{name}", rows, len(rows), *items.shape)
+def _workspace(name: str, rows: Tensor, items: Tensor) -> Tensor:
+    return _devices.workspace(f"cross_entropy_tensor_{name}", rows, len(rows), *items.shape)

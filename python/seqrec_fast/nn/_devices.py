@@ -22,7 +22,7 @@ def _compiled_for_cuda() -> Any:
 
 
 _cuda = _compiled_for_cuda()
-SUFFIX = {torch.float32: "_f32", torch.float64: "_f64", torch.int64: "_i64"}
+_SUFFIX = {torch.float32: "_f32", torch.float64: "_f64", torch.int64: "_i64"}
 #: Where operators have kernels, by the names of PyTorch's dispatcher.
 DEVICES = ("CPU",) if _cuda is None else ("CPU", "CUDA")
 
@@ -31,19 +31,23 @@ def run(name: str, dtype: torch.dtype | None, like: Tensor, *arguments: Any) -> 
     """
     Call the compiled function `name` for `dtype` and the device of `like`.
 
-    Tensors among the arguments, and in tuples among them, are handed over without a copy if they
-    are contiguous, as outputs have to be. On CUDA the work is put on PyTorch's current stream.
-    Without `dtype` the function is for one alone.
+    Tensors among the arguments, and in tuples and lists among them, are handed over without a copy
+    if they are contiguous, as outputs have to be. On CUDA the work is put on PyTorch's current
+    stream. Without `dtype` the function is for one alone.
     """
-    suffix = "" if dtype is None else SUFFIX[dtype]
     if not like.is_cuda:
-        getattr(_core, name + suffix)(*_converted(arguments, array))
+        run_on_cpu(name, dtype, *arguments)
         return
-    function = getattr(_cuda, name + suffix)
+    function = cuda_function(name, dtype)
     handed = Handed(name, like, arguments)
     with torch.cuda.device(like.device):
         stream = torch.cuda.current_stream().cuda_stream
         function(*handed.arguments, stream)
+
+
+def run_on_cpu(name: str, dtype: torch.dtype | None, *arguments: Any) -> None:
+    """Call the compiled function of the CPU for `dtype`; see `run`."""
+    getattr(_core, name + suffix(dtype))(*_converted(arguments, array))
 
 
 class Handed:
@@ -63,24 +67,36 @@ class Handed:
         self.arguments = _converted(self._kept, _device_array) if like.is_cuda else self._kept
 
 
-def room(name: str, like: Tensor, *sizes: int) -> Tensor:
-    """Return memory for a CUDA kernel on the device of `like`: as much as `name` says, in bytes."""
-    bytes_ = getattr(_cuda, name)(*sizes)
-    return torch.empty(bytes_, dtype=torch.uint8, device=like.device)
+def workspace(name: str, like: Tensor, *sizes: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """
+    Return scratch memory for a CUDA kernel on the device of `like`.
+
+    It has as many entries as the compiled function `name` says.
+    """
+    with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]
+        entries = getattr(_cuda, name)(*sizes)
+    return like.new_empty(entries, dtype=dtype)
 
 
 def _converted(arguments: tuple[Any, ...], convert: Callable[[Tensor], Any]) -> tuple[Any, ...]:
     def one(argument: Any) -> Any:
         if isinstance(argument, Tensor):
             return convert(argument)
-        return _converted(argument, convert) if isinstance(argument, tuple) else argument
+        if isinstance(argument, tuple | list):
+            return type(argument)(_converted(tuple(argument), convert))
+        return argument
 
     return tuple(one(argument) for argument in arguments)
 
 
-def cuda_function(name: str) -> Any:
-    """Return a compiled function that takes no tensors, of the CUDA kernels."""
-    return getattr(_cuda, name)
+def cuda_function(name: str, dtype: torch.dtype | None = None) -> Any:
+    """Return a compiled function of the CUDA kernels."""
+    return getattr(_cuda, name + suffix(dtype))
+
+
+def suffix(dtype: torch.dtype | None) -> str:
+    """Return how names of compiled functions for the dtype end."""
+    return "" if dtype is None else _SUFFIX[dtype]
 
 
 def _device_array(tensor: Tensor) -> Any:

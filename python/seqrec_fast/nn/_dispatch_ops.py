@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-from ._devices import DEVICES, SUFFIX, room, run
+from . import _devices
 from ._tensors import array
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -36,18 +36,13 @@ _library.define(
 )
 
 
-def kernel(name: str, dtype: torch.dtype) -> Any:
-    """Return the compiled function for a dtype."""
-    return getattr(_core, name + SUFFIX[dtype])
-
-
 def _segment_sum_fake(values: Tensor, segment_offsets: Tensor, mean: bool) -> Tensor:
     return values.new_empty(segment_offsets.shape[0] - 1, values.shape[1])
 
 
 def _segment_sum(values: Tensor, segment_offsets: Tensor, mean: bool) -> Tensor:
     out = _segment_sum_fake(values, segment_offsets, mean)
-    run("segment_sum", values.dtype, values, values, segment_offsets, mean, out)
+    _devices.run("segment_sum", values.dtype, values, values, segment_offsets, mean, out)
     return out
 
 
@@ -61,7 +56,7 @@ def _expand_segments(
     per_segment: Tensor, segment_offsets: Tensor, n_events: int, mean: bool
 ) -> Tensor:
     out = _expand_segments_fake(per_segment, segment_offsets, n_events, mean)
-    run("expand_segments", out.dtype, per_segment, per_segment, segment_offsets, mean, out)
+    _devices.run("expand_segments", out.dtype, per_segment, per_segment, segment_offsets, mean, out)
     return out
 
 
@@ -78,17 +73,17 @@ def _dispatch_by_expert_cuda(
     # How many rows there are is known on the device alone, so the host waits for the count once.
     events, k = expert_ids.shape
     batch = offsets.shape[0] - 1
-    memory = room("dispatch_room", expert_ids, events, k, batch, num_experts)
+    workspace = _devices.workspace("dispatch_room", expert_ids, events, k, batch, num_experts)
     parts = expert_ids.new_empty(num_experts * batch + 1)
     status = expert_ids.new_zeros(2)
-    call = (offsets, expert_ids, num_experts, capacity, memory, parts)
-    run("dispatch_offsets", torch.int64, expert_ids, *call, status)
+    call = (offsets, expert_ids, num_experts, capacity, workspace, parts)
+    _devices.run("dispatch_offsets", torch.int64, expert_ids, *call, status)
     rows, wrong = status.tolist()
     if wrong:  # the CPU says of what
         _dispatch_by_expert_cpu(offsets.cpu(), expert_ids.cpu(), num_experts, capacity)
     index, slot = expert_ids.new_empty(rows), expert_ids.new_empty(rows)
     position = torch.empty_like(expert_ids, memory_format=torch.contiguous_format)
-    run("dispatch_plan", torch.int64, expert_ids, *call, index, slot, position)
+    _devices.run("dispatch_plan", torch.int64, expert_ids, *call, index, slot, position)
     return index, slot, parts, position
 
 
@@ -113,7 +108,7 @@ def _dispatch_rows_fake(
 
 def _dispatch_rows(values: Tensor, position: Tensor, weights: Tensor | None, rows: int) -> Tensor:
     out = _dispatch_rows_fake(values, position, weights, rows)
-    run("dispatch_rows", out.dtype, values, values, position, weights, None, out, None)
+    _devices.run("dispatch_rows", out.dtype, values, values, position, weights, None, out, None)
     return out
 
 
@@ -123,7 +118,7 @@ def _combine_rows_fake(rows: Tensor, position: Tensor, weights: Tensor | None) -
 
 def _combine_rows(rows: Tensor, position: Tensor, weights: Tensor | None) -> Tensor:
     out = _combine_rows_fake(rows, position, weights)
-    run("combine_rows", out.dtype, rows, rows, position, weights, None, out, None)
+    _devices.run("combine_rows", out.dtype, rows, rows, position, weights, None, out, None)
     return out
 
 
@@ -137,7 +132,9 @@ def _dispatch_rows_grad(
     grad: Tensor, values: Tensor, position: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     dvalues, dweights = _rows_grad_fake(grad, values, position, weights)
-    run("combine_rows", grad.dtype, grad, grad, position, weights, values, dvalues, dweights)
+    _devices.run(
+        "combine_rows", grad.dtype, grad, grad, position, weights, values, dvalues, dweights
+    )
     return dvalues, dweights
 
 
@@ -145,7 +142,7 @@ def _combine_rows_grad(
     grad: Tensor, rows: Tensor, position: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     drows, dweights = _rows_grad_fake(grad, rows, position, weights)
-    run("dispatch_rows", grad.dtype, grad, grad, position, weights, rows, drows, dweights)
+    _devices.run("dispatch_rows", grad.dtype, grad, grad, position, weights, rows, drows, dweights)
     return drows, dweights
 
 
@@ -233,11 +230,11 @@ for _name, _function, _fake in (
     ("combine_rows", _combine_rows, _combine_rows_fake),
     ("combine_rows_grad", _combine_rows_grad, _rows_grad_fake),
 ):
-    for _device in DEVICES:
+    for _device in _devices.DEVICES:
         _library.impl(_name, _function, _device)
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
 _library.impl("dispatch_by_expert", _dispatch_by_expert_cpu, "CPU")
-if "CUDA" in DEVICES:
+if "CUDA" in _devices.DEVICES:
     _library.impl("dispatch_by_expert", _dispatch_by_expert_cuda, "CUDA")
 torch.library.register_fake(
     "seqrec_fast::dispatch_by_expert", _dispatch_by_expert_fake, lib=_library

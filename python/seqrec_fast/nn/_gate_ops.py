@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._devices import DEVICES, run
+from . import _devices
 from ._differentiable_once import differentiable_once
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -25,7 +25,7 @@ def _bytes(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask.view(torch.uint8)
 
 
-def _room(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _outputs(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     shape = (logits.shape[0], k)
     return logits.new_empty(shape), logits.new_empty(shape, dtype=torch.int64)
 
@@ -40,8 +40,8 @@ def _expert_gate(
     mask: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    weights, expert_ids = _room(logits, k)
-    run(
+    weights, expert_ids = _outputs(logits, k)
+    _devices.run(
         "expert_gate", logits.dtype, logits,
         logits, k, score, order, renormalize, bias, _bytes(mask), scale, weights, expert_ids,
     )  # fmt: skip
@@ -49,7 +49,7 @@ def _expert_gate(
 
 
 def _expert_gate_fake(logits: Tensor, k: int, *rest: Any) -> tuple[Tensor, Tensor]:
-    return _room(logits, k)
+    return _outputs(logits, k)
 
 
 def _expert_gate_grad(
@@ -66,7 +66,7 @@ def _expert_gate_grad(
     dweights: Tensor,
 ) -> Tensor:
     dlogits = logits.new_empty(logits.shape)
-    run(
+    _devices.run(
         "expert_gate_grad", logits.dtype, logits,
         logits, k, score, order, renormalize, bias, _bytes(mask), scale, expert_ids, weights,
         dweights, dlogits,
@@ -100,11 +100,11 @@ def _backward(ctx: Any, dweights: Tensor | None, dids: Tensor | None) -> tuple[A
 def gate_noise(logits: Tensor, noise: str, seed: int, step: int) -> Tensor:
     """Return a number for each logit, of the standard distribution, by seed, step and place."""
     values = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-    run("gate_noise", None, values, noise, seed, step, values)
+    _devices.run("gate_noise", None, values, noise, seed, step, values)
     return values.to(logits.dtype)
 
 
-for _device in DEVICES:
+for _device in _devices.DEVICES:
     _library.impl("expert_gate", _expert_gate, _device)
     _library.impl("expert_gate_grad", _expert_gate_grad, _device)
 torch.library.register_fake("seqrec_fast::expert_gate", _expert_gate_fake, lib=_library)

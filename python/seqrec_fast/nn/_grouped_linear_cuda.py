@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from ._devices import cuda_function
-
-_Run = Callable[..., None]  # as _devices.run; tests give one for emulated threads
+from . import _devices
 
 
 def forward(
-    run: _Run,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -22,7 +17,9 @@ def forward(
 ) -> Tensor:
     """Return each row of x times the transpose of its group's weight, plus bias."""
     y = x.new_empty(x.shape[0], weight.shape[1])
-    run("grouped_linear", x.dtype, x, x, weight.flatten(0, 1), bias, group_offsets, y, precision)
+    _devices.run(
+        "grouped_linear", x.dtype, x, x, weight.flatten(0, 1), bias, group_offsets, y, precision
+    )
     return y
 
 
@@ -32,7 +29,6 @@ def rounded(factor: Tensor, precision: str) -> Tensor:
 
 
 def weight_grad(
-    run: _Run,
     grad: Tensor,
     x: Tensor,
     group_offsets: Tensor,
@@ -44,16 +40,15 @@ def weight_grad(
     if dweight is None:
         # Sums alone need no x.
         x, width_in = x.new_empty(x.shape[0], 0), 0
-    room = cuda_function("grouped_linear_room")(x.shape[0], width_in, width_out)
-    run(
+    sizes = (x.shape[0], width_in, width_out)
+    _devices.run(
         "grouped_linear_weight_grad", x.dtype, x,
         x, group_offsets, grad, None if dweight is None else dweight.flatten(0, 1), dbias,
-        x.new_empty(room),
+        _devices.workspace("grouped_linear_room", x, *sizes, dtype=x.dtype),
     )  # fmt: skip
 
 
 def backward(
-    run: _Run,
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -66,16 +61,18 @@ def backward(
     """Write the gradients that there are."""
     if dx is not None:
         transposed = weight.transpose(1, 2).flatten(0, 1)
-        run("grouped_linear", x.dtype, x, grad, transposed, None, group_offsets, dx, precision)
+        _devices.run(
+            "grouped_linear", x.dtype, x, grad, transposed, None, group_offsets, dx, precision
+        )
     if dweight is not None or dbias is not None:
         factors = rounded(grad, precision), rounded(x, precision)
-        weight_grad(run, *factors, group_offsets, dweight, dbias)
+        weight_grad(*factors, group_offsets, dweight, dbias)
 
 
-def group_sums(run: _Run, rows: Tensor, group_offsets: Tensor) -> Tensor:
+def group_sums(rows: Tensor, group_offsets: Tensor) -> Tensor:
     """Return the sum of each group's rows, (M, D)."""
     sums = rows.new_empty(group_offsets.shape[0] - 1, rows.shape[1])
-    weight_grad(run, rows, rows, group_offsets, None, sums)
+    weight_grad(rows, rows, group_offsets, None, sums)
     return sums
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _cross_entropy_tensor as tensor_cores
-from ._devices import SUFFIX, cuda_function, run
+from . import _devices
 from ._tensors import working
 
 # Bytes of the gradients of scores that exist at once: they should stay in the GPU's cache.
@@ -31,12 +31,12 @@ def cross_entropy_cuda(
         return tensor_cores.forward(hidden, weight, target, bias, options)
     hidden, weight = working(hidden), working(weight)
     rows, items = hidden.shape[0], weight.shape[0]
-    with torch.cuda.device_of(hidden):  # type: ignore[no-untyped-call]
-        room = cuda_function("cross_entropy_workspace" + SUFFIX[hidden.dtype])(rows, items)
+    name = "cross_entropy_workspace" + _devices.suffix(hidden.dtype)
+    workspace = _devices.workspace(name, hidden, rows, items, dtype=hidden.dtype)
     loss, log_sum = hidden.new_empty(rows), hidden.new_empty(rows)
-    run(
+    _devices.run(
         "cross_entropy", hidden.dtype, hidden,
-        hidden, weight, bias, target, *options, "full", loss, log_sum, hidden.new_empty(room),
+        hidden, weight, bias, target, *options, "full", loss, log_sum, workspace,
     )  # fmt: skip
     return loss, log_sum
 
@@ -58,7 +58,7 @@ def cross_entropy_grad_cuda(
     rule: tuple[Any, ...] | None = None,
 ) -> None:
     """
-    Fill the gradients that have room; with `rule` update `weight` in place.
+    Fill the gradients that are not empty; with `rule` update `weight` in place.
 
     `precision` is ``"full"`` then: tensor cores make gradients of whole tables.
     """
@@ -101,7 +101,7 @@ def _grad_by_panels(
     rows, items, scale = hidden.shape[0], weight.shape[0], options[0]
     need_hidden, need_weight = (g.dim() == 2 for g in (dhidden, dweight))
     width = panel_width(rows, items, hidden.element_size())
-    room = hidden.new_empty(rows * width)
+    panel = hidden.new_empty(rows * width)
     dpanel = None if rule is None else weight.new_empty(width, weight.shape[1])
     # Rows that are left out have gradients of 0, whatever they and the table hold.
     is_summed = need_weight or rule is not None
@@ -113,8 +113,8 @@ def _grad_by_panels(
     with torch.autocast(hidden.device.type, enabled=False):
         for first in range(0, items, width):
             last = min(first + width, items)
-            dscores = room[: rows * (last - first)].view(rows, last - first)
-            run("cross_entropy_score_grad", hidden.dtype, hidden, *head, first, dscores)
+            dscores = panel[: rows * (last - first)].view(rows, last - first)
+            _devices.run("cross_entropy_score_grad", hidden.dtype, hidden, *head, first, dscores)
             if need_hidden:
                 dhidden.addmm_(dscores, weight[first:last], alpha=scale)
             if is_summed:
@@ -122,7 +122,7 @@ def _grad_by_panels(
                 sums.addmm_(dscores.t(), counted, beta=0, alpha=scale)
             if rule is not None:  # the panel's vectors have served; those of others are to come
                 ids = torch.arange(first, last, device=weight.device)
-                run("update_rows", weight.dtype, weight, rule, ids, sums, weight)
+                _devices.run("update_rows", weight.dtype, weight, rule, ids, sums, weight)
             if dbias.numel():
                 torch.sum(dscores, 0, out=dbias[first:last])
     if need_hidden:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-from ._devices import DEVICES, SUFFIX, run
+from . import _devices
 from ._loss_cuda import cross_entropy_cuda, cross_entropy_grad_cuda
 from ._sampled_loss_cuda import sampled_loss_cuda
 from ._tensors import array
@@ -39,10 +39,6 @@ _library.define(
 )
 
 
-def _kernel(name: str, dtype: torch.dtype) -> Any:
-    return getattr(_core, name + SUFFIX[dtype])
-
-
 def _cross_entropy_cpu(
     hidden: Tensor,
     weight: Tensor,
@@ -54,9 +50,9 @@ def _cross_entropy_cpu(
     precision: str,
 ) -> tuple[Tensor, Tensor]:
     loss, log_sum = hidden.new_empty(hidden.shape[0]), hidden.new_empty(hidden.shape[0])
-    _kernel("cross_entropy", hidden.dtype)(
-        array(hidden), array(weight), array(bias), array(target), scale, softcap, label_smoothing,
-        precision, loss.numpy(), log_sum.numpy(),
+    _devices.run_on_cpu(
+        "cross_entropy", hidden.dtype,
+        hidden, weight, bias, target, scale, softcap, label_smoothing, precision, loss, log_sum,
     )  # fmt: skip
     return loss, log_sum
 
@@ -97,7 +93,7 @@ def _cross_entropy_grad(
 def cross_entropy_gradients(
     hidden: Tensor, weight: Tensor, need_hidden: bool, need_weight: bool, need_bias: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return room for the gradients, empty tensors for those that are not needed."""
+    """Return tensors for the gradients, empty ones for those that are not needed."""
     return (
         hidden.new_empty(hidden.shape if need_hidden else 0),
         weight.new_empty(weight.shape if need_weight else 0),
@@ -121,20 +117,18 @@ def run_cross_entropy_grad(
     dbias: Tensor,
     rule: tuple[Any, ...] | None,
 ) -> None:
-    """Fill the gradients that have room; with `rule` update `weight` in place."""
+    """Fill the gradients that are not empty; with `rule` update `weight` in place."""
     if hidden.is_cuda:
         cross_entropy_grad_cuda(
             hidden, weight, target, bias, log_sum, row_grad, scale, softcap, label_smoothing,
             precision, dhidden, dweight, dbias, rule,
         )  # fmt: skip
         return
-    if rule is not None:
-        rule = (*rule[:-2], *map(array, rule[-2:]))
-    room = (None if g.dim() == 1 and not g.numel() else g.numpy() for g in (dhidden, dweight))
-    _kernel("cross_entropy_grad", hidden.dtype)(
-        array(hidden), array(weight), array(bias), array(target), scale, softcap, label_smoothing,
-        precision, array(log_sum), array(row_grad), *room,
-        dbias.numpy() if dbias.numel() else None, rule,
+    wanted = (None if g.dim() == 1 and not g.numel() else g for g in (dhidden, dweight))
+    _devices.run_on_cpu(
+        "cross_entropy_grad", hidden.dtype,
+        hidden, weight, bias, target, scale, softcap, label_smoothing, precision, log_sum, row_grad,
+        *wanted, dbias if dbias.numel() else None, rule,
     )  # fmt: skip
 
 
@@ -154,7 +148,7 @@ def per_row(hidden: Tensor, negatives: Tensor) -> bool:
     return negatives.dim() == 2 and negatives.shape[0] == hidden.shape[0]
 
 
-def _sampled_loss_room(
+def _sampled_loss_outputs(
     hidden: Tensor, negatives: Tensor, row_grad: Tensor | None
 ) -> tuple[Tensor, ...]:
     rows, entries = hidden.shape[0], negatives.numel()
@@ -188,26 +182,27 @@ def _sampled_loss_cpu(
     precision: str,
     row_grad: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    room = _sampled_loss_room(hidden, negatives, row_grad)
-    gradients = [None if row_grad is None else g.numpy() for g in room[1:]]
+    outputs = _sampled_loss_outputs(hidden, negatives, row_grad)
+    loss, *gradients = outputs
+    wanted = [None if row_grad is None else gradient for gradient in gradients]
     if per_row(hidden, negatives):
-        gradients[2] = None
-    _kernel("sampled_loss", hidden.dtype)(
-        function, kind, collisions, array(hidden), array(weight), array(bias), array(target),
-        array(negatives), array(log_q), array(target_log_q), scale, elu, regularization, beta,
-        precision, room[0].numpy(), array(row_grad), *gradients,
+        wanted[2] = None
+    _devices.run_on_cpu(
+        "sampled_loss", hidden.dtype,
+        function, kind, collisions, hidden, weight, bias, target, negatives, log_q, target_log_q,
+        scale, elu, regularization, beta, precision, loss, row_grad, *wanted,
     )  # fmt: skip
-    return room
+    return outputs
 
 
 def _sampled_loss_cuda(*args: Any) -> tuple[Tensor, ...]:
-    room = _sampled_loss_room(args[3], args[6], args[-1])
-    sampled_loss_cuda(room, *args)
-    return room
+    outputs = _sampled_loss_outputs(args[3], args[6], args[-1])
+    sampled_loss_cuda(outputs, *args)
+    return outputs
 
 
 def _sampled_loss_fake(*args: Any) -> tuple[Tensor, ...]:
-    return _sampled_loss_room(args[3], args[6], args[-1])
+    return _sampled_loss_outputs(args[3], args[6], args[-1])
 
 
 def _sum_rows_cpu(
@@ -215,9 +210,7 @@ def _sum_rows_cpu(
 ) -> tuple[Tensor, Tensor]:
     order, begin, unique = _core.order_rows(array(ids))
     sums = rows[0].new_empty(len(unique), rows[0].shape[1])
-    _kernel("row_sum", sums.dtype)(
-        order, begin, [array(part) for part in rows], array(factors), sums.numpy(), repeats
-    )
+    _devices.run_on_cpu("row_sum", sums.dtype, order, begin, rows, factors, sums, repeats)
     return torch.from_numpy(unique), sums
 
 
@@ -228,7 +221,7 @@ def _sum_rows_cuda(
     unique, counts = torch.unique_consecutive(ascending, return_counts=True)
     begin = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     sums = rows[0].new_empty(len(unique), rows[0].shape[1])
-    run("row_sum", sums.dtype, sums, order, begin, tuple(rows), factors, sums, repeats)
+    _devices.run("row_sum", sums.dtype, sums, order, begin, tuple(rows), factors, sums, repeats)
     return unique, sums
 
 
@@ -247,7 +240,7 @@ for _name, _cpu, _fake in (
 ):
     _library.impl(_name, _cpu, "CPU")
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
-if "CUDA" in DEVICES:
+if "CUDA" in _devices.DEVICES:
     _library.impl("cross_entropy", cross_entropy_cuda, "CUDA")
     _library.impl("cross_entropy_grad", _cross_entropy_grad, "CUDA")
     _library.impl("sampled_loss", _sampled_loss_cuda, "CUDA")

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from seqrec_fast._packing import RNN_PARAMETERS
+
 from ._rnn_autograd import rnn_forward
+from ._rnn_call import RnnCall
 from ._variational import variational_mask
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -200,19 +203,21 @@ class RecurrentLayer(torch.nn.RNNBase):
     def _run(self, events: _Input, hx: State | None) -> tuple[Tensor, Any]:
         lstm = self.mode == "LSTM"
         values = events.values
-        weights: list[tuple[Any, ...]] = [
-            tuple(getattr(self, f"{name}_l{suffix}", None) for name in _PARAMETERS)
+        weights: list[dict[str, Any]] = [
+            {name: getattr(self, f"{name}_l{suffix}", None) for name in RNN_PARAMETERS}
             for suffix in self._suffixes()
         ]
         dtype, precision = values.dtype, "full"
         if torch.is_autocast_enabled(values.device.type):
             dtype, precision = self._autocast(values, hx, events)
             # On CUDA all of the layer is in the dtype of autocast, as in cuDNN.
-            working = dtype if values.is_cuda else weights[0][1].dtype
+            working = dtype if values.is_cuda else weights[0]["weight_hh"].dtype
             values = values.to(working)
             hx = _mapped(hx, lambda state: state.to(working))
-            weights = [_mapped(layer, lambda w: None if w is None else w.to(working))
-                       for layer in weights]  # fmt: skip
+            weights = [
+                {name: None if w is None else w.to(working) for name, w in layer.items()}
+                for layer in weights
+            ]
         self._check(values, hx, events)
         state_size = self.proj_size or self.hidden_size
         if hx is None:
@@ -220,8 +225,6 @@ class RecurrentLayer(torch.nn.RNNBase):
             cell_zeros = values.new_zeros(events.batch, self.hidden_size) if lstm else None
         h_0, c_0 = hx if isinstance(hx, tuple) else (hx, None)
         attention = None if events.attention is None else events.attention.to(values.dtype)
-        tensors = [values, h_0, c_0, attention, *(w for layer in weights for w in layer)]
-        save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         drop = self.recurrent_dropout if self.training else 0.0
         seed = None
         if self.training and (drop or self.zoneout):
@@ -234,26 +237,26 @@ class RecurrentLayer(torch.nn.RNNBase):
             outputs = []
             for direction in range(self._directions):
                 i = layer * self._directions + direction
-                y, h, c, _ = rnn_forward(
+                call = RnnCall(
                     self.cell,
                     values,
                     zeros if h_0 is None else h_0[i],
                     cell_zeros if lstm and c_0 is None else c_0 if c_0 is None else c_0[i],
-                    *weights[i],
-                    events.offsets,
-                    events.batch_sizes,
-                    events.reset,
-                    events.batch_first,
-                    direction == 1,
-                    save,
-                    precision,
-                    drop,
-                    self.zoneout,
-                    seed,
-                    i,
-                    events.sessions,
-                    attention,
+                    **weights[i],
+                    offsets=events.offsets,
+                    batch_sizes=events.batch_sizes,
+                    reset=events.reset,
+                    batch_first=events.batch_first,
+                    reverse=direction == 1,
+                    precision=precision,
+                    recurrent_dropout=drop,
+                    zoneout=self.zoneout,
+                    seed=seed,
+                    stream=i,
+                    sessions=events.sessions,
+                    attention=attention,
                 )
+                y, h, c, _ = rnn_forward(call)
                 outputs.append(y)
                 h_n.append(h)
                 c_n.append(c)
@@ -321,9 +324,6 @@ class RecurrentLayer(torch.nn.RNNBase):
         self.check_hidden_size(hx[0], expected, "Expected hidden[0] size {}, got {}")
         expected = (layers, events.batch, self.hidden_size)
         self.check_hidden_size(hx[1], expected, "Expected hidden[1] size {}, got {}")
-
-
-_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
 def _mapped(state: Any, function: Any) -> Any:

@@ -13,51 +13,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops
+from seqrec_fast._packing import RNN_PARAMETERS
+
 from . import _rnn_cuda_ops as _rnn_cuda_ops  # registers the operators on CUDA
+from . import _rnn_ops
 from ._differentiable_once import differentiable_once
+from ._rnn_call import DIFFERENTIABLE, TENSORS, RnnCall
 
 _Forward = tuple[Tensor, Tensor, Tensor, Tensor]
 
-# Arguments of the operator, by position.
-_N_TENSORS = 9  # cell, x, the states and weights
-_BATCH_FIRST, _SAVE, _SEED, _STREAM, _SESSIONS = 12, 14, 18, 19, 20
-_ATTENTION = 21
-_N_ARGUMENTS = 22
-_DEFAULTS = ("full", 0.0, 0.0, None, 0, None, None)
 
-
-def rnn_forward(*args: Any) -> _Forward:
-    """Call the operator ``rnn_forward``; its schema is in `_ops`, the shapes in cpp/ops/rnn.h."""
-    x = args[1]
+def rnn_forward(call: RnnCall) -> _Forward:
+    """Call the operator ``rnn_forward``, which saves what a gradient needs if there can be one."""
+    save = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad
+        for tensor in (call.x, call.h_0, call.c_0, *call.weights, call.attention)
+    )
+    call = call._replace(save=save)
+    x = call.x
     if (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
         or x.device.type != "cpu"
-        or torch._C._len_torch_dispatch_stack()
-        or _is_transformed()
+        or _is_traced()
     ):
-        result: _Forward = torch.ops.seqrec_fast.rnn_forward(*args)
+        result: _Forward = torch.ops.seqrec_fast.rnn_forward(*call)
         return result
-    if not args[_SAVE]:
-        return _ops.rnn_forward_cpu(*args)
-    defaults = _DEFAULTS[len(args) - _N_ARGUMENTS + len(_DEFAULTS) :]
-    result = _RnnFunction.apply(*args, *defaults)  # type: ignore[no-untyped-call]
+    if not save:
+        return _rnn_ops.rnn_forward_cpu(*call)
+    result = _RnnFunction.apply(*call)  # type: ignore[no-untyped-call]
     return result
 
 
-def _is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` or a batched gradient is at work."""
-    return torch._C._functorch.maybe_current_level() is not None
+def _is_traced() -> bool:
+    """Whether a dispatch mode, a transform of ``torch.func`` or a batched gradient is at work."""
+    modes: int = torch._C._len_torch_dispatch_stack()
+    return modes > 0 or torch._C._functorch.maybe_current_level() is not None
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     y, _, _, saved = output
-    ctx.save_for_backward(
-        *inputs[1:12], y, saved, inputs[_SEED], inputs[_SESSIONS], inputs[_ATTENTION]
-    )  # x to bias_hr, the layout, what forward wrote, the noise
-    ctx.cell, ctx.flags, ctx.save = inputs[0], inputs[_BATCH_FIRST:_SAVE], inputs[_SAVE]
-    ctx.options, ctx.stream = inputs[_SAVE + 1 : _SEED], inputs[_STREAM]
+    call = RnnCall(*inputs)
+    ctx.save_for_backward(y, saved, *(getattr(call, name) for name in TENSORS))
+    none: dict[str, Any] = dict.fromkeys(TENSORS)
+    ctx.call = call._replace(**none)
     ctx.mark_non_differentiable(saved)
     ctx.set_materialize_grads(False)
 
@@ -70,42 +69,41 @@ def _backward(
     dh_n: Tensor | None,
     dc_n: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    x, h_0, c_0, *rest = ctx.saved_tensors
-    weights, layout, (y, saved, seed, sessions, attention) = rest[:5], rest[5:8], rest[8:]
-    if not ctx.save:
+    y, saved, *tensors = ctx.saved_tensors
+    call: RnnCall = ctx.call._replace(**dict(zip(TENSORS, tensors, strict=True)))
+    if not call.save:
         raise RuntimeError(
             "seqrec_fast: rnn_forward was called with save=False; its gradient needs save=True"
         )
+    h_0 = call.h_0
     dy = torch.zeros_like(y) if dy is None else dy
     dh_n = torch.zeros_like(h_0) if dh_n is None else dh_n
-    if ctx.cell == "lstm":
-        hidden = weights[1].shape[-2] // 4
-        dc_n = h_0.new_zeros(h_0.shape[0], hidden) if dc_n is None else dc_n
+    if call.cell == "lstm":
+        dc_n = h_0.new_zeros(h_0.shape[0], call.hidden) if dc_n is None else dc_n
     else:
         dc_n = None
-    need = ctx.needs_input_grad
-    *grads, dattention = run(
-        ctx.cell, dy, dh_n, dc_n, x, h_0, c_0, *weights, y, saved, *layout, *ctx.flags,
-        need[1], any(need[4:_N_TENSORS]), *ctx.options, seed, ctx.stream, sessions, attention,
-    )  # fmt: skip
-    wanted = [grad if n else None for grad, n in zip(grads, need[1:_N_TENSORS], strict=True)]
-    others = (None,) * (_ATTENTION - _N_TENSORS)
-    # An argument that has its default may be missing in `need`.
-    wanted_scores = attention is not None and need[_ATTENTION]
-    return (None, *wanted, *others, dattention if wanted_scores else None)
+    # An argument that has its default may be missing.
+    needed: Any = RnnCall(*ctx.needs_input_grad)
+    need_dweights = any(getattr(needed, name) for name in RNN_PARAMETERS)
+    found = run(dy, dh_n, dc_n, y, saved, needed.x, need_dweights, *call)
+    grads: dict[str, Tensor | None] = dict.fromkeys(RnnCall._fields)
+    for name, grad in zip(DIFFERENTIABLE, found, strict=True):
+        if getattr(needed, name):
+            grads[name] = grad
+    return tuple(grads.values())
 
 
 class _RnnFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> _Forward:
-        output = _ops.rnn_forward_cpu(*args)
+        output = _rnn_ops.rnn_forward_cpu(*args)
         _setup_context(ctx, args, output)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        traced = torch._C._len_torch_dispatch_stack() or _is_transformed()
-        run: Any = torch.ops.seqrec_fast.rnn_backward if traced else _ops.rnn_backward_cpu
+        ops = torch.ops.seqrec_fast
+        run: Any = ops.rnn_backward if _is_traced() else _rnn_ops.rnn_backward_cpu
         return _backward(ctx, run, *grads[:3])
 
 
@@ -114,5 +112,5 @@ def _autograd(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd(
-    "seqrec_fast::rnn_forward", _autograd, setup_context=_setup_context, lib=_ops.library
+    "seqrec_fast::rnn_forward", _autograd, setup_context=_setup_context, lib=_rnn_ops.library
 )

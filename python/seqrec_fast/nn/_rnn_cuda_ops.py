@@ -9,32 +9,34 @@ float16 and bfloat16 tensors are read and written as they are; sums and states a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from seqrec_fast import _core
+from seqrec_fast._packing import RNN_PARAMETERS
 
-from ._devices import DEVICES, run
-from ._ops import library
+from . import _devices
+from ._rnn_call import RnnCall
 from ._rnn_cuda_projection import Ends, ProjectionGrads, combined_weights
 from ._rnn_cuda_steps import StepLoop, longest_first, takes_steps
+from ._rnn_ops import library
 from ._rnn_products import RESET_AFTER, ExpertProducts, GateGradients, LayerProducts
 from ._tensors import array, product
 
-_Run = Callable[..., None]  # as _devices.run; tests give one for emulated threads
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _HALF = {torch.bfloat16: "_bf16", torch.float16: "_f16"}
 
 
-def _check_supported(
-    weight_hh: Tensor, weight_hr: Tensor | None, precision: str, zoneout: float
-) -> None:
+def _check_supported(call: RnnCall) -> None:
+    projects = call.weight_hr is not None
     missing = {
-        "weight_hr (proj_size) together with zoneout": weight_hr is not None and zoneout != 0,
-        "weight_hr (proj_size) of several experts": weight_hr is not None and weight_hh.dim() != 2,
-        f"the precision {precision!r}": precision not in ("full", "bfloat16"),
+        "weight_hr (proj_size) together with zoneout": projects and call.zoneout != 0,
+        "weight_hr (proj_size) of several experts": projects and call.experts is not None,
+        f"the precision {call.precision!r}": call.precision not in ("full", "bfloat16"),
     }
     for what, is_asked in missing.items():
         if is_asked:
@@ -44,58 +46,53 @@ def _check_supported(
 
 
 def _run_loop(
-    run: _Run,
     name: str,
-    like: Tensor,
-    cell: str,
+    call: RnnCall,
     sequences: tuple[Any, ...],
-    weight_hh: Tensor,
+    matrix: Tensor,
     precision: str,
     *arguments: Any,
 ) -> None:
-    """Run the loop `name` for the dtype of `like`; `arguments` are what it takes after weights."""
+    """Run the loop `name` with the recurrent `matrix`; then come what it takes after weights."""
+    like, cell = call.x, call.cell
     dtype = None if like.dtype in _HALF else like.dtype
     name += _HALF.get(like.dtype, "")
     # what the factors of products with weight_hh are rounded to
     is_full = like.dtype in _HALF or precision == "full"
     operand = like.dtype if is_full else torch.bfloat16
 
-    def call(*arguments: Any) -> None:
-        run(name, dtype, like, *arguments)
+    def run(*arguments: Any) -> None:
+        _devices.run(name, dtype, like, *arguments)
 
     backward = name.startswith("rnn_backward")
-    if takes_steps(weight_hh, operand, sequences[1]):
-        loop = StepLoop(call, cell, like, sequences, weight_hh.to(operand), arguments)
+    if takes_steps(matrix, operand, sequences[1]):
+        loop = StepLoop(run, cell, like, sequences, matrix.to(operand), arguments)
         loop.backward() if backward else loop.forward()
     else:
-        weights = _recurrent_weights(weight_hh, operand, backward)
-        call(cell, *sequences, *weights, *arguments, None)
+        weights = _recurrent_weights(matrix, operand, backward)
+        run(cell, *sequences, *weights, *arguments, None)
 
 
-def _sequences(
-    x: Tensor,
-    offsets: Tensor | None,
-    batch_sizes: Tensor | None,
-    batch_first: bool,
-    experts: int = 1,
-) -> tuple[Any, ...]:
+def _sequences(call: RnnCall) -> tuple[Any, ...]:
     """Where events lie, as cpp/ops/cuda/rnn.h takes it; without waiting for the device."""
-    if offsets is not None:
-        offsets = offsets.to(x.device)
+    x, experts = call.x, call.experts or 1
+    if call.offsets is not None:
+        offsets = call.offsets.to(x.device)
         length = offsets.diff()
         sessions = length.shape[0]
         # Sessions of a block, all of one expert, should end together.
         order = longest_first(length, experts)
         return experts, sessions, 0, False, offsets[:-1], None, length, order
-    if batch_sizes is not None:
+    if call.batch_sizes is not None:
+        batch_sizes = call.batch_sizes
         _core.SequenceLayout.packed("rnn", array(batch_sizes), x.shape[0])  # raises if they are not
         steps, batch = batch_sizes.shape[0], int(batch_sizes[0])
         ended = torch.searchsorted(batch_sizes.flip(0), torch.arange(batch), right=True)
         step = batch_sizes.cumsum(0) - batch_sizes
         return 1, batch, steps, False, None, step.to(x.device), (steps - ended).to(x.device), None
-    first, second = x.shape[0], x.shape[1]
-    batch, steps = (first, second) if batch_first else (second, first)
-    return 1, batch, steps, batch_first, None, None, None, None
+    first, second = x.shape[:2]
+    batch, steps = (first, second) if call.batch_first else (second, first)
+    return 1, batch, steps, call.batch_first, None, None, None, None
 
 
 def _flat(tensor: Tensor) -> Tensor:
@@ -137,198 +134,143 @@ def packed(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return parts.permute(0, 2, 1, 5, 7, 4, 6, 8, 3, 9).to(dtype).reshape(-1)
 
 
-def _products(
-    run: _Run, weight_hh: Tensor, offsets: Tensor | None, precision: str
-) -> LayerProducts:
+def _products(call: RnnCall, precision: str) -> LayerProducts:
     """Products over all events; those of experts if weights have a leading dimension."""
-    if weight_hh.dim() == 2:
+    experts, offsets = call.experts, call.offsets
+    if experts is None:
         return LayerProducts(precision)
     if offsets is None:
         raise ValueError("rnn_forward: offsets are missing; expected those of all experts")
-    experts = weight_hh.shape[0]
     sessions = (offsets.shape[0] - 1) // experts
     # of the first session of each expert; without sessions there are no events
     expert_offsets = offsets[::sessions] if sessions else offsets.expand(experts + 1)
-    return ExpertProducts(run, precision, expert_offsets.to(weight_hh.device))
+    return ExpertProducts(precision, expert_offsets.to(call.weight_hh.device))
 
 
 def _noise(
-    run: _Run,
-    like: Tensor,
-    sequences: tuple[Any, ...],
-    shape: tuple[int, int],
-    recurrent_dropout: float,
-    zoneout: float,
-    seed: Tensor | None,
-    stream: int,
-    sessions: Tensor | None,
+    call: RnnCall, sequences: tuple[Any, ...], events: int
 ) -> tuple[float, float, Tensor | None]:
     """Noise as the loops take it: its bits are drawn, the same by forward and backward."""
-    if seed is None or not (recurrent_dropout or zoneout):
-        return 0.0, zoneout, None
-    bits = torch.empty(shape, dtype=torch.uint8, device=like.device)
-    seed = seed.to(like.device).reshape(1)
-    sessions = None if sessions is None else sessions.to(like.device)
-    run("rnn_noise", None, like, *sequences, recurrent_dropout, zoneout, seed, stream, sessions,
-        bits)  # fmt: skip
-    return recurrent_dropout, zoneout, bits
+    if call.seed is None or not (call.recurrent_dropout or call.zoneout):
+        return 0.0, call.zoneout, None
+    like, device = call.x, call.x.device
+    bits = torch.empty((events, call.hidden), dtype=torch.uint8, device=device)
+    seed = call.seed.to(device).reshape(1)
+    sessions = None if call.sessions is None else call.sessions.to(device)
+    _devices.run("rnn_noise", None, like, *sequences, call.recurrent_dropout, call.zoneout, seed,
+                 call.stream, sessions, bits)  # fmt: skip
+    return call.recurrent_dropout, call.zoneout, bits
 
 
-def forward(
-    run: _Run,
-    cell: str,
-    x: Tensor,
-    h_0: Tensor,
-    c_0: Tensor | None,
-    weight_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    weight_hr: Tensor | None,
-    offsets: Tensor | None,
-    batch_sizes: Tensor | None,
-    reset: Tensor | None,
-    batch_first: bool,
-    reverse: bool,
-    save: bool,
-    precision: str = "full",
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    seed: Tensor | None = None,
-    stream: int = 0,
-    sessions: Tensor | None = None,
-    attention: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Kernel of the operator ``rnn_forward``; `run` calls the compiled functions."""
-    _check_supported(weight_hh, weight_hr, precision, zoneout)
-    precision = precision if x.dtype == torch.float32 else "full"
-    hidden = weight_hh.shape[-2] // _core.gate_count(cell)
-    experts = weight_hh.shape[0] if weight_hh.dim() == 3 else 1
-    events, mask = _flat(x), _mask(reset)
-    products = _products(run, weight_hh, offsets, precision)
-    sequences = _sequences(x, offsets, batch_sizes, batch_first, experts)
+def _in_told_precision(function: _Function) -> _Function:
+    """Return the kernel for the dispatcher, whose products autocast does not change."""
+
+    @functools.wraps(function)
+    def kernel(*arguments: Any, **options: Any) -> Any:
+        with torch.autocast("cuda", enabled=False):
+            return function(*arguments, **options)
+
+    return cast(_Function, kernel)
+
+
+@_in_told_precision
+def forward(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Kernel of the operator ``rnn_forward``; takes the fields of an RnnCall."""
+    call = RnnCall(*args, **options)
+    _check_supported(call)
+    x, h_0, hidden, lstm = call.x, call.h_0, call.hidden, call.cell == "lstm"
+    precision = call.precision if x.dtype == torch.float32 else "full"
+    events, mask = _flat(x), _mask(call.reset)
+    products = _products(call, precision)
+    sequences = _sequences(call)
     n, batch = events.shape[0], h_0.shape[0]
-    noise = _noise(run, x, sequences, (n, hidden), recurrent_dropout, zoneout, seed, stream,
-                   sessions)  # fmt: skip
-    x_gates = products.linear(events, weight_ih, bias_ih)
-    matrix, ends = weight_hh, None
+    noise = _noise(call, sequences, n)
+    x_gates = products.linear(events, call.weight_ih, call.bias_ih)
+    matrix, ends = call.weight_hh, None
     start: Tensor | None = h_0
-    if weight_hr is not None:
-        ends = Ends(sequences, n, reverse, mask, x)
+    if call.weight_hr is not None:
+        ends = Ends(sequences, n, call.reverse, mask, x)
         x_gates = x_gates.clone() if x_gates is events else x_gates
-        ends.add_at_first(x_gates, product(h_0, weight_hh.t(), precision))
-        matrix, start = combined_weights(weight_hh, weight_hr), None
+        ends.add_at_first(x_gates, product(h_0, call.weight_hh.t(), precision))
+        matrix, start = combined_weights(call.weight_hh, call.weight_hr), None
     y, h_n = x.new_empty(n, hidden), x.new_empty(batch, hidden)
-    c_n = x.new_empty((batch, hidden) if cell == "lstm" else 0)
-    width = _core.saved_count(cell) * hidden
-    saved = x.new_empty((n, width) if save and width else 0)
+    c_n = x.new_empty((batch, hidden) if lstm else 0)
+    width = _core.saved_count(call.cell) * hidden
+    saved = x.new_empty((n, width) if call.save and width else 0)
     _run_loop(
-        run, "rnn_forward", x, cell, sequences, matrix, precision, x_gates, bias_hh, start, c_0,
-        mask, _scores(attention), noise, reverse, y, h_n, c_n if cell == "lstm" else None,
+        "rnn_forward", call, sequences, matrix, precision, x_gates, call.bias_hh, start, call.c_0,
+        mask, _scores(call.attention), noise, call.reverse, y, h_n, c_n if lstm else None,
         saved if saved.dim() == 2 else None,
     )  # fmt: skip
-    if weight_hr is not None and ends is not None:
-        y = product(y, weight_hr.t(), precision)
-        h_n = ends.unless_empty(product(h_n, weight_hr.t(), precision), h_0)
+    if call.weight_hr is not None and ends is not None:
+        y = product(y, call.weight_hr.t(), precision)
+        h_n = ends.unless_empty(product(h_n, call.weight_hr.t(), precision), h_0)
     return y.reshape(*x.shape[:-1], y.shape[1]), h_n, c_n, saved
 
 
+@_in_told_precision
 def backward(
-    run: _Run,
-    cell: str,
     dy: Tensor,
     dh_n: Tensor,
     dc_n: Tensor | None,
-    x: Tensor,
-    h_0: Tensor,
-    c_0: Tensor | None,
-    weight_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    weight_hr: Tensor | None,
     y: Tensor,
     saved: Tensor,
-    offsets: Tensor | None,
-    batch_sizes: Tensor | None,
-    reset: Tensor | None,
-    batch_first: bool,
-    reverse: bool,
     need_dx: bool,
     need_dweights: bool,
-    precision: str = "full",
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    seed: Tensor | None = None,
-    stream: int = 0,
-    sessions: Tensor | None = None,
-    attention: Tensor | None = None,
+    *args: Any,
+    **options: Any,
 ) -> tuple[Tensor, ...]:
-    """Kernel of the operator ``rnn_backward``; `run` calls the compiled functions."""
-    _check_supported(weight_hh, weight_hr, precision, zoneout)
-    precision = precision if x.dtype == torch.float32 else "full"
-    gates, hidden = weight_hh.shape[-2], weight_hh.shape[-2] // _core.gate_count(cell)
-    experts = weight_hh.shape[0] if weight_hh.dim() == 3 else 1
-    events, mask = _flat(x), _mask(reset)
-    sequences = _sequences(x, offsets, batch_sizes, batch_first, experts)
+    """Kernel of the operator ``rnn_backward``; takes the fields of an RnnCall after these."""
+    call = RnnCall(*args, **options)
+    _check_supported(call)
+    x, h_0, hidden, weight_hh = call.x, call.h_0, call.hidden, call.weight_hh
+    precision = call.precision if x.dtype == torch.float32 else "full"
+    gates = weight_hh.shape[-2]
+    events, mask = _flat(x), _mask(call.reset)
+    sequences = _sequences(call)
     n, batch = events.shape[0], h_0.shape[0]
-    noise = _noise(run, x, sequences, (n, hidden), recurrent_dropout, zoneout, seed, stream,
-                   sessions)  # fmt: skip
+    noise = _noise(call, sequences, n)
     outputs, doutputs, dfinal = _flat(y), _flat(dy), dh_n
     matrix = weight_hh
     start: Tensor | None = h_0
-    if weight_hr is not None:
-        values = saved.reshape(n, _core.saved_count(cell), hidden)
+    if call.weight_hr is not None:
+        values = saved.reshape(n, _core.saved_count(call.cell), hidden)
         outputs = values[:, 3] * values[:, 4].tanh()  # before the projection
-        doutputs, dfinal = (product(d, weight_hr, precision) for d in (doutputs, dh_n))
-        matrix, start = combined_weights(weight_hh, weight_hr), None
-    dgates = x.new_empty(n, gates + (hidden if cell in RESET_AFTER else 0))
+        doutputs, dfinal = (product(d, call.weight_hr, precision) for d in (doutputs, dh_n))
+        matrix, start = combined_weights(weight_hh, call.weight_hr), None
+    dgates = x.new_empty(n, gates + (hidden if call.cell in RESET_AFTER else 0))
     h_before = x.new_empty(n, hidden)
-    rh_before = x.new_empty(n, hidden) if cell == "gru_reset_before" else None
+    rh_before = x.new_empty(n, hidden) if call.cell == "gru_reset_before" else None
     dh_0 = x.new_empty(batch, hidden)
-    dc_0 = x.new_empty(batch, hidden) if cell == "lstm" else None
-    dattention = None if attention is None else x.new_empty(attention.shape)
+    dc_0 = x.new_empty(batch, hidden) if call.cell == "lstm" else None
+    dattention = None if call.attention is None else x.new_empty(call.attention.shape)
     _run_loop(
-        run, "rnn_backward", x, cell, sequences, matrix, precision, start, c_0, mask,
-        _scores(attention), noise, reverse, outputs, saved if saved.dim() == 2 else None,
+        "rnn_backward", call, sequences, matrix, precision, start, call.c_0, mask,
+        _scores(call.attention), noise, call.reverse, outputs, saved if saved.dim() == 2 else None,
         doutputs, dfinal, dc_n, dgates, h_before, rh_before, dh_0, dc_0, _scores(dattention),
     )  # fmt: skip
-    products = _products(run, weight_hh, offsets, precision)
-    grads = GateGradients(cell, dgates, hidden, products)
-    wanted: list[Tensor | None] = [None] * 5
-    dx = grads.of_input(weight_ih).reshape(x.shape) if need_dx else None
+    grads = GateGradients(call.cell, dgates, hidden, _products(call, precision))
+    wanted: dict[str, Tensor | None] = dict.fromkeys(RNN_PARAMETERS)
+    dx = grads.of_input(call.weight_ih).reshape(x.shape) if need_dx else None
     if need_dweights:
         dbias_ih, dbias_hh = grads.of_biases()
-        wanted = [
-            None if weight_ih is None else grads.of_weight_ih(events),
-            grads.of_weight_hh(h_before, rh_before),
-            None if bias_ih is None else dbias_ih,
-            None if bias_hh is None else dbias_hh,
-            None,
-        ]
-    if weight_hr is not None:
-        ends = Ends(sequences, n, reverse, mask, x)
-        inner = ProjectionGrads(ends, weight_hh, weight_hr, dgates, wanted[1], precision)
+        wanted["weight_ih"] = None if call.weight_ih is None else grads.of_weight_ih(events)
+        wanted["weight_hh"] = grads.of_weight_hh(h_before, rh_before)
+        wanted["bias_ih"] = None if call.bias_ih is None else dbias_ih
+        wanted["bias_hh"] = None if call.bias_hh is None else dbias_hh
+    if call.weight_hr is not None:
+        ends = Ends(sequences, n, call.reverse, mask, x)
+        inner = ProjectionGrads(
+            ends, weight_hh, call.weight_hr, dgates, wanted["weight_hh"], precision
+        )
         dh_0 = inner.of_h_0(dh_n)
         if need_dweights:
-            wanted[1], wanted[4] = (
-                inner.of_weight_hh(h_0),
-                inner.of_weight_hr(_flat(dy), dh_n, outputs),
-            )
-    results = (dx, dh_0, dc_0, *wanted, dattention)
+            wanted["weight_hh"] = inner.of_weight_hh(h_0)
+            wanted["weight_hr"] = inner.of_weight_hr(_flat(dy), dh_n, outputs)
+    results = (dx, dh_0, dc_0, *wanted.values(), dattention)
     return tuple(x.new_empty(0) if grad is None else grad for grad in results)
 
 
-def kernel(function: Callable[..., Any], run: _Run) -> Callable[..., Any]:
-    """Return what the dispatcher calls: products in the precision that the operator is told."""
-
-    def call(*arguments: Any, **options: Any) -> Any:
-        with torch.autocast("cuda", enabled=False):
-            return function(run, *arguments, **options)
-
-    return call
-
-
-if "CUDA" in DEVICES:
-    library.impl("rnn_forward", kernel(forward, run), "CUDA")
-    library.impl("rnn_backward", kernel(backward, run), "CUDA")
+if "CUDA" in _devices.DEVICES:
+    library.impl("rnn_forward", forward, "CUDA")
+    library.impl("rnn_backward", backward, "CUDA")

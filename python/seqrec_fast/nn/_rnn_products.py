@@ -7,15 +7,12 @@ one per expert, whose events lie together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from . import _grouped_linear_cuda as grouped
 from ._tensors import product
 
-_Run = Callable[..., None]
 RESET_AFTER = ("gru", "augru_paper", "augru_tf", "agru")
 
 
@@ -52,13 +49,13 @@ class LayerProducts:
 class ExpertProducts(LayerProducts):
     """Of a layer per expert: weights (M, G * H, I), biases (M, G * H)."""
 
-    def __init__(self, run: _Run, precision: str, expert_offsets: Tensor) -> None:
+    def __init__(self, precision: str, expert_offsets: Tensor) -> None:
         super().__init__(precision)
-        self._run, self._offsets = run, expert_offsets
+        self._offsets = expert_offsets
 
     def linear(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         if weight is not None:
-            return grouped.forward(self._run, x, weight, bias, self._offsets, self.precision)
+            return grouped.forward(x, weight, bias, self._offsets, self.precision)
         if bias is None:
             return x
         return x + bias.index_select(0, grouped.group_of_rows(self._offsets, x.shape[0]))
@@ -69,16 +66,16 @@ class ExpertProducts(LayerProducts):
 
     def input_grad(self, grad: Tensor, weight: Tensor) -> Tensor:
         transposed = weight.transpose(1, 2)
-        return grouped.forward(self._run, grad, transposed, None, self._offsets, self.precision)
+        return grouped.forward(grad, transposed, None, self._offsets, self.precision)
 
     def weight_grad(self, grad: Tensor, x: Tensor) -> Tensor:
         dweight = x.new_empty(self._offsets.shape[0] - 1, grad.shape[1], x.shape[1])
         x = grouped.rounded(x, self.precision)
-        grouped.weight_grad(self._run, grad, x, self._offsets, dweight, None)
+        grouped.weight_grad(grad, x, self._offsets, dweight, None)
         return dweight
 
     def sums(self, grad: Tensor) -> Tensor:
-        return grouped.group_sums(self._run, grad, self._offsets)
+        return grouped.group_sums(grad, self._offsets)
 
 
 class GateGradients:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._devices import run
+from . import _devices
 from ._tensors import product
 
 # Bytes of gathered vectors that exist at once where each row has negatives of its own.
@@ -13,7 +13,7 @@ _GATHERED_BYTES = 64 << 20
 
 
 def sampled_loss_cuda(
-    room: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
     function: str,
     kind: str,
     collisions: str,
@@ -32,12 +32,12 @@ def sampled_loss_cuda(
     row_grad: Tensor | None,
 ) -> None:
     """
-    Fill `room`: losses and, with `row_grad`, gradients, as the operator returns them.
+    Fill `outputs`: losses and, with `row_grad`, gradients, as the operator returns them.
 
     Products are PyTorch's, in `precision` with negatives that rows share; what lies between them is
     one kernel.
     """
-    loss, dhidden, dtarget, dnegatives, dbias = room
+    loss, dhidden, dtarget, dnegatives, dbias = outputs
     rows, dim = hidden.shape
     sets = negatives if negatives.dim() == 2 else negatives[None]
     groups, n = sets.shape
@@ -49,7 +49,7 @@ def sampled_loss_cuda(
 
         def scored(part: slice, ids: Tensor, logs: Tensor | None, products: Tensor) -> Tensor:
             """Make losses of a part's products, and their gradients take the place of these."""
-            run(
+            _devices.run(
                 "sampled_loss_rows", hidden.dtype, hidden,
                 function, kind, collisions, bias, target[part], ids, logs,
                 None if target_log_q is None else target_log_q[part], *options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._devices import cuda_function, run
+from . import _devices
 
 _LARGEST = 2**31 - 1  # no id is beyond
 
@@ -37,14 +37,14 @@ def topk_cuda(
         if allow.dtype != torch.bool:
             raise TypeError(f"topk: allow is {allow.dtype}; expected bool")
         allow = allow.contiguous().view(torch.uint8)
-    with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
-        room = cuda_function("topk_workspace")(*batch.shape[:1], *items.shape, k)
+    sizes = (batch.shape[0], *items.shape, k)
+    workspace = _devices.workspace("topk_workspace", queries, *sizes, dtype=torch.int64)
     shape = (*queries.shape[:-1], k)
     scores, ids = queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
-    run(
+    _devices.run(
         "topk", torch.float32, queries,
         batch, items, bias, k, excluded, exclude_offsets, allow,
-        queries.new_empty(room, dtype=torch.int64), scores.view(-1, k), ids.view(-1, k),
+        workspace, scores.view(-1, k), ids.view(-1, k),
     )  # fmt: skip
     return scores, ids
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._rnn_autograd import rnn_forward
+from ._rnn_call import RnnCall
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
@@ -45,13 +46,9 @@ def _step(
                 f"{(x.shape[0], module.hidden_size)}"
             )
         states.append(state)
-    weights = (module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh, None)
-    tensors = (x, *states, *weights)
-    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    weights = (module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh)
     c = states[1] if cell == "lstm" else None
-    _, h_n, c_n, _ = rnn_forward(
-        cell, x.unsqueeze(0), states[0], c, *weights, None, None, None, False, False, save
-    )
+    _, h_n, c_n, _ = rnn_forward(RnnCall(cell, x.unsqueeze(0), states[0], c, *weights))
     return (h_n, c_n) if batched else (h_n.squeeze(0), c_n.squeeze(0) if c_n.dim() == 2 else c_n)
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqrec_fast._packing import RNN_PARAMETERS
 from seqrec_fast.augru import cell_of_mode
 
 from ._recurrent_layer import _Input
 from ._rnn_autograd import rnn_forward
+from ._rnn_call import RnnCall
 from ._tensors import autocast_precision
 from .augru import weighed
 
@@ -83,17 +85,15 @@ class _ExpertLayer(torch.nn.Module):
             states = (values.new_zeros(shape),) * (2 if self._cell == "lstm" else 1)
         flat = [state.to(dtype).reshape(sessions, self.hidden_size) for state in states]
         h_0, c_0 = flat if self._cell == "lstm" else (flat[0], None)
-        weights = tuple(
-            getattr(self, f"{parameter}_l0", None)
-            for parameter in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        )
+        weights: dict[str, Any] = {
+            name: getattr(self, f"{name}_l0", None) for name in RNN_PARAMETERS
+        }
         attention = None if attention is None else attention.to(dtype)
-        tensors = (values, h_0, c_0, attention, *weights)
-        save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        y, h_n, c_n, _ = rnn_forward(
-            self._cell, values, h_0, c_0, *weights, offsets, None, None, False, False, save,
-            precision, 0.0, 0.0, None, 0, None, attention,
+        call = RnnCall(
+            self._cell, values, h_0, c_0, **weights,
+            offsets=offsets, precision=precision, attention=attention,
         )  # fmt: skip
+        y, h_n, c_n, _ = rnn_forward(call)
         return y, h_n.reshape(shape), c_n.reshape(shape) if c_0 is not None else c_n
 
     def _check(self, input: Tensor, states: tuple[Tensor, ...] | None, offsets: Tensor) -> int:

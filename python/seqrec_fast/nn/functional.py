@@ -10,7 +10,7 @@ from torch import Tensor
 from seqrec_fast.index import ItemIndex, index_of_number
 from seqrec_fast.index import topk as topk_of_arrays
 
-from ._devices import DEVICES
+from . import _devices
 from ._topk_cuda import topk_cuda
 from .attention_pooling import segment_softmax, segment_sum
 from .dispatch import combine_by_expert, dispatch_by_expert, expand_segments, segment_mean
@@ -259,7 +259,7 @@ def _index_backward(
 
 
 _library.impl("topk", _topk_cpu, "CPU")
-if "CUDA" in DEVICES:
+if "CUDA" in _devices.DEVICES:
     _library.impl("topk", topk_cuda, "CUDA")
 _library.impl("index_topk", _index_topk_cpu, "CPU")
 _library.impl("index_rows", _index_rows_cpu, "CPU")

@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _grouped_linear_cuda
+from . import _devices, _grouped_linear_cuda
 from ._checks import check_floating, check_offsets, check_shape
-from ._devices import DEVICES, run
-from ._dispatch_ops import kernel
 from ._loss_checks import as_working
-from ._tensors import array, autocast_precision, working
+from ._tensors import autocast_precision, working
 
 __all__ = ["grouped_linear"]
 
@@ -44,9 +42,7 @@ def _grouped_linear_cpu(
 ) -> Tensor:
     _check_precision(precision)
     y = _grouped_linear_fake(x, weight, bias, group_offsets)
-    kernel("grouped_linear", y.dtype)(
-        array(x), array(weight.flatten(0, 1)), array(bias), array(group_offsets), y.numpy()
-    )
+    _devices.run_on_cpu("grouped_linear", y.dtype, x, weight.flatten(0, 1), bias, group_offsets, y)
     return y
 
 
@@ -70,16 +66,16 @@ def _grouped_linear_grad_fake(
 def _grouped_linear_grad_cpu(
     grad: Tensor, x: Tensor, weight: Tensor, group_offsets: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    found, (dx, dweight, dbias), precision = _grad_room(grad, x, weight, group_offsets, *options)
+    found, (dx, dweight, dbias), precision = _grad_outputs(grad, x, weight, group_offsets, *options)
     _check_precision(precision)
-    kernel("grouped_linear_grad", x.dtype)(
-        array(x), array(weight.flatten(0, 1)), array(group_offsets), array(grad), array(dx),
-        None if dweight is None else dweight.flatten(0, 1).numpy(), array(dbias),
+    _devices.run_on_cpu(
+        "grouped_linear_grad", x.dtype, x, weight.flatten(0, 1), group_offsets, grad, dx,
+        None if dweight is None else dweight.flatten(0, 1), dbias,
     )  # fmt: skip
     return found
 
 
-def _grad_room(
+def _grad_outputs(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -99,16 +95,14 @@ def _grad_room(
 def _on_cuda(
     x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor, precision: str = "full"
 ) -> Tensor:
-    return _grouped_linear_cuda.forward(run, x, weight, bias, group_offsets, precision)
+    return _grouped_linear_cuda.forward(x, weight, bias, group_offsets, precision)
 
 
 def _grad_on_cuda(
     grad: Tensor, x: Tensor, weight: Tensor, group_offsets: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    found, (dx, dweight, dbias), precision = _grad_room(grad, x, weight, group_offsets, *options)
-    _grouped_linear_cuda.backward(
-        run, grad, x, weight, group_offsets, dx, dweight, dbias, precision
-    )
+    found, (dx, dweight, dbias), precision = _grad_outputs(grad, x, weight, group_offsets, *options)
+    _grouped_linear_cuda.backward(grad, x, weight, group_offsets, dx, dweight, dbias, precision)
     return found
 
 
@@ -158,7 +152,7 @@ def _grad_backward(
 
 _library.impl("grouped_linear", _grouped_linear_cpu, "CPU")
 _library.impl("grouped_linear_grad", _grouped_linear_grad_cpu, "CPU")
-if "CUDA" in DEVICES:
+if "CUDA" in _devices.DEVICES:
     _library.impl("grouped_linear", _on_cuda, "CUDA")
     _library.impl("grouped_linear_grad", _grad_on_cuda, "CUDA")
 for _name, _fake in (

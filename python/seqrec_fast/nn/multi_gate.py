@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _devices
 from ._checks import check_floating, check_shape
-from ._devices import DEVICES, run
 from ._differentiable_once import differentiable_once
-from ._dispatch_ops import kernel
 from ._loss_checks import as_working
-from ._tensors import array, working
+from ._tensors import working
 
 __all__ = ["multi_gate_mixture"]
 
@@ -28,16 +27,17 @@ def _mixture_fake(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
     return expert_outputs.new_empty(*gate_logits.shape[:2], expert_outputs.shape[2])
 
 
-def _rows(tensor: Tensor) -> Any:
-    return array(tensor.flatten(0, 1))
+def _run_cpu(name: str, expert_outputs: Tensor, gate_logits: Tensor, *others: Tensor) -> None:
+    tensors = (expert_outputs, gate_logits, *others)
+    _devices.run_on_cpu(
+        name, expert_outputs.dtype, expert_outputs.shape[0], gate_logits.shape[0],
+        *(t.flatten(0, 1) for t in tensors),
+    )  # fmt: skip
 
 
 def _mixture_cpu(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
     mixture = _mixture_fake(expert_outputs, gate_logits)
-    kernel("multi_gate", mixture.dtype)(
-        expert_outputs.shape[0], gate_logits.shape[0], _rows(expert_outputs), _rows(gate_logits),
-        _rows(mixture),
-    )  # fmt: skip
+    _run_cpu("multi_gate", expert_outputs, gate_logits, mixture)
     return mixture
 
 
@@ -53,12 +53,9 @@ def _mixture_grad_fake(
 def _mixture_grad_cpu(
     grad: Tensor, expert_outputs: Tensor, gate_logits: Tensor
 ) -> tuple[Tensor, Tensor]:
-    dexpert, dlogits = _mixture_grad_fake(grad, expert_outputs, gate_logits)
-    kernel("multi_gate_grad", grad.dtype)(
-        expert_outputs.shape[0], gate_logits.shape[0], _rows(expert_outputs), _rows(gate_logits),
-        _rows(grad), _rows(dexpert), _rows(dlogits),
-    )  # fmt: skip
-    return dexpert, dlogits
+    found = _mixture_grad_fake(grad, expert_outputs, gate_logits)
+    _run_cpu("multi_gate_grad", expert_outputs, gate_logits, grad, *found)
+    return found
 
 
 def _mixture_cuda(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
@@ -78,7 +75,7 @@ def _mixture_grad_cuda(
 def _run_cuda(name: str, expert_outputs: Tensor, gate_logits: Tensor, *others: Tensor) -> None:
     shares = torch.empty_like(gate_logits, memory_format=torch.contiguous_format)
     tensors = (expert_outputs, gate_logits, *others, shares)
-    run(
+    _devices.run(
         name, expert_outputs.dtype, expert_outputs,
         expert_outputs.shape[0], gate_logits.shape[0], *(t.flatten(0, 1) for t in tensors),
     )  # fmt: skip
@@ -98,7 +95,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 _library.impl("multi_gate_mixture", _mixture_cpu, "CPU")
 _library.impl("multi_gate_mixture_grad", _mixture_grad_cpu, "CPU")
-if "CUDA" in DEVICES:
+if "CUDA" in _devices.DEVICES:
     _library.impl("multi_gate_mixture", _mixture_cuda, "CUDA")
     _library.impl("multi_gate_mixture_grad", _mixture_grad_cuda, "CUDA")
 for _name, _fake in (

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from seqrec_fast.gating import checked_options
 
+from . import _devices
 from . import _gate_ops as _gate_ops  # registers the operator of the gradient
 from ._checks import check_bias_and_mask, check_floating, check_offsets, check_shape
-from ._devices import DEVICES, run
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working
 from ._tensors import working
@@ -39,7 +39,7 @@ class SegmentRoute(NamedTuple):
     logits: Tensor
 
 
-def _room(values: Tensor, segment_offsets: Tensor, prototypes: Tensor, k: int) -> SegmentRoute:
+def _outputs(values: Tensor, segment_offsets: Tensor, prototypes: Tensor, k: int) -> SegmentRoute:
     segments = segment_offsets.shape[0] - 1
     return SegmentRoute(
         values.new_empty(segments, k),
@@ -61,8 +61,8 @@ def _route_segments(
     mask: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, ...]:
-    route = _room(values, segment_offsets, prototypes, k)
-    run(
+    route = _outputs(values, segment_offsets, prototypes, k)
+    _devices.run(
         "route_segments", values.dtype, values,
         values, segment_offsets, prototypes, k, score, order, renormalize, bias,
         None if mask is None else mask.view(torch.uint8), scale,
@@ -74,7 +74,7 @@ def _route_segments(
 def _route_segments_fake(
     values: Tensor, segment_offsets: Tensor, prototypes: Tensor, k: int, *rest: Any
 ) -> tuple[Tensor, ...]:
-    return tuple(_room(values, segment_offsets, prototypes, k))
+    return tuple(_outputs(values, segment_offsets, prototypes, k))
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -113,7 +113,7 @@ def _backward(
     return dvalues, None, dprototypes, *(None,) * 7
 
 
-for _device in DEVICES:
+for _device in _devices.DEVICES:
     _library.impl("route_segments", _route_segments, _device)
 torch.library.register_fake("seqrec_fast::route_segments", _route_segments_fake, lib=_library)
 torch.library.register_autograd(

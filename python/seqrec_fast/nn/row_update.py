@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._devices import run
+from . import _devices
 
 _RULES = ("sgd", "adagrad", "adam")
 _EPS = {"sgd": 0.0, "adagrad": 1e-20, "adam": 1e-8}
@@ -97,7 +97,9 @@ class RowUpdate:
         ValueError
             If ids are not ascending or out of range, or the shapes do not fit.
         """
-        run("update_rows", self.table.dtype, self.table, self._next(), ids, gradients, self.table)
+        _devices.run(
+            "update_rows", self.table.dtype, self.table, self._next(), ids, gradients, self.table
+        )
 
     def _next(self) -> tuple[Any, ...]:
         """Count a step, and return what the kernels want to know of it."""

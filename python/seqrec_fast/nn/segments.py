@@ -10,9 +10,9 @@ from torch import Tensor
 from seqrec_fast import segments as of_arrays
 from seqrec_fast._checks import checked_int
 
+from . import _devices
 from . import _dispatch_ops as _dispatch_ops  # registers the operators of values
 from ._checks import check_floating, check_offsets, check_partition, check_shape, check_tensor
-from ._devices import DEVICES, run
 from ._tensors import array, working
 
 __all__ = [
@@ -76,7 +76,7 @@ def _session_segments_cuda(
     starts = torch.empty(n_events, dtype=torch.uint8, device=offsets.device)
     status = offsets.new_zeros(1)
     dtype = torch.int64 if times is None else times.dtype
-    run("segment_starts", dtype, offsets, rule, offsets, times, *options, starts, status)
+    _devices.run("segment_starts", dtype, offsets, rule, offsets, times, *options, starts, status)
     if int(status):  # the CPU says what is wrong
         _session_segments_cpu(
             offsets.cpu(), None if times is None else times.cpu(), rule, n_events, *options
@@ -88,7 +88,7 @@ def _session_segments_cuda(
 
 
 _library.impl("session_segments", _session_segments_cpu, "CPU")
-if "CUDA" in DEVICES:
+if "CUDA" in _devices.DEVICES:
     _library.impl("session_segments", _session_segments_cuda, "CUDA")
 torch.library.register_fake("seqrec_fast::session_segments", _session_segments_fake, lib=_library)
 

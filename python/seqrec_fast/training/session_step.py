@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrec_fast import _core
+from seqrec_fast._packing import RNN_PARAMETERS
 from seqrec_fast.models import GRU4Rec
 
 from .batches import Batch
@@ -21,7 +22,7 @@ _KERNELS: dict[torch.dtype, Any] = {
     torch.float32: _core.session_step_f32,
     torch.float64: _core.session_step_f64,
 }
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_WEIGHTS = RNN_PARAMETERS[:4]  # without a projection
 
 
 class SessionStep:
