@@ -37,6 +37,27 @@ def test_unsupported_target_raises_and_changes_nothing():
     assert sf.active_target() == before
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_contexts_of_back_ends_restore_what_was_before(precision):
+    best = sf.config.active_backend(precision)
+    with sf.force_backend(precision, "amx_emulated"):
+        with sf.force_backend(precision, "highway"):
+            assert sf.config.active_backend(precision) == "highway"
+        assert sf.config.active_backend(precision) == "amx_emulated"
+        with pytest.raises(ValueError, match="no back end 'mmx'"):
+            sf.force_backend(precision, "mmx")
+        with sf.force_backend(precision, "auto"):
+            assert sf.config.active_backend(precision) == best
+    assert sf.config.active_backend(precision) == best
+    code = (
+        f"print(sf.config.active_backend({precision!r}));"
+        f"c = sf.force_backend({precision!r}, 'highway'); c.__exit__();"
+        f"print(sf.config.active_backend({precision!r}))"
+    )
+    found = run_with(code, **{f"SEQREC_FAST_{precision.upper()}": "amx_emulated"})
+    assert found.stdout.split() == ["amx_emulated", "amx_emulated"]
+
+
 def test_target_from_the_environment():
     name = sf.supported_targets()[0]
     assert run_with("print(sf.active_target())", SEQREC_FAST_TARGET=name).stdout.strip() == name

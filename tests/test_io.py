@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -287,6 +288,29 @@ def test_interruption_leaves_nothing(path):
     with pytest.raises(KeyboardInterrupt):
         write()
     assert os.listdir(path.parent) == []
+
+
+def test_a_killed_writer_damages_nothing_and_the_next_one_cleans_up(path):
+    code = (
+        "import os, signal, sys; from seqrec_fast.io import replacing\n"
+        "with replacing(sys.argv[1]) as name:\n"
+        "    open(name, 'wb').write(b'half'); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    path.write_bytes(b"old")
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert killed.returncode == -signal.SIGTERM
+    assert path.read_bytes() == b"old"
+    assert len(os.listdir(path.parent)) == 2
+    others = [path.parent / name for name in ("other.0123abcd.part", f"{path.name}.12.part")]
+    for other in others:
+        other.write_bytes(b"")
+    with replacing(path) as name, open(name, "wb") as stream:
+        stream.write(b"new")
+        with replacing(path) as later, open(later, "wb") as inner:
+            inner.write(b"first")  # and leaves the file of the other one, which lives
+        assert path.read_bytes() == b"first"
+    assert path.read_bytes() == b"new"
+    assert set(path.parent.iterdir()) == {path, *others}
 
 
 def test_special_file_is_not_replaced(tmp_path):

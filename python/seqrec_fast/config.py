@@ -91,9 +91,20 @@ def active_backend(precision: str) -> str:
     return _core.active_backend(precision)
 
 
+# What was asked for last of each precision: the extension only tells what came of it, which under
+# "auto" follows the CPU target.
+_wanted_backends = {
+    precision: os.environ.get(f"SEQREC_FAST_{precision.upper()}") or "auto"
+    for precision in ("bfloat16", "int8")
+}
+
+
 class force_backend(contextlib.ContextDecorator):
     """
     Make products of one precision use one back end, for good or, as a context manager, for a while.
+
+    At the end of the context the back end is again what was wanted before, be it by an outer
+    context or by the environment.
 
     Parameters
     ----------
@@ -111,14 +122,16 @@ class force_backend(contextlib.ContextDecorator):
     """
 
     def __init__(self, precision: str, name: str) -> None:
-        self._precision = precision
         _core.force_backend(precision, name)
+        self._precision, self._before = precision, _wanted_backends[precision]
+        _wanted_backends[precision] = name
 
     def __enter__(self) -> force_backend:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _core.force_backend(self._precision, "auto")
+        _core.force_backend(self._precision, self._before)
+        _wanted_backends[self._precision] = self._before
 
 
 def show_config(*, as_dict: bool = False) -> dict[str, Any] | None:

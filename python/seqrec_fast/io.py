@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast._model_format import check_model
 from seqrec_fast.data.vocabulary import Ids, as_ids
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: The newest format that this version reads, and the one that it writes.
 FORMAT_VERSION = 1
@@ -29,10 +35,11 @@ class ModelFile:
     Attributes
     ----------
     model : str
-        Name of the model, ``"gru4rec"``.
+        Kind of the model: ``"gru4rec"``, ``"theme_mixture"``, ``"din"``, ``"dien"`` or
+        ``"recurrent_ctr"``.
     config : dict
-        Sizes and kinds of its parts: ``cell``, ``n_items``, ``embedding``, ``embedding_dim``,
-        ``hidden_size``, ``num_layers`` and more.
+        The parameters of its class in :mod:`seqrec_fast.models`: ``n_items``, ``hidden_size`` and
+        others.
     tensors : dict of str to float32 array
         The weights under their ``state_dict`` names.
     item_ids : (n_items,) int64 or str array
@@ -65,7 +72,7 @@ def save_model(
     path : str or path-like
         The file.
     model : str
-        Name of the model, ``"gru4rec"``.
+        Kind of the model, as in :class:`ModelFile`.
     config : mapping
         As in :class:`ModelFile`; values that JSON can hold.
     tensors : mapping of str to float32 array
@@ -133,7 +140,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     """Give the name of a temporary file that becomes `path` when the block ends well.
 
     It lies in the same folder, is synced to the disk and then renamed. If the block raises,
-    the temporary file is removed and `path` is left as it was.
+    the temporary file is removed and `path` is left as it was. If the process is killed, `path` is
+    left as it was, too, and the next one to write it removes the temporary file.
     """
     # a link stays one: what it points to is replaced
     target = os.path.realpath(path)
@@ -141,8 +149,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         raise FileNotFoundError(f"{os.fspath(path)}: no folder {os.path.dirname(target)}")
     if os.path.exists(target) and not os.path.isfile(target):
         raise OSError(f"{os.fspath(path)} exists and is no regular file")
-    temporary = f"{target}.{secrets.token_hex(4)}.part"
+    _remove_stale(target)
+    temporary, lock = "", None
     try:
+        temporary, lock = _locked_temporary(target)
         yield temporary
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
@@ -153,6 +163,44 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
             error.filename = os.fspath(path)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked_temporary(target: str) -> tuple[str, int | None]:
+    """Create a file beside the target; it is locked as long as the descriptor is open."""
+    while True:
+        temporary = f"{target}.{secrets.token_hex(4)}.part"
+        if fcntl is None:
+            return temporary, None
+        lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # another process takes it for stale
+        except OSError:
+            return temporary, lock  # a file system without locks
+        else:
+            if os.path.exists(temporary):
+                return temporary, lock
+        os.close(lock)
+
+
+def _remove_stale(target: str) -> None:
+    """Remove temporary files of the target whose writers died: nobody has them locked."""
+    if fcntl is None:
+        return
+    folder, name = os.path.split(target)
+    pattern = re.compile(re.escape(name) + r"\.[0-9a-f]{8}\.part")
+    try:
+        entries = os.listdir(folder)
+    except OSError:  # it may be written to, not read
+        return
+    for entry in filter(pattern.fullmatch, entries):
+        with contextlib.suppress(OSError), open(os.path.join(folder, entry), "rb+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(stream.name)
 
 
 def write_arrays(
