@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from seqrec_fast.nn import functional as SF
 
@@ -169,6 +170,23 @@ def test_many_rows_in_bfloat16():
     assert SF.router_z_loss(logits) == SF.router_z_loss(wide)
     narrow = weights.bfloat16()
     assert SF.importance_loss(narrow, ids, 4) == SF.importance_loss(narrow.float(), ids, 4)
+
+
+def test_sizes_stay_open_in_a_graph():
+    """The checks fix no number of rows, nor does a float option break the graph."""
+    graphs = CompileCounter()
+
+    def function(values, offsets, prototypes):
+        n = values.shape[0]
+        means = SF.expand_segments(SF.segment_mean(values, offsets), offsets, n)
+        route = SF.route_segments(values, offsets, prototypes, 2)
+        return SF.expert_gate(means, 2)[0].sum() + route.weights.sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, backend=graphs, dynamic=True)
+    for rows in (5, 9, 13):
+        compiled(normal(rows, 3), torch.tensor([0, 2, rows]), normal(4, 3))
+    assert graphs.frame_count == 1
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import operator
+import sys
 from typing import Any
 
 import numpy as np
+
+_LARGEST = sys.float_info.max
 
 
 def checked_int(
@@ -14,7 +16,8 @@ def checked_int(
 ) -> int:
     """Return an integer of any kind as an int, inside the limits and of 64 bits."""
     try:
-        number = operator.index(value)
+        # An int may be a size that a compiler keeps open, which operator.index would fix.
+        number = value if isinstance(value, int) else operator.index(value)
     except TypeError:
         raise TypeError(f"{function}: {argument} is {value!r}; expected an int") from None
     if most is not None and not least <= number <= most:
@@ -35,7 +38,7 @@ def checked_number(function: str, argument: str, value: Any, *, finite: bool = F
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{function}: {argument} is {value!r}; expected a number") from None
-    if finite and not math.isfinite(number):
+    if finite and not -_LARGEST <= number <= _LARGEST:  # math.isfinite does not compile
         raise ValueError(f"{function}: {argument} is {number}; expected a finite number")
     return number
 

@@ -88,7 +88,7 @@ def check_ids(function: str, argument: str, ids: Tensor, count: int) -> None:
     """Raise ValueError for an id that is neither -1 nor below the count; see check_partition."""
     if torch.compiler.is_compiling() or not ids.numel():
         return
-    least, most = (int(end) for end in ids.aminmax())
+    least, most = torch.stack(ids.aminmax()).tolist()
     if least < -1 or most >= count:
         raise ValueError(
             f"{function}: {argument} holds {least if least < -1 else most}; expected -1 to "

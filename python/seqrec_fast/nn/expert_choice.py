@@ -13,7 +13,7 @@ from seqrec_fast.gating import checked_options
 from . import _gate_ops as _gate_ops  # registers the operators
 from ._checks import check_bias_and_mask, check_floating, check_shape
 from ._tensors import working
-from .gate_losses import as_gate_reads, check_valid, counting_rows, sequence_of_row
+from .gate_losses import as_gate_reads, check_valid, sequence_of_row
 
 __all__ = ["expert_choice", "expert_gate"]
 
@@ -132,7 +132,7 @@ def expert_choice(
     logits = working(logits)
     sequence, batch = sequence_of_row(name, offsets, logits)
     may_be = logits.new_ones(rows, dtype=torch.bool) if valid is None else valid
-    probabilities = torch.softmax(as_gate_reads(logits, counting_rows(logits, valid)), 1)
+    probabilities = torch.softmax(as_gate_reads(logits, valid)[0], 1)
     candidate = may_be[:, None] & ~logits.isnan()
     of_sequence = sequence.new_zeros(batch)
     lengths = of_sequence.index_add(0, sequence, may_be.long()).double()

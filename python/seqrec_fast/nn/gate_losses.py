@@ -47,22 +47,26 @@ def check_valid(function: str, valid: Tensor | None, rows: int) -> None:
         check_shape(function, "valid", valid, rows)
 
 
-def counting_rows(logits: Tensor, valid: Tensor | None) -> Tensor:
-    """Return which rows count: all with a number in them, -inf included."""
-    counts = ~logits.isnan().all(1)
-    return counts if valid is None else counts & valid
-
-
-def as_gate_reads(logits: Tensor, counts: Tensor) -> Tensor:
+def as_gate_reads(logits: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """
-    Return logits as the gate computes with them: infinities are the largest finite numbers.
+    Return logits as the gate computes with them, and the (N,) rows that count.
 
-    NaN becomes -inf, which adds to no sum. Other rows than those that count become 0; nothing of a
-    gradient reaches them, nor what is not finite.
+    Infinities become the largest finite numbers. NaN becomes -inf, which adds to no sum. Rows that
+    are not valid, or of NaN alone, do not count and become 0; nothing of a gradient reaches them,
+    nor what is not finite.
     """
     most = torch.finfo(logits.dtype).max
-    read = torch.where(logits.isnan(), -torch.inf, logits.clamp(-most, most))
-    return torch.where(counts[:, None], read, 0.0)
+    read = logits.nan_to_num(-torch.inf, most, -most)
+    counts = _largest(read) > -torch.inf
+    if valid is not None:
+        counts = counts & valid
+    return torch.where(counts[:, None], read, 0.0), counts
+
+
+def _largest(logits: Tensor) -> Tensor:
+    """Return the largest of each row, -inf of a row without columns."""
+    logits = logits.detach()
+    return logits.amax(1) if logits.shape[1] else logits.new_full(logits.shape[:1], -torch.inf)
 
 
 def sequence_of_row(function: str, offsets: Tensor | None, like: Tensor) -> tuple[Tensor, int]:
@@ -79,18 +83,19 @@ def sequence_of_row(function: str, offsets: Tensor | None, like: Tensor) -> tupl
     return sequence.clamp(max=max(batch - 1, 0)), batch
 
 
-def _count(sequence: Tensor, counts: Tensor, batch: int) -> Tensor:
-    """Return how many rows of each sequence count."""
-    return sequence.new_zeros(batch).index_add(0, sequence, counts.long())
+def _sums(values: Tensor, places: Tensor, size: int) -> Tensor:
+    if size == 1:  # in pairs, which rounds less than one after the other
+        return values.sum().reshape(1)
+    return values.new_zeros(size).index_add(0, places, values)
 
 
 def _mean_of_sequences(
     values: Tensor, counts: Tensor, sequence: Tensor, batch: int
 ) -> tuple[Tensor, Tensor]:
     """Return the mean of the rows of each sequence that count, and which sequences have some."""
-    rows = _count(sequence, counts, batch)
-    share = torch.where(counts, values, 0.0) / rows.clamp(min=1).to(values.dtype)[sequence]
-    return values.new_zeros(batch).index_add(0, sequence, share), rows > 0
+    rows = _sums(counts.long(), sequence, batch)
+    total = _sums(torch.where(counts, values, 0.0), sequence, batch)
+    return total / rows.clamp(min=1).to(values.dtype), rows > 0
 
 
 def _mean_where(values: Tensor, used: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ def _load(
     if valid is not None:
         counts = counts & valid[:, None]
     places = expert_ids.clamp(0, max(experts - 1, 0)) + sequence[:, None] * experts
-    return _count(places.flatten(), counts.flatten(), batch * experts), sequence, batch
+    return _sums(counts.flatten().long(), places.flatten(), batch * experts), sequence, batch
 
 
 def expert_load(
@@ -200,9 +205,9 @@ def load_balancing_loss(
     load, sequence, batch = _load(name, expert_ids, experts, valid, offsets)
     load = load.reshape(batch, experts).to(logits.dtype)
     share = load / load.sum(1, keepdim=True).clamp(min=1)
-    counts = counting_rows(logits, valid)
-    probabilities = torch.softmax(as_gate_reads(logits, counts), 1)
-    of_rows = (share[sequence] * probabilities).sum(1)
+    read, counts = as_gate_reads(logits, valid)
+    share = share if offsets is None else share[sequence]
+    of_rows = (share * torch.softmax(read, 1)).sum(1)
     return experts * _mean_where(*_mean_of_sequences(of_rows, counts, sequence, batch))
 
 
@@ -242,12 +247,12 @@ def router_z_loss(
     check_valid(name, valid, logits.shape[0])
     logits = working(logits)
     sequence, batch = sequence_of_row(name, offsets, logits)
-    counts = counting_rows(logits, valid)
-    endless = logits.isposinf().any(1)
-    finite = counts & ~endless & logits.isfinite().any(1)
-    # logsumexp of zeros where there is none, so that its gradient is a number
-    square = as_gate_reads(logits, finite).logsumexp(1).square()
-    square = torch.where(endless, torch.inf, torch.where(finite, square, 0.0))
+    read, counts = as_gate_reads(logits, valid)
+    largest, most = _largest(read), torch.finfo(logits.dtype).max
+    # logsumexp of zeros at the ends, so that its gradient is a number
+    inside = (largest < most) & (largest > -most)
+    square = torch.where(inside[:, None], read, 0.0).logsumexp(1).square()
+    square = torch.where(inside, square, torch.where(largest > 0, torch.inf, 0.0))
     return _mean_where(*_mean_of_sequences(square, counts, sequence, batch))
 
 
@@ -301,8 +306,7 @@ def importance_loss(
     weights = working(weights)
     kept = torch.where(counts, weights, 0.0)
     places = expert_ids.clamp(0, experts - 1) + sequence[:, None] * experts
-    importance = weights.new_zeros(batch * experts).index_add(0, places.flatten(), kept.flatten())
-    importance = importance.reshape(batch, experts)
+    importance = _sums(kept.flatten(), places.flatten(), batch * experts).reshape(batch, experts)
     mean = importance.mean(1)
     variance = (importance - mean[:, None]).square().mean(1)
     spread = variance / mean.square().clamp(min=torch.finfo(weights.dtype).tiny)
@@ -387,8 +391,8 @@ def gate_diagnostics(
     logits, experts = working(logits), logits.shape[1]
     load, sequence, batch = _load(name, expert_ids, experts, valid, offsets)
     load = load.reshape(batch, experts)
-    counts = counting_rows(logits, valid)
-    of_rows = torch.special.entr(torch.softmax(as_gate_reads(logits, counts), 1)).sum(1)
+    read, counts = as_gate_reads(logits, valid)
+    of_rows = torch.special.entr(torch.softmax(read, 1)).sum(1)
     entropy, _ = _mean_of_sequences(of_rows, counts, sequence, batch)
     shares = load.to(logits.dtype) / load.sum(1, keepdim=True).clamp(min=1)
     load_entropy = torch.special.entr(shares).sum(1)
