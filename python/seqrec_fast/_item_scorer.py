@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,7 @@ class KnownItems:
 
     def at_most_all(self, k: int) -> int:
         """Return k, or the number of items if it is more: no answer is allocated by k alone."""
-        return min(k, self.n_items)
+        return min(operator.index(k), self.n_items)
 
     def named(self, found: Ints) -> Ids:
         """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""
