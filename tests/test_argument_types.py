@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import seqrec_fast as sf
-from seqrec_fast.nn import AttentionPooling, DSelectK, ExpertGate
+from seqrec_fast.nn import AttentionPooling, BilinearAttention, DSelectK, ExpertGate
 from seqrec_fast.nn import functional as SF
 from seqrec_fast.nn import segments as tensor_segments
 
@@ -22,6 +22,7 @@ ONE = torch.tensor([0, 0, 1])
 EYE, PROTOTYPES = np.eye(4, dtype=np.float32), torch.eye(4)
 WRONG = {
     "expert_gate: k is 2.0; expected an int": lambda: sf.expert_gate(Z, 2.0),
+    "expert_gate: k is True; expected an int": lambda: sf.expert_gate(Z, True),
     "expert_gate: k is '2'; expected an int": lambda: SF.expert_gate(T, "2"),
     "expert_gate: score is None; expected one of": lambda: sf.expert_gate(Z, 2, score=None),
     "expert_gate: order is 3; expected one of": lambda: SF.expert_gate(T, 2, order=3),
@@ -119,6 +120,11 @@ WRONG = {
     "linear_cross_entropy: weight is numpy.ndarray; expected": lambda: SF.linear_cross_entropy(
         T, EYE, IDS[:, 0]
     ),
+    "combine_by_expert: dispatch is NoneType; expected": lambda: SF.combine_by_expert(T, None),
+    "AttentionPooling: input_size is 2.5; expected an int": lambda: AttentionPooling(2.5),
+    "AttentionPooling: hidden_sizes is '4'; expected an int": lambda: AttentionPooling(4, "4"),
+    "AttentionPooling: softmax is 'x'; expected": lambda: AttentionPooling(4, softmax="x"),
+    "BilinearAttention: key_size is None; expected an int": lambda: BilinearAttention(None, 2),
     "AttentionPooling: keys is numpy.ndarray": lambda: AttentionPooling(4)(T[:2], Z, CUTS),
     "ExpertGate: k is 2.5; expected an int": lambda: ExpertGate(3, 4, 2.5),
     "ExpertGate: noise_scale is '1'; expected a number": lambda: ExpertGate(
@@ -169,6 +175,9 @@ def test_wrong_types(message):
             lambda: sf.StreamingDispatch(2).events_of(2),
             "StreamingDispatch.events_of: expert is 2; expected 0 to 1",
         ),
+        (lambda: SF.segment_sum(T[0, 0], CUTS), "segment_sum: values has shape (); expected (N, "),
+        (lambda: SF.segment_mean(T[0, 0], CUTS), "segment_mean: values has shape (); expected"),
+        (lambda: SF.expand_segments(T[0, 0], CUTS), "expand_segments: per_segment has shape ()"),
         (lambda: sf.session_segments(CUT, window=2**63), "session_segments: window is 9223372036"),
         (
             lambda: SF.dispatch_by_expert(T, CUTS, IDS[:2], 2, segment_offsets=CUTS - ONE),

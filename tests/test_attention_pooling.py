@@ -140,7 +140,7 @@ def test_other_errors() -> None:
         BilinearAttention(4, 5)(query, keys, OFFSETS)
     with pytest.raises(ValueError, match=r"scores has shape \(9, 5\)"):
         segment_softmax(keys, OFFSETS)
-    with pytest.raises(ValueError, match=r"hidden_sizes \(\); expected one hidden layer"):
+    with pytest.raises(ValueError, match=r"hidden_sizes is \(\); expected at least one"):
         AttentionPooling(5, ())
     with pytest.raises(ValueError, match="activation is 'tanh'; expected one of relu"):
         AttentionPooling(5, activation="tanh")

@@ -15,6 +15,8 @@ def checked_int(
     function: str, argument: str, value: Any, least: int = 0, most: int | None = None
 ) -> int:
     """Return an integer of any kind as an int, inside the limits and of 64 bits."""
+    if isinstance(value, bool):
+        raise TypeError(f"{function}: {argument} is {value}; expected an int")
     try:
         # An int may be a size that a compiler keeps open, which operator.index would fix.
         number = value if isinstance(value, int) else operator.index(value)

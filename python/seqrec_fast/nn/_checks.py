@@ -40,6 +40,12 @@ def check_shape(function: str, argument: str, tensor: Tensor, *expected: int | s
         )
 
 
+def check_rows(function: str, argument: str, tensor: Tensor) -> None:
+    """Raise ValueError for a number without a dimension."""
+    if tensor.dim() < 1:
+        raise ValueError(f"{function}: {argument} has shape (); expected (N, ...)")
+
+
 def shown(*shape: int | str) -> str:
     """Return a shape as messages have it."""
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"

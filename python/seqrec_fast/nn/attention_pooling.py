@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
+
+from seqrec_fast._checks import check_choice, checked_flag, checked_int
 
 from ._checks import check_floating, check_offsets, check_partition, check_shape
 from ._mlp import ACTIVATIONS, MLP
@@ -37,6 +40,8 @@ class AttentionPooling(torch.nn.Module):
 
     Raises
     ------
+    TypeError
+        If an argument has another type.
     ValueError
         If a size is below 1 or the activation is unknown.
 
@@ -51,26 +56,21 @@ class AttentionPooling(torch.nn.Module):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_sizes: Sequence[int] = (64, 32),
+        input_size: SupportsIndex,
+        hidden_sizes: Sequence[SupportsIndex] = (64, 32),
         *,
         activation: str = "prelu",
         softmax: bool = False,
     ) -> None:
         super().__init__()
-        if not hidden_sizes or min(input_size, *hidden_sizes) < 1:
-            raise ValueError(
-                f"AttentionPooling: input_size is {input_size}, hidden_sizes {hidden_sizes!r}; "
-                "expected one hidden layer or more, and sizes of at least 1"
-            )
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"AttentionPooling: activation is {activation!r}; expected one of "
-                f"{', '.join(ACTIVATIONS)}"
-            )
-        self.input_size = input_size
-        self.softmax = softmax
-        self.mlp = MLP(4 * input_size, hidden_sizes, activation)
+        name = "AttentionPooling"
+        self.input_size = checked_int(name, "input_size", input_size, 1)
+        sizes = [checked_int(name, "hidden_sizes", size, 1) for size in hidden_sizes]
+        if not sizes:
+            raise ValueError(f"{name}: hidden_sizes is {hidden_sizes!r}; expected at least one")
+        check_choice(name, "activation", activation, tuple(ACTIVATIONS))
+        self.softmax = checked_flag(name, "softmax", softmax)
+        self.mlp = MLP(4 * self.input_size, sizes, activation)
 
     def forward(self, query: Tensor, keys: Tensor, offsets: Tensor) -> Tensor:
         """
@@ -124,10 +124,19 @@ class BilinearAttention(torch.nn.Module):
     ----------
     key_size, query_size : int
         Widths of states and of targets.
+
+    Raises
+    ------
+    TypeError
+        If a size is no integer.
+    ValueError
+        If a size is below 1.
     """
 
-    def __init__(self, key_size: int, query_size: int) -> None:
+    def __init__(self, key_size: SupportsIndex, query_size: SupportsIndex) -> None:
         super().__init__()
+        key_size = checked_int("BilinearAttention", "key_size", key_size, 1)
+        query_size = checked_int("BilinearAttention", "query_size", query_size, 1)
         self.weight = torch.nn.Parameter(torch.empty(key_size, query_size))
         bound = 1 / math.sqrt(query_size)
         torch.nn.init.uniform_(self.weight, -bound, bound)

@@ -152,6 +152,8 @@ def combine_by_expert(
         If a shape does not fit.
     """
     name = "combine_by_expert"
+    if not isinstance(dispatch, Dispatch):
+        raise TypeError(f"{name}: dispatch is {type(dispatch).__name__}; expected a Dispatch")
     position = dispatch.position
     check_floating(name, "dispatched", dispatched)
     check_shape(name, "dispatched", dispatched, dispatch.index.shape[0], "D")

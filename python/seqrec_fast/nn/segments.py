@@ -12,7 +12,14 @@ from seqrec_fast._checks import checked_int
 
 from . import _devices
 from . import _dispatch_ops as _dispatch_ops  # registers the operators of values
-from ._checks import check_floating, check_offsets, check_partition, check_shape, check_tensor
+from ._checks import (
+    check_floating,
+    check_offsets,
+    check_partition,
+    check_rows,
+    check_shape,
+    check_tensor,
+)
 from ._tensors import array, working
 
 __all__ = [
@@ -174,6 +181,7 @@ def segment_mean(values: Tensor, segment_offsets: Tensor) -> Tensor:
         If they are no partition of the rows.
     """
     check_floating("segment_mean", "values", values)
+    check_rows("segment_mean", "values", values)
     check_offsets("segment_mean", "segment_offsets", segment_offsets, "S")
     rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
     means: Tensor = torch.ops.seqrec_fast.segment_sum(rows, segment_offsets, True)
@@ -209,6 +217,7 @@ def expand_segments(
     check_tensor(name, "per_segment", per_segment)
     if per_segment.is_complex():
         raise TypeError(f"{name}: per_segment is {per_segment.dtype}; expected real numbers")
+    check_rows(name, "per_segment", per_segment)
     check_offsets(name, "segment_offsets", segment_offsets, per_segment.shape[0])
     n = int(segment_offsets[-1]) if n_events is None else checked_int(name, "n_events", n_events)
     if n < 0:
@@ -305,6 +314,7 @@ def segment_max_cuda(scores: Tensor, offsets: Tensor) -> Tensor:
 
 def _check_segments(function: str, argument: str, values: Tensor, offsets: Tensor) -> None:
     check_floating(function, argument, values)
+    check_rows(function, argument, values)
     check_offsets(function, "offsets", offsets, "S")
     if not offsets.is_cuda:  # the host would wait for the device
         check_partition(function, "offsets", offsets, values.shape[0])
