@@ -143,6 +143,34 @@ def test_what_pytorch_asks_of_an_operator(tensors, with_bias):
     torch.library.opcheck(torch.ops.seqrec_fast.index_topk, (queries, index.number, 5, None, None))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(tensors, dtype):
+    halves = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+    singles = [tensor.detach().float().requires_grad_() for tensor in halves]
+    found, expected = (functional.topk(q, items, 5, bias=b) for q, items, b in (halves, singles))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+    grads = [torch.autograd.grad(f[0].sum(), x) for f, x in ((found, halves), (expected, singles))]
+    for ours, theirs in zip(*grads, strict=True):
+        assert torch.equal(ours, theirs.to(dtype))
+    index = sf.ItemIndex(singles[1].detach().numpy())
+    assert torch.equal(
+        functional.topk(halves[0], index, 5)[0], functional.topk(singles[0], index, 5)[0]
+    )
+
+
+def test_other_dtypes_are_named(tensors):
+    queries, items, bias = tensors
+    index = sf.ItemIndex(items.numpy())
+    for arguments, options, argument in (
+        ((queries.double(), items), {}, "queries"), ((queries.double(), index), {}, "queries"),
+        ((queries, items.double()), {}, "items"), ((queries, items), {"bias": bias.long()}, "bias"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=rf"topk: {argument} is torch.\w+; expected float32"):
+            functional.topk(*arguments, 5, **options)
+
+
 def test_the_number_of_an_index_dies_with_it(tensors):
     queries, items, _ = tensors
     index = sf.ItemIndex(items.numpy())
@@ -163,8 +191,8 @@ def test_an_index_lives_until_its_backward(tensors):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda q, i, b: functional.topk(q.double(), i, 3), TypeError, "queries is float64"),
-        (lambda q, i, b: functional.topk(q, i.double(), 3), TypeError, "items is float64"),
+        (lambda q, i, b: functional.topk(q.double(), i, 3), TypeError, "queries is torch.float64"),
+        (lambda q, i, b: functional.topk(q, i.double(), 3), TypeError, "items is torch.float64"),
         (lambda q, i, b: functional.topk(q, i[:, :3], 3), ValueError, r"queries has shape \(7, 12"),
         (lambda q, i, b: functional.topk(q, i, 0), ValueError, "topk: k is 0"),
         (

@@ -1,4 +1,4 @@
-"""Exact top-k of tensors on CUDA; :mod:`seqrec_fast.nn.functional` makes an operator of it."""
+"""Exact top-k of tensors on CUDA; `topk.py` makes an operator of it."""
 
 from __future__ import annotations
 
