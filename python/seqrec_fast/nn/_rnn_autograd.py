@@ -8,6 +8,7 @@ compiler, a dispatch mode, ``torch.func``) gets the operator itself.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from ._differentiable_once import differentiable_once
 from ._rnn_call import DIFFERENTIABLE, TENSORS, RnnCall
 
 _Forward = tuple[Tensor, Tensor, Tensor, Tensor]
+_IS_TENSOR = [name in TENSORS for name in RnnCall._fields]
 
 
 def rnn_forward(call: RnnCall) -> _Forward:
@@ -53,10 +55,8 @@ def _is_traced() -> bool:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     y, _, _, saved = output
-    call = RnnCall(*inputs)
-    ctx.save_for_backward(y, saved, *(getattr(call, name) for name in TENSORS))
-    none: dict[str, Any] = dict.fromkeys(TENSORS)
-    ctx.call = call._replace(**none)
+    ctx.save_for_backward(y, saved, *itertools.compress(inputs, _IS_TENSOR))
+    ctx.others = [None if there else value for value, there in zip(inputs, _IS_TENSOR, strict=True)]
     ctx.mark_non_differentiable(saved)
     ctx.set_materialize_grads(False)
 
@@ -70,7 +70,9 @@ def _backward(
     dc_n: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     y, saved, *tensors = ctx.saved_tensors
-    call: RnnCall = ctx.call._replace(**dict(zip(TENSORS, tensors, strict=True)))
+    left = iter(tensors)
+    pairs = zip(ctx.others, _IS_TENSOR, strict=True)
+    call = RnnCall(*(next(left) if there else value for value, there in pairs))
     if not call.save:
         raise RuntimeError(
             "seqrec_fast: rnn_forward was called with save=False; its gradient needs save=True"
