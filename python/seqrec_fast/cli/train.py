@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from seqrec_fast._model_format import EMBEDDINGS, GATES
 from seqrec_fast.augru import MODES
 from seqrec_fast.cli._click_through import (
     CLICK_MODELS,
@@ -34,10 +35,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # Name, type or choices, default (None: see the help), help. The names are those of the
 # parameters of GRU4Rec and of the fields of TrainingOptions.
 _MODEL = (
-    ("cell", ["gru", "lstm", "rnn"], "gru", "Recurrent cell."),
+    ("cell", list(GATES), "gru", "Recurrent cell."),
     (
         "embedding",
-        ["separate", "tied", "none"],
+        list(EMBEDDINGS),
         "tied",
         "Item embeddings: one table for input and one for output, one for both (where widths "
         "differ, the hidden state is projected to --embedding-dim), or rows of input gates "
