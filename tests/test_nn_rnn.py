@@ -356,3 +356,33 @@ def test_same_bits_on_any_number_of_threads():
     for other in kept[1:]:
         for name, value in kept[0].items():
             np.testing.assert_array_equal(value, other[name], name)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (snn.GRU(3, 4), "GRU"), (snn.GRU(3, 4, reset_after=False), "GRU"),
+        (snn.LSTM(3, 4), "LSTM"), (snn.RNN(3, 4, nonlinearity="relu"), "RNN"),
+        (snn.ExpertGRU(1, 3, 4), "ExpertGRU"), (snn.ExpertLSTM(1, 3, 4), "ExpertLSTM"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_wrong_offsets_name_the_layer(layer, name):
+    x = torch.zeros(4, 3)
+    for offsets, message in (
+        ([0, 2, 3], "offsets end at 3; expected 4, the number of events"),
+        ([0, 3, 2, 4], "offsets decrease from 3 to 2 at index 2"),
+        ([1, 4], r"offsets\[0\] is 1; expected 0"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: {message}"):
+            layer(x, offsets=torch.tensor(offsets))
+    if name.startswith("Expert"):
+        return
+    packed = torch.nn.utils.rnn.PackedSequence(x, torch.tensor([1, 2, 1]))
+    with pytest.raises(ValueError, match=rf"^{name}: batch_sizes\[1\] is 2"):
+        layer(packed)
+    for wrong in (torch.tensor(4), torch.zeros(0, dtype=torch.int64), torch.tensor([[0, 4]])):
+        with pytest.raises(ValueError, match=rf"^{name}: offsets has shape .*; expected \(B \+ 1"):
+            layer(x, offsets=wrong)
+    with pytest.raises(TypeError, match=f"^{name}: offsets is torch.int32; expected int64"):
+        layer(x, offsets=torch.tensor([0, 4], dtype=torch.int32))

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqrec_fast._packing import RNN_PARAMETERS
 
+from ._checks import check_offsets
 from ._rnn_autograd import rnn_forward
 from ._rnn_call import RnnCall
 from ._variational import variational_mask
@@ -126,8 +127,9 @@ class RecurrentLayer(torch.nn.RNNBase):
 
         Raises
         ------
-        RuntimeError, ValueError
-            As ``torch.nn``'s modules do, and for offsets that are not a partition of the rows.
+        RuntimeError, TypeError, ValueError
+            As ``torch.nn``'s modules do, and for offsets that are not int64 or not a partition of
+            the rows.
         """
         return self._forward(input, hx, offsets, reset)
 
@@ -162,6 +164,7 @@ class RecurrentLayer(torch.nn.RNNBase):
                     f"{type(self).__name__}: input has {input.dim()} dimensions; expected 2, "
                     "(events, input_size), because offsets are given"
                 )
+            check_offsets(type(self).__name__, "offsets", offsets, "B")
             events = _Input(input, offsets.shape[0] - 1, offsets=offsets, reset=reset,
                             attention=attention)  # fmt: skip
             return self._run(events, hx)

@@ -68,6 +68,13 @@ class RnnCall(NamedTuple):
         return self.weight_hh.shape[-2] // _GATES[self.cell]
 
     @property
+    def layer(self) -> str:
+        """Name of the layer that makes such calls, for messages."""
+        name = self.cell.split("_")[0].upper()
+        name = "AUGRU" if name == "AGRU" else name
+        return name if self.experts is None else f"Expert{name}"
+
+    @property
     def experts(self) -> int | None:
         """How many there are; None for one layer without that dimension."""
         return self.weight_hh.shape[0] if self.weight_hh.dim() == 3 else None

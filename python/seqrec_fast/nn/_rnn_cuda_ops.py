@@ -85,7 +85,7 @@ def _sequences(call: RnnCall) -> tuple[Any, ...]:
         return experts, sessions, 0, False, offsets[:-1], None, length, order
     if call.batch_sizes is not None:
         batch_sizes = call.batch_sizes
-        _core.SequenceLayout.packed("rnn", array(batch_sizes), x.shape[0])  # raises if they are not
+        _core.SequenceLayout.packed(call.layer, array(batch_sizes), x.shape[0])  # or raises
         steps, batch = batch_sizes.shape[0], int(batch_sizes[0])
         ended = torch.searchsorted(batch_sizes.flip(0), torch.arange(batch), right=True)
         step = batch_sizes.cumsum(0) - batch_sizes

@@ -94,9 +94,9 @@ def _precision(call: RnnCall, working: torch.dtype) -> str:
 def _layout(call: RnnCall) -> _core.SequenceLayout:
     first, second = call.x.shape[:2]
     if call.offsets is not None:
-        return _core.SequenceLayout.ragged("rnn", array(call.offsets), first)
+        return _core.SequenceLayout.ragged(call.layer, array(call.offsets), first)
     if call.batch_sizes is not None:
-        return _core.SequenceLayout.packed("rnn", array(call.batch_sizes), first)
+        return _core.SequenceLayout.packed(call.layer, array(call.batch_sizes), first)
     if call.batch_first:
         return _core.SequenceLayout.padded(second, first, True)
     return _core.SequenceLayout.padded(first, second, False)
@@ -126,6 +126,8 @@ def rnn_forward_cpu(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor,
     precision, noise = _precision(call, working), _noise(call)
     y, h_n, c_n, saved = (x.new_empty(size) for size in _sizes(call))
     if call.experts is not None:
+        if call.offsets is not None:
+            _layout(call)  # names the layer if they are no partition
         _EXPERTS_FORWARD[working](
             call.cell, call.experts, call.reverse, precision, noise, working != dtype,
             **dict(zip(RNN_PARAMETERS, weights, strict=True)),
