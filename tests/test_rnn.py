@@ -163,13 +163,21 @@ def test_empty_inputs(rng):
         (lambda f: f(np.zeros((2, 4), "f"), offsets=[1, 2]), r"offsets\[0\] is 1"),
         (lambda f: f(np.zeros((2, 4), "f"), offsets=np.zeros(0, int)), "offsets is empty"),
         (lambda f: f(np.zeros((2, 4), "f"), offsets=[0.0, 2.0]), "expected .* integers"),
-        (lambda f: f(np.zeros((2, 2, 4), "f"), np.zeros((1, 3, 6), "f")), "h_0 is float32 of sha"),
+        (lambda f: f(np.zeros((2, 2, 4), "f"), np.zeros((1, 3, 6), "f")), "GRU: h0 is float32 of"),
     ],
 )
 def test_bad_input(call, message, rng):
     layer = layer_of("gru", make_weights(rng, "gru", 4, 6))
     with pytest.raises((ValueError, TypeError), match=message):
         call(layer)
+
+
+def test_states_of_a_pair_are_named_by_their_place(rng):
+    layer = layer_of("lstm", make_weights(rng, "lstm", 4, 6))
+    right, wrong, x = np.zeros((1, 2, 6), "f"), np.zeros((1, 2, 5), "f"), np.zeros((2, 2, 4), "f")
+    for place, pair in enumerate([(wrong, right), (right, wrong)]):
+        with pytest.raises(ValueError, match=rf"LSTM: h0\[{place}\] is float32 of shape"):
+            layer(x, pair)
 
 
 def test_bad_weights(rng):

@@ -140,8 +140,9 @@ class _RecurrentLayer:
                 return found  # type: ignore[no-any-return]
         values, offsets, batch = self._checked_input(x, offsets)
         layers = len(self._packed)
-        h_0 = self._checked_state("h_0", h_0, (layers, batch, self._packed[0].state_size))
-        c_0 = self._checked_state("c_0", c_0, (layers, batch, self.hidden_size))
+        state, pair = (layers, batch, self._packed[0].state_size), c_0 is not None
+        h_0 = self._checked_state("h0[0]" if pair else "h0", h_0, state)
+        c_0 = self._checked_state("h0[1]", c_0, (layers, batch, self.hidden_size))
         y, h_n, c_n = self._stack.run(
             type(self).__name__, values, h_0, c_0, offsets, last, attention
         )
