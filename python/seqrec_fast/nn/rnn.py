@@ -31,8 +31,8 @@ class GRU(RecurrentLayer):
         ``eval()``.
     zoneout : float
         Probability that a unit of the state keeps its value of the step before (Krueger et al.,
-        2017, arXiv:1606.01305). In ``eval()``
-        states are blended by this expectation, h = p * h_before + (1 - p) * h_new.
+        2017, arXiv:1606.01305). In ``eval()`` states are blended by this expectation,
+        h = p * h_before + (1 - p) * h_new.
     variational_dropout : float
         Probability that a feature of a layer's input is dropped, the same ones at all steps of a
         sequence (Gal and Ghahramani, 2016, arXiv:1512.05287). Off in ``eval()``.
@@ -92,17 +92,8 @@ class LSTM(RecurrentLayer):
     num_layers : int
     bias, batch_first, dropout, bidirectional, proj_size, device, dtype
         As in :class:`torch.nn.LSTM`.
-    recurrent_dropout : float
-        Probability that a unit of the candidate g is dropped at a step, 0 <= p < 1
-        (Semeniuta et al., 2016, arXiv:1603.05118); those kept are scaled by 1 / (1 - p). Off in
-        ``eval()``.
-    zoneout : float
-        Probability that a unit of the state keeps its value of the step before (Krueger et al.,
-        2017, arXiv:1606.01305), drawn for h and for c. In ``eval()``
-        states are blended by this expectation, h = p * h_before + (1 - p) * h_new.
-    variational_dropout : float
-        Probability that a feature of a layer's input is dropped, the same ones at all steps of a
-        sequence (Gal and Ghahramani, 2016, arXiv:1512.05287). Off in ``eval()``.
+    recurrent_dropout, zoneout, variational_dropout : float
+        As in :class:`GRU`. The candidate is g; which units zoneout keeps is drawn for h and for c.
     """
 
     _gates = 4
@@ -146,17 +137,8 @@ class RNN(RecurrentLayer):
         ``"tanh"`` or ``"relu"``.
     bias, batch_first, dropout, bidirectional, device, dtype
         As in :class:`torch.nn.RNN`.
-    recurrent_dropout : float
-        Probability that a unit of the new state is dropped at a step, 0 <= p < 1
-        (Semeniuta et al., 2016, arXiv:1603.05118); those kept are scaled by 1 / (1 - p). Off in
-        ``eval()``.
-    zoneout : float
-        Probability that a unit of the state keeps its value of the step before (Krueger et al.,
-        2017, arXiv:1606.01305). In ``eval()``
-        states are blended by this expectation, h = p * h_before + (1 - p) * h_new.
-    variational_dropout : float
-        Probability that a feature of a layer's input is dropped, the same ones at all steps of a
-        sequence (Gal and Ghahramani, 2016, arXiv:1512.05287). Off in ``eval()``.
+    recurrent_dropout, zoneout, variational_dropout : float
+        As in :class:`GRU`. The candidate is the new state.
     """
 
     _gates = 1

@@ -253,6 +253,8 @@ def sampled_softmax_loss(
 
     Raises
     ------
+    TypeError
+        If a tensor has another dtype.
     ValueError
         If a shape does not fit, an id is no item, or an option is out of range.
     """
@@ -285,26 +287,11 @@ def bpr_max_loss(
 
     Parameters
     ----------
-    hidden : (N, d) Tensor
-        float32 or float64. Under ``torch.autocast`` to bfloat16 for the device, products of float32
-        with shared negatives are of bfloat16 values, with float32 sums.
-    weight : (n_items, d) Tensor
-    target : (N,) int64 Tensor
-    negatives : (S,) or (G, S) int64 Tensor
-        Shared by all rows; or G sets, of which row i has number ``i // ceil(N / G)``: one per row
-        with G = N.
-    bias : (n_items,) Tensor, optional
+    hidden, weight, target, negatives, bias, collisions, scale, reduction, sparse
+        As in :func:`sampled_softmax_loss`.
     regularization : float
     elu : float, optional
         Scores are ELUs with this alpha.
-    collisions : {"mask", "own", "keep"}
-        Which negatives of a row do not count: those equal to its target; number i of row i, where
-        the first N negatives are the targets of the batch; none.
-    scale : float
-        Factor of the products, an inverse temperature.
-    reduction : {"mean", "sum", "none"}
-    sparse : bool
-        Give `weight` a sparse gradient, of the targets and negatives alone.
 
     Returns
     -------
@@ -312,8 +299,8 @@ def bpr_max_loss(
 
     Raises
     ------
-    ValueError
-        If a shape does not fit, an id is no item, or an option is out of range.
+    TypeError, ValueError
+        As :func:`sampled_softmax_loss`.
     """
     _check_elu("bpr_max_loss", elu)
     return _sampled(
@@ -343,25 +330,10 @@ def top1_max_loss(
 
     Parameters
     ----------
-    hidden : (N, d) Tensor
-        float32 or float64. Under ``torch.autocast`` to bfloat16 for the device, products of float32
-        with shared negatives are of bfloat16 values, with float32 sums.
-    weight : (n_items, d) Tensor
-    target : (N,) int64 Tensor
-    negatives : (S,) or (G, S) int64 Tensor
-        Shared by all rows; or G sets, of which row i has number ``i // ceil(N / G)``: one per row
-        with G = N.
-    bias : (n_items,) Tensor, optional
+    hidden, weight, target, negatives, bias, collisions, scale, reduction, sparse
+        As in :func:`sampled_softmax_loss`.
     elu : float, optional
         Scores are ELUs with this alpha.
-    collisions : {"mask", "own", "keep"}
-        Which negatives of a row do not count: those equal to its target; number i of row i, where
-        the first N negatives are the targets of the batch; none.
-    scale : float
-        Factor of the products, an inverse temperature.
-    reduction : {"mean", "sum", "none"}
-    sparse : bool
-        Give `weight` a sparse gradient, of the targets and negatives alone.
 
     Returns
     -------
@@ -369,8 +341,8 @@ def top1_max_loss(
 
     Raises
     ------
-    ValueError
-        If a shape does not fit, an id is no item, or an option is out of range.
+    TypeError, ValueError
+        As :func:`sampled_softmax_loss`.
     """
     _check_elu("top1_max_loss", elu)
     return _sampled(
@@ -401,25 +373,10 @@ def gbce_loss(
 
     Parameters
     ----------
-    hidden : (N, d) Tensor
-        float32 or float64. Under ``torch.autocast`` to bfloat16 for the device, products of float32
-        with shared negatives are of bfloat16 values, with float32 sums.
-    weight : (n_items, d) Tensor
-    target : (N,) int64 Tensor
-    negatives : (S,) or (G, S) int64 Tensor
-        Shared by all rows; or G sets, of which row i has number ``i // ceil(N / G)``: one per row
-        with G = N.
-    bias : (n_items,) Tensor, optional
+    hidden, weight, target, negatives, bias, collisions, scale, reduction, sparse
+        As in :func:`sampled_softmax_loss`.
     calibration : float
         0: plain binary cross-entropy; 1: unbiased probabilities.
-    collisions : {"mask", "own", "keep"}
-        Which negatives of a row do not count: those equal to its target; number i of row i, where
-        the first N negatives are the targets of the batch; none.
-    scale : float
-        Factor of the products, an inverse temperature.
-    reduction : {"mean", "sum", "none"}
-    sparse : bool
-        Give `weight` a sparse gradient, of the targets and negatives alone.
 
     Returns
     -------
@@ -427,8 +384,8 @@ def gbce_loss(
 
     Raises
     ------
-    ValueError
-        If a shape does not fit, an id is no item, or an option is out of range.
+    TypeError, ValueError
+        As :func:`sampled_softmax_loss`.
     """
     if not 0 <= calibration <= 1:
         raise ValueError(f"gbce_loss: calibration is {calibration}; expected 0 to 1")
