@@ -20,6 +20,15 @@ LENGTHS = {
 GRADS = ("dx", "dh_0", "dc_0", "dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh", "dweight_hr",
          "dattention")  # fmt: skip
 
+SEED = torch.tensor(0x1234_5678_9ABC_DEF0)
+NOISES = [
+    {"recurrent_dropout": 0.3, "seed": SEED, "stream": 2},
+    {"zoneout": 0.4, "seed": SEED},
+    {"recurrent_dropout": 0.5, "zoneout": 0.2, "seed": torch.tensor(7)},
+    {"zoneout": 0.4},
+    {"recurrent_dropout": 0.3},
+]
+
 
 class Call:
     """The arguments of one call of the operators, in one of the layouts."""

@@ -7,12 +7,11 @@ import importlib
 import pytest
 import torch
 
-from cuda_rnn_cases import LENGTHS, Call, assert_same
+from cuda_rnn_cases import LENGTHS, NOISES, Call, assert_same
 from emulated_device import cuda_device  # noqa: F401 - a fixture
 from rnn_cases import ATTENTION_CELLS, CELLS, relative_error
 from seqrec_fast import nn
 from seqrec_fast.nn import _devices, _rnn_cuda_ops, _rnn_cuda_steps
-from test_cuda_rnn_variants import NOISES
 
 _ALL = [*CELLS, *ATTENTION_CELLS]
 

@@ -9,19 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from cuda_rnn_cases import Call, assert_same
+from cuda_rnn_cases import NOISES, SEED, Call, assert_same
 from rnn_cases import ATTENTION_CELLS, CELLS, relative_error
 
 pytestmark = pytest.mark.usefixtures("emulated_kernels")
 
-SEED = torch.tensor(0x1234_5678_9ABC_DEF0)
-NOISES = [
-    {"recurrent_dropout": 0.3, "seed": SEED, "stream": 2},
-    {"zoneout": 0.4, "seed": SEED},
-    {"recurrent_dropout": 0.5, "zoneout": 0.2, "seed": torch.tensor(7)},
-    {"zoneout": 0.4},
-    {"recurrent_dropout": 0.3},
-]
 BATCH = {"packed": 10, "time_first": 9, "batch_first": 4, "tiles": 11, "few": 3}
 
 
