@@ -36,21 +36,21 @@ set(SEQREC_CUDA_KERNELS
   cuda/topk_survivors_cuda.cu)
 set(SEQREC_CUDA_HOST
   bindings/cuda/module.cpp
+  bindings/cuda/register_cross_entropy.cpp
   bindings/cuda/register_cross_entropy_tensor.cpp
   bindings/cuda/register_dispatch.cpp
   bindings/cuda/register_experts.cpp
   bindings/cuda/register_gate.cpp
-  bindings/cuda/register_loss.cpp
   bindings/cuda/register_rnn.cpp
   bindings/cuda/register_row_update.cpp
   bindings/cuda/register_sampled_loss.cpp
   bindings/cuda/register_segments.cpp
   bindings/cuda/register_topk.cpp
+  ops/cuda/cross_entropy.cpp
   ops/cuda/cross_entropy_tensor.cpp
   ops/cuda/dispatch.cpp
   ops/cuda/gate.cpp
   ops/cuda/grouped_linear.cpp
-  ops/cuda/loss.cpp
   ops/cuda/multi_gate.cpp
   ops/cuda/rnn.cpp
   ops/cuda/row_update.cpp

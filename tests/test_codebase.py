@@ -13,8 +13,10 @@ import seqrec_fast as sf
 
 ROOT = Path(__file__).parent.parent
 # A layer may include what stands before it.
-CPP_LAYERS = ("base", "cells", "cpu", "cuda", "ops", "bindings")
-TORCH_FREE = ("nn", "models", "training")
+CPP_LAYERS = ("base", "cells", "args", "cpu", "cuda", "ops", "bindings")
+DEVICES = {"cpu", "cuda"}  # of which neither knows the other
+# Only these import torch, and each only those before it.
+TORCH_LAYERS = ("nn", "models", "training")
 
 
 def test_cpp_layers_point_one_way():
@@ -23,6 +25,8 @@ def test_cpp_layers_point_one_way():
             text = source.read_text()
             included = set(re.findall(r'#include "(\w+)/', text)) & set(CPP_LAYERS)
             assert included <= set(CPP_LAYERS[: position + 1]), source.name
+            if layer in DEVICES:
+                assert included & DEVICES <= {layer}, source.name
             if layer != "bindings":
                 assert "pybind11" not in text, source.name
             assert "torch/" not in text, source.name
@@ -33,8 +37,19 @@ def test_only_nn_models_and_training_import_torch():
     top_level_import = re.compile(r"^(import torch|from torch)", re.MULTILINE)
     for source in package.rglob("*.py"):
         part = source.relative_to(package).parts[0]
-        if part not in TORCH_FREE:
+        if part not in TORCH_LAYERS:
             assert not top_level_import.search(source.read_text()), source
+
+
+@pytest.mark.parametrize("layer", TORCH_LAYERS)
+def test_torch_layers_point_one_way(layer):
+    package = ROOT / "python" / "seqrec_fast"
+    above = TORCH_LAYERS[TORCH_LAYERS.index(layer) + 1 :]
+    found = re.compile(
+        rf"^\s*(?:from|import) (?:\.\.|seqrec_fast\.)({'|'.join(above)})\b", re.MULTILINE
+    )
+    for source in (package / layer).rglob("*.py"):
+        assert not above or not found.search(source.read_text()), source
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,23 @@ def counts_of_k(experts):
     return sorted({1, min(2, experts), min(8, experts), min(20, experts), experts})
 
 
+def test_sqrt_softplus_of_low_logits(target):
+    logits = np.array([[-58.0, -59.5, -60.0, -60.5, -62.0], [-90, -92, -100, -140, -160]], "f")
+    for k in (2, 5):
+        weights, _ = sf.expert_gate(logits, k, score="sqrt_softplus")
+        wanted, _ = sf.expert_gate(logits.astype(float), k, score="sqrt_softplus")
+        np.testing.assert_allclose(weights, wanted, rtol=1e-5)
+    ids = np.tile(np.arange(2), (2, 1))
+    slopes = [np.empty((2, 5), dtype) for dtype in (np.float32, np.float64)]
+    for x, slope, name in zip((logits, logits.astype(float)), slopes, ("f32", "f64"), strict=True):
+        arguments = (x, 2, "sqrt_softplus", "score_then_topk", True, None, None, 1.0, ids)
+        weights = sf.expert_gate(x, 2, score="sqrt_softplus")[0]
+        given = np.array([[1.0, 0.0]] * 2, x.dtype)
+        getattr(_core, f"expert_gate_grad_{name}")(*arguments, weights, given, slope)
+    np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-5)
+    assert (slopes[0][:, :2] != 0).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("experts", COUNTS)
 def test_any_number_of_experts(target, rng, experts, dtype):

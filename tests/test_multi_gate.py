@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,20 @@ def test_wrong_input():
         SF.multi_gate_mixture(outputs[0], logits)
     with pytest.raises(ValueError, match=r"expert_outputs has shape \(0, 6, 5\)"):
         SF.multi_gate_mixture(outputs[:0], logits[..., :0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_expert_left_out_may_hold_anything(target, dtype, value):
+    outputs, logits = problem(5, 3, 9, 33, dtype)
+    logits[:, :, 2] = -math.inf
+    clean = SF.multi_gate_mixture(outputs, logits)
+    outputs[2] = value
+    outputs.requires_grad_()
+    logits.requires_grad_()
+    mixture = SF.multi_gate_mixture(outputs, logits)
+    torch.testing.assert_close(mixture, clean, rtol=0, atol=0)
+    found = torch.autograd.grad(mixture.square().sum(), (outputs, logits))
+    assert all(gradient.isfinite().all() for gradient in found)
+    assert not found[0][2].any()
+    assert not found[1][:, :, 2].any()

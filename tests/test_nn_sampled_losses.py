@@ -107,6 +107,17 @@ def test_sampled_losses_equal_their_formulas(target, name, collisions, sizes):
             assert_close(found, exact, 10 * rtol)
 
 
+@pytest.mark.parametrize("loss", [SF.bpr_max_loss, SF.top1_max_loss])
+@pytest.mark.parametrize("elu", [0.0, 0.5])
+def test_scores_below_zero_have_the_slope_of_the_elu(loss, elu):
+    hidden = torch.tensor([[1.0, 0], [-1, 0]], dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([[-2.0, 0], [-1, 0], [3, 0]], dtype=torch.float64, requires_grad=True)
+    target, negatives = torch.tensor([0, 1]), torch.tensor([1, 2, 0])
+    assert torch.autograd.gradcheck(
+        lambda h, w: loss(h, w, target, negatives, elu=elu), (hidden, weight)
+    )
+
+
 # The weight of the corrected form is a constant by definition.
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"corrected"}))
 def test_sampled_losses_gradcheck(name):

@@ -4,30 +4,31 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 
 import seqrec_fast as sf
-from seqrec_fast.data import ItemVocabulary
-from seqrec_fast.models import GRU4Rec
+from seqrec_fast._model_format import gru4rec_shapes
+from seqrec_fast.io import save_model
 
 N_ITEMS = 50
 
 
 def make_recommender(path, cell="gru", embedding="separate", layers=1, strings=False):
-    torch.manual_seed(0)
-    model = GRU4Rec(
-        N_ITEMS,
-        cell=cell,
-        embedding=embedding,
-        embedding_dim=20,
-        hidden_size=20,
-        num_layers=layers,
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
+    config = {
+        "n_items": N_ITEMS,
+        "cell": cell,
+        "embedding": embedding,
+        "embedding_dim": 20,
+        "hidden_size": 20,
+        "num_layers": layers,
+        "nonlinearity": "tanh",
+    }
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: rng.normal(scale=0.5, size=shape).astype("f")
+        for name, shape in gru4rec_shapes(config, "").items()
+    }
     ids = np.arange(N_ITEMS) + 1000
-    model.export(path, ItemVocabulary(ids.astype(str) if strings else ids))
+    save_model(path, "gru4rec", config, tensors, ids.astype(str) if strings else ids)
     return sf.load(path)
 
 

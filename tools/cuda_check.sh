@@ -26,7 +26,7 @@ export PYTHONPATH=$build/site:$here OMP_NUM_THREADS=4
 step "$python" -m pytest -q -p no:cacheprovider -o addopts= -o filterwarnings=default \
     --import-mode=importlib -m cuda tests/test_cuda_devices.py \
     tests/test_cuda_dispatch_nn.py tests/test_cuda_models.py tests/test_cuda_training.py \
-    tests/test_cuda_compile.py
+    tests/test_cuda_compile.py tests/test_cuda_rnn_steps.py
 for tool in memcheck racecheck; do
     command -v compute-sanitizer > /dev/null || { echo "cuda-check: no compute-sanitizer"; break; }
     step timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m pytest -q -x \

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 kind=$1
-tests="tests/test_rnn.py tests/test_rnn_backward.py tests/test_rnn_ids.py tests/test_topk.py tests/test_item_changes.py tests/test_loss_kernels.py tests/test_session_step_kernel.py tests/test_alias_table.py tests/test_gate.py tests/test_dispatch.py tests/test_dispatch_segments.py"
+tests="tests/test_rnn.py tests/test_rnn_backward.py tests/test_rnn_ids.py tests/test_rnn_precision.py tests/test_topk.py tests/test_item_index.py tests/test_item_filters.py tests/test_item_changes.py tests/test_loss_kernels.py tests/test_session_step_kernel.py tests/test_alias_table.py tests/test_gate.py tests/test_dispatch.py tests/test_dispatch_segments.py tests/test_sessions.py"
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
 build=$here/build/sanitize-${kind%%,*}
@@ -26,5 +26,5 @@ for library in $runtime; do
     preload+="${preload:+:}$(c++ -print-file-name=$library)"
 done
 cd "$here"
-env LD_PRELOAD="$preload" PYTHONPATH="$build/site" OMP_NUM_THREADS=1 SEQREC_SANITIZED=1 \
+env LD_PRELOAD="$preload" PYTHONPATH="$build/site" OMP_NUM_THREADS=1 \
     "$python" -m pytest -q -n auto -p no:cacheprovider ${deselect:-} $tests

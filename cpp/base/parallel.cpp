@@ -34,8 +34,14 @@ int processors() {
 
 int initial_threads() {
     const char* wanted = std::getenv("SEQREC_FAST_NUM_THREADS");
-    const int n = wanted == nullptr ? 0 : std::atoi(wanted);
-    return n >= 1 ? std::min(n, kMaxThreads) : std::min(processors(), kMaxThreads);
+    if (wanted == nullptr || *wanted == '\0') {
+        return std::min(processors(), kMaxThreads);
+    }
+    char* end = nullptr;
+    const long n = std::strtol(wanted, &end, 10);
+    SEQREC_CHECK(*end == '\0' && n >= 1 && n <= kMaxThreads, "SEQREC_FAST_NUM_THREADS is ", wanted,
+                 "; expected a number from 1 to ", kMaxThreads);
+    return static_cast<int>(n);
 }
 
 // One parallel_for: threads draw indices until none is left.

@@ -4,7 +4,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <type_traits>
+#include <vector>
 
 #include "base/tensor_view.h"
 
@@ -46,6 +48,12 @@ MatrixView<T> matrix_view(const char* function, const char* argument,
         view.data = static_cast<T*>(array.mutable_data());
     }
     return view;
+}
+
+// A copy.
+inline pybind11::array_t<std::int64_t> array_of(const std::vector<std::int64_t>& values) {
+    return pybind11::array_t<std::int64_t>(static_cast<pybind11::ssize_t>(values.size()),
+                                           values.data());
 }
 
 // What reads the arrays of one function.

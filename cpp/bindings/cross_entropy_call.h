@@ -6,7 +6,8 @@
 #include <cstdint>
 #include <string>
 
-#include "ops/loss.h"
+#include "cpu/packed_matrix.h"
+#include "ops/cross_entropy.h"
 
 namespace seqrec_fast {
 

@@ -192,7 +192,7 @@ class Store {
         const auto n = static_cast<py::ssize_t>(all.keys.size());
         const py::array_t<float> states({n, static_cast<py::ssize_t>(store_.width())},
                                         all.states.data());
-        return py::make_tuple(keys, states, vector_of(all.offsets), vector_of(all.items));
+        return py::make_tuple(keys, states, array_of(all.offsets), array_of(all.items));
     }
     void replace(const py::list& keys, const Object& states, const Object& offsets,
                  const Object& items) {
@@ -214,9 +214,6 @@ class Store {
     }
 
   private:
-    static py::array_t<std::int64_t> vector_of(const std::vector<std::int64_t>& values) {
-        return py::array_t<std::int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
-    }
     void push_found(const std::vector<SessionKey>& keys, const std::int64_t* positions) {
         std::optional<py::gil_scoped_release> release;
         if (keys.size() > kEventsWithoutGil) {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "bindings/array_caster.h"
-#include "ops/loss.h"
+#include "ops/row_update.h"
 
 namespace seqrec_fast {
 

@@ -46,16 +46,27 @@ struct SigmoidScore {
     }
 };
 
+// Where softplus(x) is exp(x) its root is exp(x / 2), which does not vanish as soon as it.
 struct SqrtSoftplusScore {
     static constexpr bool kSumsOverExperts = false;
     template <class M, class V = typename M::V>
     static SEQREC_FN V apply(V x, V) {
-        const V e = M::exp_of_negative(M::sub(M::set(0), M::abs(x)));
-        return M::sqrt(M::add(M::relu(x), M::log1p(e)));
+        const V root = M::exp_of_negative(M::mul(M::set(-0.5), M::abs(x)));
+        const V score = M::sqrt(M::add(M::relu(x), M::log1p(M::mul(root, root))));
+        return unless_small<M>(x, score, root);
     }
     template <class M, class V = typename M::V>
     static SEQREC_FN V grad(V x, V s) {
-        return M::zero_unless_positive(s, M::div(M::sigmoid(x), M::add(s, s)));
+        const V slope = M::zero_unless_positive(s, M::div(M::sigmoid(x), M::add(s, s)));
+        return unless_small<M>(x, slope, M::mul(M::set(0.5), s));
+    }
+
+  private:
+    template <class M, class V = typename M::V>
+    static SEQREC_FN V unless_small(V x, V value, V where_small) {
+        const V above = M::add(x, M::set(60));
+        return M::add(M::zero_unless_positive(above, value),
+                      M::sub(where_small, M::zero_unless_positive(above, where_small)));
     }
 };
 

@@ -15,6 +15,7 @@
 #include "base/dispatch-inl.h"
 #include "base/parallel.h"
 #include "cells/soft_cap-inl.h"
+#include "cpu/cross_entropy_kernels.h"
 #include "cpu/item_panels-inl.h"
 #include "cpu/row_update-inl.h"
 

@@ -1,63 +1,18 @@
 // Sequences split by expert, and put together again, on the CPU.
-//
-// B sequences with N events in all; each event has k choices among M experts. The subsequence of
-// expert m and sequence b is number m * B + b: the events that chose m, oldest first. Its rows lie
-// one after another, so that all experts together are one ragged batch.
 #pragma once
 
-#include <cstdint>
+#include "args/dispatch_args.h"
 
 namespace seqrec_fast {
-
-struct DispatchPlanArgs {
-    const std::int64_t* offsets;     // (B + 1): where the sequences begin
-    const std::int64_t* expert_ids;  // (N, k): each expert at most once in a row; -1: none
-    std::int64_t batch, k, experts;
-    std::int64_t capacity;  // events that a subsequence keeps, the newest; -1: all
-};
 
 // Writes where each of the M * B subsequences begins (M * B + 1). Returns the position in
 // expert_ids of a choice that its row has already, or -1.
 std::int64_t dispatch_offsets_cpu(const DispatchPlanArgs& args, std::int64_t* offsets);
 
-// What `offsets` has room for: nnz = offsets[M * B] rows.
-struct DispatchPlan {
-    const std::int64_t* offsets;
-    std::int64_t* index;     // (nnz): the event of each row
-    std::int64_t* slot;      // (nnz): its choice, a position in expert_ids
-    std::int64_t* position;  // (N, k): the row of each choice, or -1; the inverse of slot
-};
-
 void dispatch_plan_cpu(const DispatchPlanArgs& args, const DispatchPlan& plan);
-
-// rows[position[n, j]] = weights[n, j] * values[n], and, if wanted,
-// dots[n, j] = values[n] . other[position[n, j]], 0 without a position.
-template <class T>
-struct DispatchRowsArgs {
-    const T* values;               // (events, dim)
-    const std::int64_t* position;  // (events, k)
-    const T* weights;              // (events, k); optional: 1
-    const T* other;                // (nnz, dim); optional
-    std::int64_t events, k, dim, nnz;
-    T* rows;  // (nnz, dim)
-    T* dots;  // (events, k); with `other`
-};
 
 template <class T>
 void dispatch_rows_cpu(const DispatchRowsArgs<T>& args);
-
-// sums[n] = sum over j of weights[n, j] * rows[position[n, j]], in the order of j, and, if wanted,
-// dots[n, j] = other[n] . rows[position[n, j]], 0 without a position.
-template <class T>
-struct CombineRowsArgs {
-    const T* rows;                 // (nnz, dim)
-    const std::int64_t* position;  // (events, k)
-    const T* weights;              // (events, k); optional: 1
-    const T* other;                // (events, dim); optional
-    std::int64_t events, k, dim, nnz;
-    T* sums;  // (events, dim)
-    T* dots;  // (events, k); with `other`
-};
 
 template <class T>
 void combine_rows_cpu(const CombineRowsArgs<T>& args);

@@ -95,7 +95,6 @@ class IdFilters {
     const IdSet& excluded(std::int64_t row) const {
         return excluded_[static_cast<std::size_t>(row)];
     }
-    bool has_excluded() const { return has_excluded_; }
 
   private:
     const std::uint64_t* allowed_ = nullptr;

@@ -12,8 +12,9 @@
 #include <vector>
 
 #include "base/bfloat16.h"
+#include "base/precision.h"
 #include "cpu/bfloat16_pairs-inl.h"
-#include "cpu/loss_kernels.h"
+#include "cpu/dot_product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {

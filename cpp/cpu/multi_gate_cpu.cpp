@@ -59,8 +59,9 @@ void softmax_rows(const T* logits, std::int64_t n, std::int64_t experts, T* p) {
     }
 }
 
-// A sum over `terms` of factor(term, s) * from(term), for `kSums` sums, each to its own row.
-template <int kSums, class T, class Factor, class From, class To>
+// A sum over `terms` of factor(term, s) * from(term), for `kSums` sums, each to its own row. With
+// kSkips a term of factor 0 is left out, so that it may be anything.
+template <int kSums, bool kSkips, class T, class Factor, class From, class To>
 HWY_INLINE void weighted_sums(std::int64_t terms, std::int64_t dim, const Factor& factor,
                               const From& from, const To& to) {
     const Lanes<T> d;
@@ -74,7 +75,9 @@ HWY_INLINE void weighted_sums(std::int64_t terms, std::int64_t dim, const Factor
             const auto v = load_part(d, from(t) + i, dim - i);
 #pragma GCC unroll 4
             for (int s = 0; s < kSums; ++s) {
-                sums[s] = hn::MulAdd(hn::Set(d, factor(t, s)), v, sums[s]);
+                if (!kSkips || factor(t, s) != T(0)) {
+                    sums[s] = hn::MulAdd(hn::Set(d, factor(t, s)), v, sums[s]);
+                }
             }
         }
 #pragma GCC unroll 4
@@ -88,11 +91,20 @@ HWY_INLINE void weighted_sums(std::int64_t terms, std::int64_t dim, const Factor
 template <class T, class Factor, class From, class To>
 HWY_INLINE void all_weighted_sums(std::int64_t sums, std::int64_t terms, std::int64_t dim,
                                   const Factor& factor, const From& from, const To& to) {
+    bool skips = false;
+    for (std::int64_t t = 0; t < terms; ++t) {
+        for (std::int64_t s = 0; s < sums; ++s) {
+            skips |= factor(t, s) == T(0);
+        }
+    }
     std::int64_t first = 0;
     const auto part = [&](auto count) {
-        weighted_sums<decltype(count)::value, T>(
-            terms, dim, [&](std::int64_t t, int s) { return factor(t, first + s); }, from,
-            [&](int s) { return to(first + s); });
+        const auto run = [&](auto skip) {
+            weighted_sums<decltype(count)::value, decltype(skip)::value, T>(
+                terms, dim, [&](std::int64_t t, int s) { return factor(t, first + s); }, from,
+                [&](int s) { return to(first + s); });
+        };
+        skips ? run(std::true_type()) : run(std::false_type());
         first += count;
     };
     while (sums - first >= kSumsAtOnce) {
@@ -159,12 +171,16 @@ void multi_gate_grad(const MultiGateArgs<T>& args) {
                 T* const dlogits = args.dlogits + (g * args.rows + first + r) * experts;
                 T mean = 0;
                 for (std::int64_t e = 0; e < experts; ++e) {
+                    if (weights(g)[e] == T(0)) {
+                        dlogits[e] = 0;
+                        continue;
+                    }
                     dlogits[e] = row_dot(args.dmixture + g * stride + row,
                                          args.expert_outputs + e * stride + row, dim);
                     mean += weights(g)[e] * dlogits[e];
                 }
                 for (std::int64_t e = 0; e < experts; ++e) {
-                    dlogits[e] = weights(g)[e] * (dlogits[e] - mean);
+                    dlogits[e] = weights(g)[e] == T(0) ? T(0) : weights(g)[e] * (dlogits[e] - mean);
                 }
             }
         }

@@ -1,26 +1,9 @@
-// A dense mixture with several gates, in one pass over the experts' outputs.
-//
-// mixture[g, n] = sum over e of softmax(gate_logits[g, n])[e] * expert_outputs[e, n]
-// (Ma et al., 2018, "Modeling task relationships in multi-task learning with multi-gate
-// mixture-of-experts"). A logit of -inf gives weight 0; if all are, so are all weights.
+// A dense mixture with several gates on the CPU, in one pass over the experts' outputs.
 #pragma once
 
-#include <cstdint>
+#include "args/multi_gate_args.h"
 
 namespace seqrec_fast {
-
-template <class T>
-struct MultiGateArgs {
-    const T* expert_outputs;  // (experts, rows, dim)
-    const T* gate_logits;     // (gates, rows, experts)
-    std::int64_t experts, gates, rows, dim;
-
-    T* mixture;  // (gates, rows, dim): written by the forward pass
-
-    const T* dmixture;  // (gates, rows, dim); backward only, as the rest
-    T* dexpert;         // (experts, rows, dim)
-    T* dlogits;         // (gates, rows, experts)
-};
 
 template <class T>
 void multi_gate_cpu(const MultiGateArgs<T>& args);

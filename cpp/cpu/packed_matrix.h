@@ -6,13 +6,12 @@
 #include <string>
 
 #include "base/aligned_buffer.h"
+#include "base/precision.h"
 #include "cpu/dot_backends.h"
 #include "cpu/packed_panels.h"
 
 namespace seqrec_fast {
 
-// Of weights and arithmetic; `full` is that of the arrays.
-enum class Precision { full, bfloat16, int8 };
 Precision parse_precision(const std::string& name);  // "full" or a DotType's name
 
 // Nothing for full precision.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "cpu/gate_kernels.h"
 #include "cpu/grouped_linear_kernels.h"
 #include "cpu/segment_kernels.h"
 

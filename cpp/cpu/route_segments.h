@@ -1,24 +1,9 @@
-// Sessions to experts in one pass: mean of a segment's rows, scores, choice.
+// Sessions to experts in one pass, on the CPU.
 #pragma once
 
-#include <cstdint>
-
-#include "cpu/gate_kernels.h"
+#include "args/route_segments_args.h"
 
 namespace seqrec_fast {
-
-template <class T>
-struct RouteSegmentsArgs {
-    const T* values;              // (N, dim)
-    const std::int64_t* offsets;  // (segments + 1)
-    const T* prototypes;          // (experts, dim): logits are mean . prototype
-    std::int64_t dim;
-    GateInputs<T> gate;  // of all segments; its logits are `logits`
-    T* means;            // (segments, dim)
-    T* logits;           // (segments, experts)
-    T* weights;          // (segments, k)
-    std::int64_t* ids;   // (segments, k)
-};
 
 template <class T>
 void route_segments_cpu(const RouteSegmentsArgs<T>& args);

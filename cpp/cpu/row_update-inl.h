@@ -11,7 +11,7 @@
 #include <algorithm>
 
 #include "cells/row_update_cell-inl.h"
-#include "cpu/loss_kernels.h"
+#include "cpu/row_update_kernels.h"
 #include "cpu/simd_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "cpu/loss_kernels.h"
+#include "cpu/sampled_loss_kernels.h"
 #include "cpu/sampled_losses-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -94,7 +94,7 @@ class SampledRow {
                 hn::Store(hn::Mul(hn::Load(d, at), elu_slope(hn::LoadU(d, from))), d, at);
                 from += lane_count<T>();
             });
-            down *= own < 0 ? own + static_cast<T>(args_.elu) : T(1);
+            down *= own <= 0 ? own + static_cast<T>(args_.elu) : T(1);
         }
         args_.dtarget_scores[r] = down;
     }
@@ -168,7 +168,8 @@ class SampledRow {
         const auto alpha = hn::Set(d, static_cast<T>(args_.elu));
         const auto below =
             hn::IfThenElseZero(NegativeScores<T>::counts(value), hn::Add(value, alpha));
-        return hn::IfThenElse(hn::Lt(value, hn::Zero(d)), below, hn::Set(d, T(1)));
+        // At 0 as below it, also where alpha is 0.
+        return hn::IfThenElse(hn::Le(value, hn::Zero(d)), below, hn::Set(d, T(1)));
     }
 
     const SampledLossArgs<T>& args_;

@@ -1,8 +1,8 @@
-// Softmax cross-entropy over a whole item table on a GPU: as cpu/loss_kernels.h, with pointers to
-// its memory.
+// Softmax cross-entropy over a whole item table on a GPU: as args/cross_entropy_args.h, with
+// pointers to its memory.
 #pragma once
 
-#include "cpu/loss_kernels.h"
+#include "args/cross_entropy_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {

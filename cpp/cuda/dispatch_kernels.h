@@ -1,8 +1,8 @@
-// Sequences split by expert, and put together again, on a GPU: as cpu/dispatch_kernels.h, with
+// Sequences split by expert, and put together again, on a GPU: as args/dispatch_args.h, with
 // pointers to its memory.
 #pragma once
 
-#include "cpu/dispatch_kernels.h"
+#include "args/dispatch_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {

@@ -1,7 +1,7 @@
-// The expert gate on a GPU: as cpu/gate_kernels.h, with pointers to its memory.
+// The expert gate on a GPU: as args/gate_args.h, with pointers to its memory.
 #pragma once
 
-#include "cpu/gate_kernels.h"
+#include "args/gate_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "args/gate_args.h"
 #include "cells/gate_cell-inl.h"
-#include "cpu/gate_kernels.h"
 #include "cuda/device_math.h"
 #include "cuda/warp.h"
 

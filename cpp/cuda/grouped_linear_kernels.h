@@ -1,9 +1,9 @@
-// One linear layer per group of rows on a GPU: as cpu/grouped_linear_kernels.h, with pointers to
+// One linear layer per group of rows on a GPU: as args/grouped_linear_args.h, with pointers to
 // its memory. `rows` is N, what the offsets end at; nothing outside of the arrays is touched if
 // they do not.
 #pragma once
 
-#include "cpu/grouped_linear_kernels.h"
+#include "args/grouped_linear_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // to[s, n] = the sum over t of factor(t, s, n) from[t, n], of `sums` and `terms` matrices of
 // (rows, dim). factor(t, s, n) is shares[g, n, e], where the term is e and the sum g, or the other
-// way round.
+// way round. A term of factor 0 is left out, so that it may be anything.
 template <class T>
 struct WeightedSums {
     const T* shares;
@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(kThreads)
                     const T factor = s < left ? args.factor(t, first + s, n) : T(0);
                     SEQREC_UNROLL
                     for (int c = 0; c < N; ++c) {
-                        sum[s].values[c] = std::fma(factor, row.values[c], sum[s].values[c]);
+                        const T term = factor == T(0) ? T(0) : row.values[c];
+                        sum[s].values[c] = std::fma(factor, term, sum[s].values[c]);
                     }
                 }
             }
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(kThreads)
         }
         dot = lanes.sum(dot);
         if (exists) {
-            mean = std::fma(shares[first + e], dot, mean);
+            mean = std::fma(shares[first + e], shares[first + e] == T(0) ? T(0) : dot, mean);
             if (e % lanes.count() == lanes.lane()) {
                 args.dlogits[first + e] = dot;
             }
@@ -120,7 +121,8 @@ __global__ void __launch_bounds__(kThreads)
     }
     // Each lane finds what it wrote itself.
     for (std::int64_t e = lanes.lane(); exists && e < args.experts; e += lanes.count()) {
-        args.dlogits[first + e] = shares[first + e] * (args.dlogits[first + e] - mean);
+        const T share = shares[first + e];
+        args.dlogits[first + e] = share == T(0) ? T(0) : share * (args.dlogits[first + e] - mean);
     }
 }
 

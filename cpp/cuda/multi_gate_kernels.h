@@ -1,8 +1,8 @@
-// A dense mixture with several gates on a GPU: as cpu/multi_gate_kernels.h, with pointers to its
+// A dense mixture with several gates on a GPU: as args/multi_gate_args.h, with pointers to its
 // memory. `shares` (gates, rows, experts) is room for the softmax of the logits.
 #pragma once
 
-#include "cpu/multi_gate_kernels.h"
+#include "args/multi_gate_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {

@@ -1,9 +1,8 @@
-// Gradients and updates of some rows of a table on a GPU: as cpu/loss_kernels.h, with pointers to
-// its memory.
+// Gradients and updates of some rows of a table on a GPU: as args/row_update_args.h, with pointers
+// to its memory.
 #pragma once
 
-#include "cells/row_update.h"
-#include "cpu/loss_kernels.h"
+#include "args/row_update_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {

@@ -53,7 +53,7 @@ class BlockNegatives {
     SEQREC_FN void replace(const Derivative& derivative) const {
         each([&](T* at) {
             const T score = *at;
-            const T slope = elu_ >= 0 && score < 0 ? score + elu_ : T(1);
+            const T slope = elu_ >= 0 && score <= 0 ? score + elu_ : T(1);
             *at = if_counts(score, derivative(score) * slope);
         });
     }
@@ -114,7 +114,7 @@ SEQREC_FN void finish_row(const SampledRowsArgs<T>& args, Loss loss, T* shared) 
     }
     const T down = loss.derivatives(negatives, own, args.row_grad[row]);
     if (threadIdx.x == 0) {
-        args.dtarget_scores[row] = alpha >= 0 && own < 0 ? down * (own + alpha) : down;
+        args.dtarget_scores[row] = alpha >= 0 && own <= 0 ? down * (own + alpha) : down;
     }
 }
 

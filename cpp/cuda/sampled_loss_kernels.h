@@ -1,13 +1,13 @@
 // Losses of targets against sampled negatives on a GPU, from the products of their vectors.
 #pragma once
 
-#include "cpu/loss_kernels.h"
+#include "args/sampled_loss_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {
 
-// As SampledLossArgs of cpu/loss_kernels.h, behind the products of rows and items. Pointers are to
-// the GPU's memory.
+// As SampledLossArgs of args/sampled_loss_args.h, behind the products of rows and items. Pointers
+// are to the GPU's memory.
 template <class T>
 struct SampledRowsArgs {
     SampledLoss kind;

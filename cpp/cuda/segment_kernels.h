@@ -1,9 +1,9 @@
-// What is computed per segment, on a GPU: as cpu/segment_kernels.h and cpu/route_segments.h, with
-// pointers to its memory.
+// What is computed per segment, on a GPU: as args/segment_args.h and args/route_segments_args.h,
+// with pointers to its memory.
 #pragma once
 
-#include "cpu/route_segments.h"
-#include "cpu/segment_kernels.h"
+#include "args/route_segments_args.h"
+#include "args/segment_args.h"
 #include "cuda/simt.h"
 
 namespace seqrec_fast {

@@ -1,5 +1,5 @@
 // Sequences split by expert, and put together again: checked, then computed. See
-// cpu/dispatch_kernels.h for what the arrays hold.
+// args/dispatch_args.h for what the arrays hold.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // A dense mixture with several gates, and its gradients: checked, then computed. See
-// cpu/multi_gate_kernels.h.
+// args/multi_gate_args.h.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Sessions to experts in one pass: checked, then computed. See cpu/route_segments.h.
+// Sessions to experts in one pass: checked, then computed. See args/route_segments_args.h.
 #pragma once
 
 #include <cstdint>

@@ -2,7 +2,8 @@
 #include <cmath>
 
 #include "base/enum_names.h"
-#include "ops/loss.h"
+#include "ops/argument_checks.h"
+#include "ops/row_update.h"
 
 namespace seqrec_fast {
 

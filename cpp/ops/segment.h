@@ -1,4 +1,4 @@
-// Sessions inside a history: checked, then computed. See cpu/segment_kernels.h.
+// Sessions inside a history: checked, then computed. See args/segment_args.h.
 #pragma once
 
 #include <cstdint>

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "cpu/dropout.h"
+#include "cpu/row_order.h"
+#include "cpu/row_update_kernels.h"
 #include "ops/argument_checks.h"
 
 namespace seqrec_fast {

@@ -4,8 +4,9 @@
 
 #include <vector>
 
-#include "ops/loss.h"
 #include "ops/rnn.h"
+#include "ops/row_update.h"
+#include "ops/sampled_loss.h"
 
 namespace seqrec_fast {
 

@@ -280,7 +280,7 @@ def expert_gate_grad_f32(
 def expert_gate_grad_f64(*args: Any) -> None: ...
 def gate_noise(noise: str, seed: int, step: int, values: NDArray[float32]) -> None: ...
 
-# Losses over an item table, see cpp/ops/loss.h; `_f64` the same for float64.
+# Losses over an item table and updates of its rows, see cpp/ops; `_f64` the same for float64.
 
 _Rule = tuple[
     str, float, float, float, float, float, float, int,

@@ -33,7 +33,7 @@ PYBIND11_MODULE(SEQREC_CUDA_MODULE, m, pybind11::mod_gil_not_used()) {
     seqrec_fast::register_cuda_experts(m);
     seqrec_fast::register_cuda_gate(m);
     seqrec_fast::register_cuda_rnn(m);
-    seqrec_fast::register_cuda_loss(m);
+    seqrec_fast::register_cuda_cross_entropy(m);
     seqrec_fast::register_cuda_cross_entropy_tensor(m);
     seqrec_fast::register_cuda_sampled_loss(m);
     seqrec_fast::register_cuda_topk(m);

@@ -9,7 +9,7 @@ void register_cuda_dispatch(pybind11::module_& m);
 void register_cuda_experts(pybind11::module_& m);
 void register_cuda_gate(pybind11::module_& m);
 void register_cuda_rnn(pybind11::module_& m);
-void register_cuda_loss(pybind11::module_& m);
+void register_cuda_cross_entropy(pybind11::module_& m);
 void register_cuda_cross_entropy_tensor(pybind11::module_& m);
 void register_cuda_sampled_loss(pybind11::module_& m);
 void register_cuda_topk(pybind11::module_& m);

@@ -3,6 +3,7 @@
 #include "bindings/cuda/device_array.h"
 #include "bindings/cuda/register.h"
 #include "bindings/expert_calls.h"
+#include "cpu/packed_matrix.h"
 #include "ops/cuda/grouped_linear.h"
 #include "ops/cuda/multi_gate.h"
 

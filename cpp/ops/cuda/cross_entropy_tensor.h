@@ -3,12 +3,12 @@
 
 #include "cuda/cross_entropy_kernels.h"
 #include "cuda/simt.h"
-#include "ops/loss.h"
+#include "ops/cross_entropy.h"
 
 namespace seqrec_fast {
 
 // N rows, V items of D bfloat16 values, D a multiple of 8 up to 256; both 16-byte aligned. The rest
-// as in CrossEntropy. Targets are not looked at, see ops/cuda/loss.h.
+// as in CrossEntropy. Targets are not looked at, see ops/cuda/cross_entropy.h.
 struct TensorCrossEntropy {
     MatrixView<const std::uint16_t> hidden, weight;
     MatrixView<const float> bias;

@@ -2,7 +2,7 @@
 // GPU's memory; offsets are not looked at, and have to be a partition of the rows.
 #pragma once
 
-#include "cpu/packed_matrix.h"
+#include "base/precision.h"
 #include "cuda/simt.h"
 #include "ops/grouped_linear.h"
 

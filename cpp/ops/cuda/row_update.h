@@ -4,11 +4,11 @@
 #pragma once
 
 #include "cuda/simt.h"
-#include "ops/loss.h"
+#include "ops/row_update.h"
 
 namespace seqrec_fast {
 
-// As those of ops/loss.h, of up to 8 matrices.
+// As those of ops/row_update.h, of up to 8 matrices.
 template <class T>
 void row_sum(const char* function, const RowSum<T>& call, cudaStream_t stream);
 

@@ -14,14 +14,7 @@ void sampled_loss_rows(const char* function, const SampledRows<T>& call, cudaStr
     check_shape(function, "log_q", call.log_q, groups, n);
     check_shape(function, "target_log_q", call.target_log_q, 1, rows);
     check_required(function, "loss", call.loss, 1, rows);
-    SEQREC_CHECK(n >= 1 && groups >= 1 && (groups <= rows || rows == 0), function,
-                 ": negatives has shape (", groups, ", ", n, "); expected 1 to ", rows,
-                 " sets of one or more");
-    const bool own = call.collisions == Collisions::own;
-    SEQREC_CHECK(!own || groups == 1, function,
-                 ": collisions is own; expected one set of negatives for all rows");
-    SEQREC_CHECK(!own || n >= rows, function, ": negatives has shape (1, ", n, "); expected the ",
-                 rows, " targets first, because collisions is own");
+    check_negatives(function, call.negatives, call.collisions, rows);
     check_shape(function, "row_grad", call.row_grad, 1, rows);
     if (call.row_grad.present()) {
         check_required(function, "dtarget_scores", call.dtarget_scores, 1, rows);

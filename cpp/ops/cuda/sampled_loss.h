@@ -5,7 +5,7 @@
 #include <string>
 
 #include "cuda/sampled_loss_kernels.h"
-#include "ops/loss.h"
+#include "ops/sampled_loss.h"
 
 namespace seqrec_fast {
 

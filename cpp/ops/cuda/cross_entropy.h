@@ -1,10 +1,10 @@
-// Losses over an item table on a GPU: checked, then started on a stream. Arrays are in the GPU's
-// memory, so targets are not looked at: one that is no item gives NaN, any negative one leaves its
-// row out.
+// Cross-entropy over an item table on a GPU: checked, then started on a stream. Arrays are in the
+// GPU's memory, so targets are not looked at: one that is no item gives NaN, any negative one
+// leaves its row out.
 #pragma once
 
 #include "cuda/simt.h"
-#include "ops/loss.h"
+#include "ops/cross_entropy.h"
 
 namespace seqrec_fast {
 
@@ -12,7 +12,8 @@ namespace seqrec_fast {
 template <class T>
 std::int64_t cross_entropy_workspace(std::int64_t rows, std::int64_t items);
 
-// As that of ops/loss.h, with precision full; workspace (1, cross_entropy_workspace or more).
+// As that of ops/cross_entropy.h, with precision full; workspace (1, cross_entropy_workspace or
+// more).
 template <class T>
 void cross_entropy(const char* function, const CrossEntropy<T>& call,
                    const MatrixView<T>& workspace, cudaStream_t stream);

@@ -3,7 +3,7 @@
 #include "bindings/cross_entropy_call.h"
 #include "bindings/cuda/device_array.h"
 #include "bindings/cuda/register.h"
-#include "ops/cuda/loss.h"
+#include "ops/cuda/cross_entropy.h"
 
 namespace py = pybind11;
 
@@ -56,7 +56,7 @@ void register_for(py::module_& m, const std::string& suffix) {
 
 }  // namespace
 
-void register_cuda_loss(py::module_& m) {
+void register_cuda_cross_entropy(py::module_& m) {
     register_for<float>(m, "_f32");
     register_for<double>(m, "_f64");
 }

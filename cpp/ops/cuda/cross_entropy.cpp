@@ -1,4 +1,4 @@
-#include "ops/cuda/loss.h"
+#include "ops/cuda/cross_entropy.h"
 
 #include "cuda/cross_entropy_kernels.h"
 

@@ -1,0 +1,201 @@
+#include <vector>
+
+#include "cpu/rnn_kernels.h"
+#include "ops/rnn.h"
+#include "ops/rnn_checks.h"
+
+namespace seqrec_fast {
+namespace {
+
+// Matrices between the reverse loop and the sums over events; each empty unless the cell has it.
+template <class T>
+struct GateGradients {
+    AlignedBuffer<T> dx_gates_storage;
+    T* dx_gates;  // (N, G * H): with respect to W_ih x + b_ih
+    AlignedBuffer<T>
+        dh_gates_n;  // (N, H), reset-after: with respect to W_hn h + b_hn (r, z as dx_gates)
+    AlignedBuffer<T> rh_before;    // (N, H), gru_reset_before: r * h_before
+    AlignedBuffer<T> dprojected;   // (N, S), LSTM with projection: with respect to h after it
+    AlignedBuffer<T> unprojected;  // (N, H), LSTM with projection: o * tanh(c)
+
+    explicit GateGradients(const RnnBackward<T>& call) {
+        const PackedRnnGrad<T>& weights = *call.weights;
+        const auto matrix = [&](std::int64_t columns, bool wanted) {
+            return wanted ? AlignedBuffer<T>(
+                                static_cast<std::size_t>(call.layout->n_events() * columns))
+                          : AlignedBuffer<T>();
+        };
+        // Without weight_ih the input is the input gates, and so is its gradient.
+        const bool is_dx = call.dx.present() && !weights.has_input_weights;
+        dx_gates_storage = matrix(weights.gates * weights.hidden_size, !is_dx);
+        dx_gates = is_dx ? call.dx.data : dx_gates_storage.data();
+        dh_gates_n = matrix(weights.hidden_size, is_reset_after(weights.kind));
+        rh_before = matrix(weights.hidden_size, weights.kind == CellKind::gru_reset_before);
+        dprojected = matrix(weights.state_size, weights.has_projection());
+        unprojected = matrix(weights.hidden_size, weights.has_projection());
+    }
+};
+
+// The state each event started from: that after the event before it, h_0, or `zeros`.
+template <class T>
+std::vector<const T*> states_before(const RnnBackward<T>& call, const T* zeros) {
+    const SequenceLayout& layout = *call.layout;
+    const std::int64_t width = call.weights->state_size;
+    std::vector<const T*> rows(static_cast<std::size_t>(layout.n_events()));
+    for (std::int64_t b = 0; b < layout.batch(); ++b) {
+        const T* before = call.h_0.present() ? call.h_0.data + b * width : zeros;
+        const std::int64_t steps = layout.length(b);
+        for (std::int64_t s = 0; s < steps; ++s) {
+            const std::int64_t event = layout.row(b, call.reverse ? steps - 1 - s : s);
+            const bool from_zero = call.reset.present() && call.reset.data[event] != 0;
+            rows[static_cast<std::size_t>(event)] = from_zero ? zeros : before;
+            before = call.y.data + event * width;
+        }
+    }
+    return rows;
+}
+
+//     dW_ih = dx_gates' x           db_ih = column sums of dx_gates
+//     dW_hh = dh_gates' h_before    db_hh = column sums of dh_gates
+// where dh_gates is dx_gates, but for a GRU: reset-after has dh_gates_n as its last H columns,
+// reset-before has rh_before in place of h_before for its last H columns.
+// LSTM with projection: dW_hr = dprojected' unprojected.
+template <class T>
+void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradients,
+                      const std::vector<const T*>& h_before) {
+    const PackedRnnGrad<T>& weights = *call.weights;
+    const CellKind kind = weights.kind;
+    const std::int64_t events = call.layout->n_events(), hidden = weights.hidden_size;
+    const std::int64_t state = weights.state_size, all = weights.gates * hidden;
+    const bool reset_after = is_reset_after(kind),
+               reset_before = kind == CellKind::gru_reset_before;
+    const std::int64_t plain = reset_after || reset_before ? 2 * hidden : all;
+    const auto rest = [&](T* bias) { return bias == nullptr ? nullptr : bias + plain; };
+
+    if (call.dweight_ih.present() || call.dbias_ih.present()) {
+        const bool wanted = call.dweight_ih.present();
+        const std::int64_t width = wanted ? call.x.columns : 0;
+        const auto x = row_pointers(call.x.data, wanted ? events : 0, width);
+        rnn_weight_grad_cpu<T>({gradients.dx_gates, all, all, events, x.data(), width,
+                                call.dweight_ih.data, call.dbias_ih.data, weights.precision});
+    }
+    if (call.dweight_hh.present() || call.dbias_hh.present()) {
+        T* const weight = call.dweight_hh.data;
+        T* const weight_n = weight == nullptr ? nullptr : weight + plain * state;
+        T* const bias = call.dbias_hh.data;
+        rnn_weight_grad_cpu<T>({gradients.dx_gates, all, plain, events, h_before.data(), state,
+                                weight, bias, weights.precision});
+        if (reset_after) {
+            rnn_weight_grad_cpu<T>({gradients.dh_gates_n.data(), hidden, hidden, events,
+                                    h_before.data(), state, weight_n, rest(bias),
+                                    weights.precision});
+        }
+        if (reset_before) {
+            const auto rh = row_pointers(gradients.rh_before.data(), events, hidden);
+            rnn_weight_grad_cpu<T>({gradients.dx_gates + plain, all, hidden, events, rh.data(),
+                                    hidden, weight_n, rest(bias), weights.precision});
+        }
+    }
+    if (call.dweight_hr.present()) {
+        const auto rows = row_pointers(gradients.unprojected.data(), events, hidden);
+        rnn_weight_grad_cpu<T>({gradients.dprojected.data(), state, state, events, rows.data(),
+                                hidden, call.dweight_hr.data, nullptr, weights.precision});
+    }
+}
+
+template <class T>
+void check_backward(const char* function, const RnnBackward<T>& call) {
+    const PackedRnnGrad<T>& weights = *call.weights;
+    const std::int64_t events = call.layout->n_events(), batch = call.layout->batch();
+    const std::int64_t hidden = weights.hidden_size, state = weights.state_size;
+    const std::int64_t gates = weights.gates * hidden;
+    const std::int64_t width = weights.has_input_weights ? weights.input_size : gates;
+    const bool lstm = weights.kind == CellKind::lstm;
+    check_shape(function, "x", call.x, events, width);
+    check_shape(function, "h_0", call.h_0, batch, state);
+    check_shape(function, "c_0", call.c_0, batch, hidden);
+    check_shape(function, "reset", call.reset, 1, events);
+    check_shape(function, "y", call.y, events, state);
+    check_shape(function, "saved", call.saved, events, saved_width<T>(weights.kind, hidden));
+    check_shape(function, "dy", call.dy, events, state);
+    check_shape(function, "dh_n", call.dh_n, batch, state);
+    check_shape(function, "dc_n", call.dc_n, batch, hidden);
+    check_shape(function, "dx", call.dx, events, width);
+    check_shape(function, "dh_0", call.dh_0, batch, state);
+    check_shape(function, "dc_0", call.dc_0, batch, hidden);
+    check_shape(function, "dweight_ih", call.dweight_ih, gates, width);
+    check_shape(function, "dweight_hh", call.dweight_hh, gates, state);
+    check_shape(function, "dbias_ih", call.dbias_ih, 1, gates);
+    check_shape(function, "dbias_hh", call.dbias_hh, 1, gates);
+    check_shape(function, "dweight_hr", call.dweight_hr, state, hidden);
+    check_present(function, "dc_n", call.dc_n, lstm, batch * hidden);
+    check_shape(function, "attention", call.attention, 1, events);
+    check_present(function, "attention", call.attention, has_attention(weights.kind), events);
+    check_shape(function, "dattention", call.dattention, 1, events);
+    check_present(function, "dattention", call.dattention, has_attention(weights.kind), events);
+    check_noise(function, call.noise, batch);
+    SEQREC_CHECK(weights.precision != Precision::int8, function,
+                 ": precision is 'int8'; expected 'full' or 'bfloat16'");
+    check_present(function, "dc_0", call.dc_0, lstm, batch * hidden);
+    SEQREC_CHECK(!call.dweight_ih.present() || weights.has_input_weights, function,
+                 ": dweight_ih needs weight_ih");
+    SEQREC_CHECK(!call.dweight_hr.present() || weights.has_projection(), function,
+                 ": dweight_hr needs weight_hr");
+}
+
+}  // namespace
+
+template <class T>
+void rnn_backward(const char* function, const RnnBackward<T>& call) {
+    check_backward(function, call);
+    expect_fresh(call.dx);
+    const PackedRnnGrad<T>& weights = *call.weights;
+    AlignedBuffer<T> zeros(static_cast<std::size_t>(weights.state_size));
+    zeros.fill_zero();
+    const std::vector<const T*> h_before = states_before(call, zeros.data());
+    GateGradients<T> gradients(call);
+    const RnnBackwardArgs<T> args{call.weights,
+                                  call.layout,
+                                  h_before.data(),
+                                  call.c_0.data,
+                                  call.reset.data,
+                                  call.reverse,
+                                  call.y.data,
+                                  call.saved.data,
+                                  call.dy.data,
+                                  call.dh_n.data,
+                                  call.dc_n.data,
+                                  weights.has_input_weights ? call.dx.data : nullptr,
+                                  gradients.dx_gates,
+                                  gradients.dh_gates_n.data(),
+                                  gradients.rh_before.data(),
+                                  gradients.dprojected.data(),
+                                  gradients.unprojected.data(),
+                                  call.dh_0.data,
+                                  call.dc_0.data,
+                                  call.noise,
+                                  call.attention.data,
+                                  call.dattention.data};
+    switch (weights.kind) {
+        case CellKind::gru:
+        case CellKind::gru_reset_before: gru_backward_cpu(args); break;
+        case CellKind::augru_paper:
+        case CellKind::augru_tf:
+        case CellKind::agru: augru_backward_cpu(args); break;
+        case CellKind::lstm: lstm_backward_cpu(args); break;
+        case CellKind::rnn_tanh:
+        case CellKind::rnn_relu: rnn_backward_cpu(args); break;
+    }
+    weight_gradients(call, gradients, h_before);
+}
+
+Precision backward_precision(Precision forward) {
+    const bool emulated = forward == Precision::bfloat16 &&
+                          &active_dot_backend(DotType::bfloat16) == &kDotBf16Highway;
+    return emulated ? Precision::full : forward;
+}
+
+template void rnn_backward(const char*, const RnnBackward<float>&);
+template void rnn_backward(const char*, const RnnBackward<double>&);
+
+}  // namespace seqrec_fast
