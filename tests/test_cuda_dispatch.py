@@ -27,10 +27,10 @@ def plan(offsets, ids, num_experts, capacity=-1):
     """The CUDA plan, and what the count says of the call; arrays hold rubbish at first."""
     batch, (events, k) = len(offsets) - 1, ids.shape
     module = importlib.import_module("seqrec_fast._cuda_emulated")
-    room = np.full(module.dispatch_room(events, k, batch, num_experts), 0x5A, np.uint8)
+    workspace = np.full(module.dispatch_workspace(events, k, batch, num_experts), 0x5A, np.uint8)
     parts = np.full(num_experts * batch + 1, -7, np.int64)
     status = np.zeros(2, np.int64)
-    call = (offsets, ids, num_experts, capacity, room, parts)
+    call = (offsets, ids, num_experts, capacity, workspace, parts)
     emulated("dispatch_offsets", np.int64, *call, status)
     if status[1]:
         return status, None
@@ -136,7 +136,7 @@ def test_errors_name_what_came(rng):
     with pytest.raises(ValueError, match="num_experts is 0; expected 1 to"):
         plan(np.array([0, 2]), position, 0)
     with pytest.raises(ValueError, match="there are 4294967296 events with 1 choices"):
-        importlib.import_module("seqrec_fast._cuda_emulated").dispatch_room(1 << 32, 1, 1, 1)
+        importlib.import_module("seqrec_fast._cuda_emulated").dispatch_workspace(1 << 32, 1, 1, 1)
 
 
 @pytest.mark.usefixtures("emulated_kernels")

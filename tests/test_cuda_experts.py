@@ -220,7 +220,7 @@ def test_errors_name_what_came():
         call.emulated()
     x, offsets = torch.zeros(3, 2), torch.tensor([0, 3])
     many, all_of_one = torch.zeros(2000, 2), torch.tensor([0, 2000])
-    with pytest.raises(ValueError, match=r"grouped_linear: room has 0 entries; expected \d+"):
+    with pytest.raises(ValueError, match=r"grouped_linear: workspace has 0 entries; expected \d+"):
         run_emulated("grouped_linear_weight_grad", x.dtype, x, many, all_of_one, many,
                      torch.zeros(2, 2), None, None)  # fmt: skip
     with pytest.raises(ValueError, match=r"weight has shape \(4, 2\); expected \(5, 2\)"):

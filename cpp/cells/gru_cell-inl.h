@@ -1,6 +1,6 @@
 // The gated recurrent unit (Cho et al., 2014, arXiv:1406.1078), in PyTorch's form:
-//     r = sigmoid(x_r + h_r)   z = sigmoid(x_z + h_z)   n = tanh(x_n + r * h_n)   h' = n + z (h -
-//     n)
+//     r = sigmoid(x_r + h_r)      z = sigmoid(x_z + h_z)
+//     n = tanh(x_n + r * h_n)     h' = n + z (h - n)
 // where x_* = W_ih x + b_ih and h_* = W_hh h + b_hh. In the reset-before form of the original
 // paper, h_n is W_hn (r * h) + b_hn instead, and is not multiplied by r again.
 // M is a vector arithmetic: cpu/simd_math-inl.h.

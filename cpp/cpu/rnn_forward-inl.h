@@ -2,7 +2,7 @@
 //
 // Input gates are computed for a chunk of steps at a time (one product over many rows, or a copy
 // from a table by item id) into a buffer that stays in L2; a step then is one pass over the state.
-// Rows leave the tile when their session ends. A cell gives `Cell::step`, see gru_cpu.cpp.
+// Rows leave the tile when their session ends. A cell gives `Cell::step`, see gru_forward_cpu.cpp.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_RNN_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)

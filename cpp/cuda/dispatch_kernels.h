@@ -8,14 +8,14 @@
 namespace seqrec_fast {
 
 // A plan is made in two steps, since what it has room for is known after the first: the one writes
-// offsets, the other the rest. Both share `room`, which keeps counts from one to the other.
+// offsets, the other the rest. Both share `workspace`, which keeps counts from one to the other.
 struct DispatchPlanCall {
     DispatchPlanArgs args;
     std::int64_t events;
-    unsigned char* room;  // dispatch_room_bytes(); aligned to 16 bytes
+    unsigned char* workspace;  // dispatch_workspace_bytes(); aligned to 16 bytes
 };
 
-std::int64_t dispatch_room_bytes(const DispatchPlanArgs& args, std::int64_t events);
+std::int64_t dispatch_workspace_bytes(const DispatchPlanArgs& args, std::int64_t events);
 
 // Writes offsets (experts * batch + 1), and status[0] = offsets[experts * batch]. Sets status[1]
 // to 1 if the call is wrong: an expert out of range or twice in a row, offsets that are no

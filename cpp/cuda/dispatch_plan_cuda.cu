@@ -22,7 +22,7 @@ constexpr std::int64_t kWarps = kThreads / kWarp;
 constexpr int kRounds = 8;
 constexpr std::int64_t kTile = std::int64_t{kRounds} * kWarp;
 constexpr std::int64_t kPartsPerThread = 4, kParts = kPartsPerThread * kThreads;
-// Counters of more experts stay in `room`, which is slower.
+// Counters of more experts stay in `workspace`, which is slower.
 constexpr std::int64_t kMostShared = (std::int64_t{48} << 10) / (kWarps * 4);
 
 struct PlanArgs {
@@ -50,7 +50,7 @@ PlanArgs plan_args(const DispatchPlanCall& call) {
     args.events = call.events;
     args.tiles = call.args.batch == 0 ? 0 : call.events * call.args.k / kTile + call.args.batch;
     args.blocks = (call.args.experts * call.args.batch + kParts - 1) / kParts;
-    args.block_sums = reinterpret_cast<std::int64_t*>(call.room);
+    args.block_sums = reinterpret_cast<std::int64_t*>(call.workspace);
     args.counts = reinterpret_cast<std::int32_t*>(args.block_sums + args.blocks);
     return args;
 }
@@ -255,7 +255,7 @@ LaunchShape tiles_shape(const PlanArgs& args) {
 }  // namespace
 }  // namespace cuda
 
-std::int64_t dispatch_room_bytes(const DispatchPlanArgs& args, std::int64_t events) {
+std::int64_t dispatch_workspace_bytes(const DispatchPlanArgs& args, std::int64_t events) {
     const cuda::PlanArgs plan = cuda::plan_args({args, events, nullptr});
     return plan.blocks * 8 + plan.tiles * args.experts * 4;
 }

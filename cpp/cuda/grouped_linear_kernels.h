@@ -15,11 +15,11 @@ void grouped_linear_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, bo
                          cudaStream_t stream);
 
 // Entries that the sums of parts of large groups take.
-std::int64_t grouped_linear_room(std::int64_t rows, std::int64_t in, std::int64_t out);
+std::int64_t grouped_linear_workspace(std::int64_t rows, std::int64_t in, std::int64_t out);
 
 // Writes dweight and dbias, from x and dy.
 template <class T>
-void grouped_linear_weight_grad_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, T* room,
-                                     cudaStream_t stream);
+void grouped_linear_weight_grad_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows,
+                                     T* workspace, cudaStream_t stream);
 
 }  // namespace seqrec_fast

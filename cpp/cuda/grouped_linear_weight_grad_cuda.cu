@@ -81,7 +81,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     grouped_weight_grad_kernel(GroupedLinearArgs<T> args, std::int64_t rows,
                                std::int64_t rows_of_part, std::int64_t in_tiles,
-                               std::int64_t out_tiles, T* room) {
+                               std::int64_t out_tiles, T* workspace) {
     SEQREC_SHARED WeightGradTile<T> shared;
     const std::int64_t side = blockIdx.x % (in_tiles * out_tiles);
     const GroupTile part = group_tile(args.offsets, args.groups, rows, rows_of_part,
@@ -136,7 +136,8 @@ __global__ void __launch_bounds__(kThreads)
         weight_to = args.dweight == nullptr ? nullptr : args.dweight + part.group * size;
         bias_to = args.dbias == nullptr ? nullptr : args.dbias + part.group * args.out;
     } else {
-        weight_to = room + (first_part(part.begin, rows_of_part) + part.place) * (size + args.out);
+        weight_to =
+            workspace + (first_part(part.begin, rows_of_part) + part.place) * (size + args.out);
         bias_to = weight_to + size;
     }
     SEQREC_UNROLL
@@ -163,7 +164,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     add_parts_kernel(GroupedLinearArgs<T> args, std::int64_t rows, std::int64_t rows_of_part,
-                     std::int64_t blocks_of_group, const T* room) {
+                     std::int64_t blocks_of_group, const T* workspace) {
     const std::int64_t row = blockIdx.x / blocks_of_group * rows_of_part;
     const std::int64_t group =
         warp_count_up_to(args.groups, row, [&](std::int64_t m) { return args.offsets[m]; }) - 1;
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
     if (i >= all) {
         return;
     }
-    const T* const parts = room + first_part(begin, rows_of_part) * all + i;
+    const T* const parts = workspace + first_part(begin, rows_of_part) * all + i;
     const std::int64_t count = (length + rows_of_part - 1) / rows_of_part;
     T sum = 0;
     for (std::int64_t p = 0; p < count; ++p) {
@@ -197,14 +198,14 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 }  // namespace cuda
 
-std::int64_t grouped_linear_room(std::int64_t rows, std::int64_t in, std::int64_t out) {
+std::int64_t grouped_linear_workspace(std::int64_t rows, std::int64_t in, std::int64_t out) {
     const std::int64_t rows_of_part = cuda::part_rows(rows);
     return rows <= rows_of_part ? 0 : (cuda::first_part(rows, rows_of_part) + 1) * out * (in + 1);
 }
 
 template <class T>
-void grouped_linear_weight_grad_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows, T* room,
-                                     cudaStream_t stream) {
+void grouped_linear_weight_grad_cuda(const GroupedLinearArgs<T>& args, std::int64_t rows,
+                                     T* workspace, cudaStream_t stream) {
     using cuda::kSide;
     using cuda::kThreads;
     const std::int64_t rows_of_part = cuda::part_rows(rows);
@@ -215,12 +216,12 @@ void grouped_linear_weight_grad_cuda(const GroupedLinearArgs<T>& args, std::int6
     const std::int64_t parts = cuda::group_tiles(rows, args.groups, rows_of_part);
     cuda::launch("grouped_linear", cuda::grouped_weight_grad_kernel<T>,
                  {parts * in_tiles * out_tiles, kThreads}, stream, args, rows, rows_of_part,
-                 in_tiles, out_tiles, room);
+                 in_tiles, out_tiles, workspace);
     if (rows > rows_of_part) {
         const std::int64_t blocks = (args.out * (args.in + 1) + kThreads - 1) / kThreads;
         cuda::launch("grouped_linear", cuda::add_parts_kernel<T>,
                      {((rows - 1) / rows_of_part + 1) * blocks, kThreads}, stream, args, rows,
-                     rows_of_part, blocks, static_cast<const T*>(room));
+                     rows_of_part, blocks, static_cast<const T*>(workspace));
     }
 }
 

@@ -1,5 +1,7 @@
 """
-The definitions of all ops in float64 NumPy: slow, plain, and what every kernel is tested against.
+The definitions of layers and top-k in float64 NumPy: slow, plain, what kernels are tested against.
+
+Those of the gate and of dispatch are in `reference_gate` and `reference_dispatch`.
 
 Signatures follow the fast functions. A batch is always ragged here: ``x`` is (events, I) and
 ``offsets`` (B + 1,) says which rows belong to which session.

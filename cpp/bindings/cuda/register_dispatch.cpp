@@ -14,35 +14,35 @@ using Object = py::object;
 
 constexpr DeviceArrays kDispatch{"dispatch_by_expert"}, kCombine{"combine_by_expert"};
 
-std::int64_t run_dispatch_room(std::int64_t events, std::int64_t k, std::int64_t batch,
-                               std::int64_t num_experts) {
-    return dispatch_room(kDispatch.function, events, k, batch, num_experts);
+std::int64_t run_dispatch_workspace(std::int64_t events, std::int64_t k, std::int64_t batch,
+                                    std::int64_t num_experts) {
+    return dispatch_workspace(kDispatch.function, events, k, batch, num_experts);
 }
 
 void run_dispatch_offsets(const Object& offsets, const Object& expert_ids, std::int64_t num_experts,
-                          std::int64_t capacity, const Object& room, const Object& parts,
+                          std::int64_t capacity, const Object& workspace, const Object& parts,
                           const Object& status, std::uintptr_t stream) {
     const auto call = read_dispatch(kDispatch, offsets, expert_ids, num_experts, capacity);
-    const auto room_view = kDispatch.view<std::uint8_t>("room", room);
+    const auto workspace_view = kDispatch.view<std::uint8_t>("workspace", workspace);
     const auto parts_view = kDispatch.view<std::int64_t>("subsequence_offsets", parts);
     const auto status_view = kDispatch.view<std::int64_t>("status", status);
     const py::gil_scoped_release release;
-    dispatch_offsets(kDispatch.function, call, room_view, parts_view, status_view,
+    dispatch_offsets(kDispatch.function, call, workspace_view, parts_view, status_view,
                      as_stream(stream));
 }
 
 void run_dispatch_plan(const Object& offsets, const Object& expert_ids, std::int64_t num_experts,
-                       std::int64_t capacity, const Object& room, const Object& parts,
+                       std::int64_t capacity, const Object& workspace, const Object& parts,
                        const Object& index, const Object& slot, const Object& position,
                        std::uintptr_t stream) {
     const auto call = read_dispatch(kDispatch, offsets, expert_ids, num_experts, capacity);
-    const auto room_view = kDispatch.view<std::uint8_t>("room", room);
+    const auto workspace_view = kDispatch.view<std::uint8_t>("workspace", workspace);
     const auto parts_view = kDispatch.view<const std::int64_t>("subsequence_offsets", parts);
     const auto index_view = kDispatch.view<std::int64_t>("index", index);
     const auto slot_view = kDispatch.view<std::int64_t>("slot", slot);
     const auto position_view = kDispatch.view<std::int64_t>("position", position);
     const py::gil_scoped_release release;
-    dispatch_plan(kDispatch.function, call, room_view, parts_view, index_view, slot_view,
+    dispatch_plan(kDispatch.function, call, workspace_view, parts_view, index_view, slot_view,
                   position_view, as_stream(stream));
 }
 
@@ -78,13 +78,13 @@ void register_for(py::module_& m, const std::string& suffix) {
 }  // namespace
 
 void register_cuda_dispatch(py::module_& m) {
-    m.def("dispatch_room", &run_dispatch_room, py::arg("events"), py::arg("k"), py::arg("batch"),
-          py::arg("num_experts"));
+    m.def("dispatch_workspace", &run_dispatch_workspace, py::arg("events"), py::arg("k"),
+          py::arg("batch"), py::arg("num_experts"));
     m.def("dispatch_offsets_i64", &run_dispatch_offsets, py::arg("offsets"), py::arg("expert_ids"),
-          py::arg("num_experts"), py::arg("capacity"), py::arg("room"),
+          py::arg("num_experts"), py::arg("capacity"), py::arg("workspace"),
           py::arg("subsequence_offsets"), py::arg("status"), py::arg("stream"));
     m.def("dispatch_plan_i64", &run_dispatch_plan, py::arg("offsets"), py::arg("expert_ids"),
-          py::arg("num_experts"), py::arg("capacity"), py::arg("room"),
+          py::arg("num_experts"), py::arg("capacity"), py::arg("workspace"),
           py::arg("subsequence_offsets"), py::arg("index"), py::arg("slot"), py::arg("position"),
           py::arg("stream"));
     register_for<float>(m, "_f32");

@@ -28,13 +28,13 @@ void run_grouped_linear(const Object& x, const Object& weight, const Object& bia
 
 template <class T>
 void run_grouped_linear_weight_grad(const Object& x, const Object& group_offsets, const Object& dy,
-                                    const Object& dweight, const Object& dbias, const Object& room,
-                                    std::uintptr_t stream) {
+                                    const Object& dweight, const Object& dbias,
+                                    const Object& workspace, std::uintptr_t stream) {
     const auto call = read_grouped_linear_grad<T>(kGrouped, x, py::none(), group_offsets, dy,
                                                   py::none(), dweight, dbias);
-    const auto room_view = kGrouped.view<T>("room", room);
+    const auto workspace_view = kGrouped.view<T>("workspace", workspace);
     const py::gil_scoped_release release;
-    grouped_linear_weight_grad(kGrouped.function, call, room_view, as_stream(stream));
+    grouped_linear_weight_grad(kGrouped.function, call, workspace_view, as_stream(stream));
 }
 
 template <class T>
@@ -66,7 +66,7 @@ void register_for(py::module_& m, const std::string& suffix) {
           py::arg("precision"), py::arg("stream"));
     m.def(("grouped_linear_weight_grad" + suffix).c_str(), &run_grouped_linear_weight_grad<T>,
           py::arg("x"), py::arg("group_offsets"), py::arg("dy"), py::arg("dweight"),
-          py::arg("dbias"), py::arg("room"), py::arg("stream"));
+          py::arg("dbias"), py::arg("workspace"), py::arg("stream"));
     m.def(("multi_gate" + suffix).c_str(), &run_multi_gate<T>, py::arg("experts"), py::arg("gates"),
           py::arg("expert_outputs"), py::arg("gate_logits"), py::arg("mixture"), py::arg("shares"),
           py::arg("stream"));
@@ -79,9 +79,9 @@ void register_for(py::module_& m, const std::string& suffix) {
 
 void register_cuda_experts(py::module_& m) {
     m.def(
-        "grouped_linear_room",
+        "grouped_linear_workspace",
         [](std::int64_t rows, std::int64_t in, std::int64_t out) {
-            return grouped_linear_room(kGrouped.function, rows, in, out);
+            return grouped_linear_workspace(kGrouped.function, rows, in, out);
         },
         py::arg("rows"), py::arg("in_features"), py::arg("out_features"));
     register_for<float>(m, "_f32");

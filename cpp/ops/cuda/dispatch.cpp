@@ -13,31 +13,32 @@ void check_choices(const char* function, std::int64_t events, std::int64_t k) {
 }
 
 DispatchPlanCall checked_plan(const char* function, const DispatchByExpert& call,
-                              const MatrixView<std::uint8_t>& room) {
+                              const MatrixView<std::uint8_t>& workspace) {
     const DispatchPlanArgs args = checked_dispatch(function, call);
     const std::int64_t events = call.expert_ids.rows;
     check_choices(function, events, args.k);
     SEQREC_CHECK(args.batch > 0 || events == 0, function, ": offsets end at 0; expected ", events,
                  ", the number of rows of expert_ids");
-    check_required(function, "room", room, 1, dispatch_room_bytes(args, events));
-    return {args, events, room.data};
+    check_required(function, "workspace", workspace, 1, dispatch_workspace_bytes(args, events));
+    return {args, events, workspace.data};
 }
 
 }  // namespace
 
-std::int64_t dispatch_room(const char* function, std::int64_t events, std::int64_t k,
-                           std::int64_t batch, std::int64_t experts) {
+std::int64_t dispatch_workspace(const char* function, std::int64_t events, std::int64_t k,
+                                std::int64_t batch, std::int64_t experts) {
     check_num_experts(function, experts);
     SEQREC_CHECK(events >= 0 && k >= 0 && batch >= 0, function, ": sizes are ", events, ", ", k,
                  " and ", batch, "; expected 0 or more");
     check_choices(function, events, k);
-    return dispatch_room_bytes({nullptr, nullptr, batch, k, experts, -1}, events);
+    return dispatch_workspace_bytes({nullptr, nullptr, batch, k, experts, -1}, events);
 }
 
 void dispatch_offsets(const char* function, const DispatchByExpert& call,
-                      const MatrixView<std::uint8_t>& room, const MatrixView<std::int64_t>& parts,
-                      const MatrixView<std::int64_t>& status, cudaStream_t stream) {
-    const DispatchPlanCall plan = checked_plan(function, call, room);
+                      const MatrixView<std::uint8_t>& workspace,
+                      const MatrixView<std::int64_t>& parts, const MatrixView<std::int64_t>& status,
+                      cudaStream_t stream) {
+    const DispatchPlanCall plan = checked_plan(function, call, workspace);
     check_required(function, "subsequence_offsets", parts, 1,
                    plan.args.experts * plan.args.batch + 1);
     check_required(function, "status", status, 1, 2);
@@ -45,11 +46,11 @@ void dispatch_offsets(const char* function, const DispatchByExpert& call,
 }
 
 void dispatch_plan(const char* function, const DispatchByExpert& call,
-                   const MatrixView<std::uint8_t>& room,
+                   const MatrixView<std::uint8_t>& workspace,
                    const MatrixView<const std::int64_t>& parts,
                    const MatrixView<std::int64_t>& index, const MatrixView<std::int64_t>& slot,
                    const MatrixView<std::int64_t>& position, cudaStream_t stream) {
-    const DispatchPlanCall plan = checked_plan(function, call, room);
+    const DispatchPlanCall plan = checked_plan(function, call, workspace);
     check_required(function, "subsequence_offsets", parts, 1,
                    plan.args.experts * plan.args.batch + 1);
     check_required(function, "index", index, 1, index.columns);

@@ -7,19 +7,21 @@
 
 namespace seqrec_fast {
 
-// Of `room` (1, bytes) below.
-std::int64_t dispatch_room(const char* function, std::int64_t events, std::int64_t k,
-                           std::int64_t batch, std::int64_t experts);
+// Of `workspace` (1, bytes) below.
+std::int64_t dispatch_workspace(const char* function, std::int64_t events, std::int64_t k,
+                                std::int64_t batch, std::int64_t experts);
 
 // parts (1, M * B + 1): where the subsequences begin. status (1, 2), zeros: gets the number of
 // rows, and 1 if ids or offsets are not what the CPU's function accepts; then there is no plan.
 void dispatch_offsets(const char* function, const DispatchByExpert& call,
-                      const MatrixView<std::uint8_t>& room, const MatrixView<std::int64_t>& parts,
-                      const MatrixView<std::int64_t>& status, cudaStream_t stream);
+                      const MatrixView<std::uint8_t>& workspace,
+                      const MatrixView<std::int64_t>& parts, const MatrixView<std::int64_t>& status,
+                      cudaStream_t stream);
 
-// After dispatch_offsets with the same call and room: index and slot (1, rows), position (N, k).
+// After dispatch_offsets with the same call and workspace: index and slot (1, rows), position (N,
+// k).
 void dispatch_plan(const char* function, const DispatchByExpert& call,
-                   const MatrixView<std::uint8_t>& room,
+                   const MatrixView<std::uint8_t>& workspace,
                    const MatrixView<const std::int64_t>& parts,
                    const MatrixView<std::int64_t>& index, const MatrixView<std::int64_t>& slot,
                    const MatrixView<std::int64_t>& position, cudaStream_t stream);

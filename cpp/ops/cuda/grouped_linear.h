@@ -14,13 +14,13 @@ template <class T>
 void grouped_linear(const char* function, const GroupedLinear<T>& call, Precision precision,
                     cudaStream_t stream);
 
-// Entries of `room`.
-std::int64_t grouped_linear_room(const char* function, std::int64_t rows, std::int64_t in,
-                                 std::int64_t out);
+// Entries of `workspace`.
+std::int64_t grouped_linear_workspace(const char* function, std::int64_t rows, std::int64_t in,
+                                      std::int64_t out);
 
-// dweight and dbias. `room` (1, grouped_linear_room or more); optional if that is 0.
+// dweight and dbias. `workspace` (1, grouped_linear_workspace or more); optional if that is 0.
 template <class T>
 void grouped_linear_weight_grad(const char* function, const GroupedLinearGrad<T>& call,
-                                const MatrixView<T>& room, cudaStream_t stream);
+                                const MatrixView<T>& workspace, cudaStream_t stream);
 
 }  // namespace seqrec_fast

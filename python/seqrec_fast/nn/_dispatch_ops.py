@@ -73,7 +73,7 @@ def _dispatch_by_expert_cuda(
     # How many rows there are is known on the device alone, so the host waits for the count once.
     events, k = expert_ids.shape
     batch = offsets.shape[0] - 1
-    workspace = _devices.workspace("dispatch_room", expert_ids, events, k, batch, num_experts)
+    workspace = _devices.workspace("dispatch_workspace", expert_ids, events, k, batch, num_experts)
     parts = expert_ids.new_empty(num_experts * batch + 1)
     status = expert_ids.new_zeros(2)
     call = (offsets, expert_ids, num_experts, capacity, workspace, parts)

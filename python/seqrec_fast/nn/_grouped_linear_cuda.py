@@ -44,7 +44,7 @@ def weight_grad(
     _devices.run(
         "grouped_linear_weight_grad", x.dtype, x,
         x, group_offsets, grad, None if dweight is None else dweight.flatten(0, 1), dbias,
-        _devices.workspace("grouped_linear_room", x, *sizes, dtype=x.dtype),
+        _devices.workspace("grouped_linear_workspace", x, *sizes, dtype=x.dtype),
     )  # fmt: skip
 
 
