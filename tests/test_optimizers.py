@@ -118,3 +118,50 @@ def test_all_parameters_are_optimised_once() -> None:
         make_optimizers(model, "adagrad", 0.1, weight_decay=0.1)
     with pytest.raises(ValueError, match=r"momentum is 0\.1; adam expects 0"):
         make_optimizers(model, "adam", 0.1, momentum=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("x", {}, "name is 'x'; expected one of adam, adagrad, sgd"),
+        ("sgd", {"lr": -1}, r"lr is -1\.0; expected 0 or more"),
+        ("sgd", {"momentum": 2}, r"momentum is 2\.0; expected 0 or more, below 1"),
+        ("sgd", {"weight_decay": 0.1}, r"weight_decay is 0\.1; sgd expects 0"),
+        ("adam", {"momentum": 0.1}, r"momentum is 0\.1; adam expects 0"),
+        ("adam", {"eps": -1}, r"eps is -1\.0; expected 0 or more"),
+    ],
+)
+def test_options_of_a_row_optimizer_are_checked(name, options, message) -> None:
+    table = torch.nn.Parameter(torch.ones(4, 3))
+    with pytest.raises(ValueError, match=f"^RowOptimizer: {message}"):
+        RowOptimizer([table], name, **{"lr": 0.1, **options})
+    if name != "x":
+        with pytest.raises(ValueError, match=f"^RowOptimizer: {message}"):
+            RowOptimizer([{"params": [table], **options}], name, 0.1)
+
+
+def test_parameters_that_kernels_cannot_change_are_named() -> None:
+    for table, error, message in (
+        (torch.ones(4, 3).T, ValueError, r"has shape \(3, 4\) .*; expected a contiguous tensor"),
+        (torch.ones(4, 3).half(), TypeError, r"is torch\.float16; expected float32 or float64"),
+    ):
+        with pytest.raises(error, match=f"^RowOptimizer: a parameter {message}"):
+            RowOptimizer([torch.nn.Parameter(table)], "sgd", 0.1)
+        later = torch.nn.Parameter(torch.ones(4, 3))
+        optimizer = RowOptimizer([later], "adam", 0.1)
+        later.data = table
+        later.grad = torch.ones_like(later)
+        with pytest.raises(error, match=rf"^RowOptimizer\.step: a parameter {message}"):
+            optimizer.step()
+        assert optimizer.next_step([later]) == 1
+
+
+@pytest.mark.parametrize("name", ["adam", "adagrad", "sgd"])
+def test_autograd_sees_a_step(name) -> None:
+    table = torch.nn.Parameter(torch.ones(4, 3))
+    optimizer = RowOptimizer([table], name, 0.1)
+    product = (table * table).sum()
+    table.grad = torch.ones(4, 3)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()

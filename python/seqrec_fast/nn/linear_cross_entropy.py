@@ -48,8 +48,9 @@ class _CrossEntropy(torch.autograd.Function):
         else:
             need_weight = False
             found = ops.cross_entropy_gradients(hidden, weight, need_hidden, False, need_bias)
-            arguments = (*head, *found, ctx.update._next())
+            arguments = (*head, *found, ctx.update.next_rule())
             ops.run_cross_entropy_grad(*arguments)
+            ctx.update.count()
         needed = (need_hidden, need_weight, need_bias)
         return *(g if n else None for g, n in zip(found, needed, strict=True)), None, None, None
 
@@ -111,6 +112,9 @@ def linear_cross_entropy(
     ------
     ValueError
         If a shape does not fit, a target is no item, or an option is out of range.
+    TypeError
+        If an argument has another type, or the table of `update` is not of the dtype that `hidden`
+        is computed in.
     """
     name = "linear_cross_entropy"
     check_reduction(name, reduction)
@@ -133,6 +137,11 @@ def linear_cross_entropy(
         rows = working(rows)
     if not (rows.is_cuda and precision == "bfloat16" and weight.dtype == torch.bfloat16):
         weight = as_working(weight, rows)
+    if update is not None and weight is not update.table:  # a copy would be updated
+        raise TypeError(
+            f"{name}: update is of a {update.table.dtype} table; expected {weight.dtype}, which "
+            "hidden is computed in"
+        )
     with torch.autocast("cpu", enabled=False):
         loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
             rows, weight, None if bias is None else as_working(bias, rows), wanted, options,

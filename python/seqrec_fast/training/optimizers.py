@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
+from seqrec_fast._checks import check_choice
 from seqrec_fast.models import NextItemModel
 from seqrec_fast.nn._devices import run
+from seqrec_fast.nn.row_update import check_table, checked_rule
 
 from .options import OPTIMIZERS
 from .rows import summed_rows
@@ -46,10 +49,7 @@ def make_optimizers(
     ValueError
         If the optimiser is unknown, cannot decay weights or has no momentum.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"make_optimizers: name is {name!r}; expected one of {', '.join(OPTIMIZERS)}"
-        )
+    check_choice("make_optimizers", "name", name, OPTIMIZERS)
     if name != "adam" and weight_decay:
         raise ValueError(f"make_optimizers: weight_decay is {weight_decay}; {name} expects 0")
     if name == "adam" and momentum:
@@ -85,6 +85,13 @@ class RowOptimizer(torch.optim.Optimizer):
         Of Adam.
     eps : float, optional
         By default 1e-8 for Adam, where it is added to the root, and 1e-6 for Adagrad.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, out of range or of another rule, or a parameter is not contiguous.
+    TypeError
+        If a parameter is neither float32 nor float64, or an option has another type.
     """
 
     def __init__(
@@ -97,11 +104,29 @@ class RowOptimizer(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float | None = None,
     ) -> None:
+        check_choice("RowOptimizer", "name", name, OPTIMIZERS)
         self._name = name
         if eps is None:
             eps = 1e-8 if name == "adam" else 1e-6
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
         super().__init__(parameters, {**defaults, "betas": betas, "eps": eps})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, with options of their own where the group has some."""
+        group = {**self.defaults, **param_group}
+        names = ("lr", "weight_decay", "momentum", "betas", "eps")
+        options = checked_rule("RowOptimizer", self._name, *(group[name] for name in names))
+        if self._name != "adam" and options["weight_decay"]:
+            raise ValueError(
+                f"RowOptimizer: weight_decay is {options['weight_decay']}; {self._name} expects 0"
+            )
+        super().add_param_group({**group, **options})
+        try:
+            for table in self.param_groups[-1]["params"]:
+                check_table("RowOptimizer", "a parameter", table)
+        except (TypeError, ValueError):
+            del self.param_groups[-1]
+            raise
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -134,11 +159,14 @@ class RowOptimizer(torch.optim.Optimizer):
         return mean, square
 
     def next_step(self, tables: Iterable[Tensor]) -> int:
-        """Count a step of these parameters; return its number, from 1."""
-        count = 0
+        """Return the number, from 1, of the next step of these parameters."""
+        return max((self.state[table].get("step", 0) for table in tables), default=0) + 1
+
+    def count(self, tables: Iterable[Tensor], step: int) -> None:
+        """Note that a step was made, and tell autograd that the parameters have changed."""
         for table in tables:
-            count = self.state[table]["step"] = self.state[table].get("step", 0) + 1
-        return count
+            self.state[table]["step"] = step
+            increment_version(table)
 
     def rule(self, group: dict[str, Any], step: int, *moments: Any) -> tuple[Any, ...]:
         """Return an update as the kernels take it."""
@@ -148,6 +176,7 @@ class RowOptimizer(torch.optim.Optimizer):
         )  # fmt: skip
 
     def _update(self, table: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        check_table("RowOptimizer.step", "a parameter", table)  # it may have been converted
         # A dense gradient is one long row.
         if grad.is_sparse:
             rows, (ids, values) = len(table), summed_rows(grad)
@@ -156,8 +185,9 @@ class RowOptimizer(torch.optim.Optimizer):
         moments = (
             None if m is None else m.view(rows, -1) for m in self.moments(table, group["momentum"])
         )
+        step = self.next_step([table])
         run(
-            "update_rows", table.dtype, table,
-            self.rule(group, self.next_step([table]), *moments), ids,
+            "update_rows", table.dtype, table, self.rule(group, step, *moments), ids,
             values.contiguous().view(len(ids), -1), table.detach().view(rows, -1),
         )  # fmt: skip
+        self.count([table], step)

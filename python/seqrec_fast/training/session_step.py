@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -130,7 +131,8 @@ class SessionStep:
         h_0, c_0 = (None if s is None else self._rows(s[:, :lanes]) for s in before)
         h_n = np.empty((self._layers, lanes, self._hidden), self._dtype)
         c_n = np.empty_like(h_n) if self._lstm else None
-        rule = self._optimizer.rule(self._group, self._optimizer.next_step(self._parameters))
+        step = self._optimizer.next_step(self._parameters)
+        rule = self._optimizer.rule(self._group, step)
         loss = self._kernel(
             self._cell, rule, *self._before, seed,
             batch.items.numpy(), batch.targets.numpy(), batch.offsets.numpy(),
@@ -138,6 +140,8 @@ class SessionStep:
             negatives, log_q, target_log_q, h_0, c_0,
             self._rows(h_n), None if c_n is None else self._rows(c_n),
         )  # fmt: skip
+        if math.isfinite(loss):
+            self._optimizer.count(self._parameters, step)
         return (h_n, c_n), loss
 
     def _negatives(self, targets: Tensor, rng: np.random.Generator) -> tuple[Any, Any, Any]:
