@@ -9,6 +9,7 @@ import torch
 
 import seqrec_fast as sf
 import seqrec_fast.nn as snn
+from seqrec_fast import _core
 
 KINDS = ("GRU", "LSTM", "augru_paper", "augru_tf", "agru", "aigru")
 LENGTHS = ((3, 0, 5), (0, 0, 0), (1, 7, 2), (0, 4, 0))  # (experts, sequences)
@@ -188,3 +189,10 @@ def test_wrong_sizes_and_pairs_are_named():
         snn.ExpertAUGRU(2, 6, 21)(x, torch.zeros(3), offsets=offsets)
     with pytest.raises(ValueError, match="ExpertLSTM: hx is not a pair"):
         snn.ExpertLSTM(2, 6, 21)(x, torch.zeros(2, 2, 21), offsets=offsets)
+
+
+def test_the_kernels_take_no_argument_that_they_do_not_know():
+    with pytest.raises(TypeError, match="rnn_experts_forward: there is no argument weight_hx"):
+        _core.rnn_experts_forward_f32("gru", 1, False, "full", None, False, weight_hx=None)
+    with pytest.raises(TypeError, match="rnn_experts_backward: there is no argument weight_hx"):
+        _core.rnn_experts_backward_f32("gru", 1, False, "full", None, weight_hx=None)

@@ -1,3 +1,6 @@
+#include <set>
+#include <string>
+
 #include "bindings/array_caster.h"
 #include "bindings/register.h"
 #include "ops/rnn_experts.h"
@@ -14,18 +17,29 @@ class NamedArrays {
         : function_(function), arrays_(arrays) {}
 
     template <class V>
-    MatrixView<V> get(const char* name) const {
+    MatrixView<V> get(const char* name) {
+        known_.insert(name);
         return arrays_.contains(name) ? matrix_view<V>(function_, name, arrays_[name])
                                       : MatrixView<V>();
+    }
+    // After all were read.
+    void check_names() const {
+        for (const auto& [name, array] : arrays_) {
+            if (known_.count(py::cast<std::string>(name)) == 0) {
+                throw py::type_error(
+                    concat(function_, ": there is no argument ", py::cast<std::string>(name)));
+            }
+        }
     }
 
   private:
     const char* function_;
     const py::kwargs& arrays_;
+    std::set<std::string> known_;
 };
 
 template <class T>
-RnnExperts<T> experts_of(const std::string& cell, std::int64_t count, const NamedArrays& arrays,
+RnnExperts<T> experts_of(const std::string& cell, std::int64_t count, NamedArrays& arrays,
                          Precision precision, bool float32_states) {
     return {count,
             {parse_cell_kind(cell), arrays.get<const T>("weight_ih"),
@@ -41,7 +55,7 @@ void forward(const std::string& cell, std::int64_t count, bool reverse,
              const std::string& precision, const RnnNoise* noise, bool float32_states,
              const py::kwargs& kwargs) {
     const char* const kName = "rnn_experts_forward";
-    const NamedArrays arrays(kName, kwargs);
+    NamedArrays arrays(kName, kwargs);
     const RnnExperts<T> experts =
         experts_of<T>(cell, count, arrays, parse_precision(precision), float32_states);
     RnnForward<T> call;
@@ -56,6 +70,7 @@ void forward(const std::string& cell, std::int64_t count, bool reverse,
     call.c_n = arrays.get<T>("c_n");
     call.saved = arrays.get<T>("saved");
     call.noise = noise;
+    arrays.check_names();
     const py::gil_scoped_release release;
     rnn_experts_forward(kName, experts, call);
 }
@@ -64,7 +79,7 @@ template <class T>
 void backward(const std::string& cell, std::int64_t count, bool reverse,
               const std::string& precision, const RnnNoise* noise, const py::kwargs& kwargs) {
     const char* const kName = "rnn_experts_backward";
-    const NamedArrays arrays(kName, kwargs);
+    NamedArrays arrays(kName, kwargs);
     const RnnExperts<T> experts =
         experts_of<T>(cell, count, arrays, backward_precision(parse_precision(precision)), false);
     RnnBackward<T> call;
@@ -89,6 +104,7 @@ void backward(const std::string& cell, std::int64_t count, bool reverse,
     call.dbias_hh = arrays.get<T>("dbias_hh");
     call.dweight_hr = arrays.get<T>("dweight_hr");
     call.noise = noise;
+    arrays.check_names();
     const py::gil_scoped_release release;
     rnn_experts_backward(kName, experts, call);
 }
