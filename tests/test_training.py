@@ -270,6 +270,30 @@ def test_interrupt_in_the_middle_of_an_epoch(tmp_path, monkeypatch) -> None:
         Trainer(model, small()).fit(SESSIONS, on_epoch=interrupt_after(1))
 
 
+def test_interrupt_while_a_checkpoint_is_written(tmp_path, monkeypatch) -> None:
+    path, save, calls = tmp_path / "run.ckpt", torch.save, []
+
+    def interrupted(at: int, **options) -> str:
+        def write(*args) -> None:
+            calls.append(1)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            save(*args)
+
+        calls.clear()
+        monkeypatch.setattr(torch, "save", write)
+        with pytest.raises(TrainingInterrupted) as caught:
+            Trainer(new_model(), small()).fit(SESSIONS, checkpoint=path, **options)
+        return str(caught.value)
+
+    begin = "training was interrupted before epoch"
+    assert interrupted(1) == f"{begin} 1 was written; there is no checkpoint to go on from"
+    assert not path.exists()
+    expected = f"{path} holds epoch 1: resume from there"
+    assert interrupted(2) == f"{begin} 2 was written; {expected}"
+    assert interrupted(1, resume=True) == f"{begin} 2 was written; {expected}"
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch, error) -> None:
     path = tmp_path / "run.ckpt"
@@ -310,6 +334,33 @@ def test_failed_rename_leaves_the_last_checkpoint(tmp_path, monkeypatch) -> None
     monkeypatch.undo()
     assert load_checkpoint(path)["epoch"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["run.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": "1"}, "is damaged: format_version is '1'; expected an int"),
+        ({"format_version": None}, "is damaged: format_version is None; expected an int"),
+        ({"config": None}, "is no checkpoint of this version, or damaged"),
+        ({"history": {"epochs": [{"number": 1}]}}, "is no checkpoint of this version, or damaged"),
+        ({"optimizers": [3]}, "is no checkpoint of this version, or damaged"),
+        ({"model": {}}, "is no checkpoint of this version, or damaged"),
+        *(
+            ({key: ...}, f"is no checkpoint of this version, or damaged: KeyError: '{key}'")
+            for key in ("config", "options", "data", "model", "optimizers", "history", "best")
+        ),
+        ({"format_version": ...}, "is damaged: format_version is None; expected an int"),
+    ],
+)
+def test_damaged_checkpoints_are_told(tmp_path, change, message) -> None:
+    path = tmp_path / "run.ckpt"
+    fit = Trainer(new_model(), small(epochs=1)).fit
+    fit(SESSIONS, checkpoint=path)
+    content = torch.load(path, weights_only=True)
+    content |= change
+    torch.save({key: value for key, value in content.items() if value is not ...}, path)
+    with pytest.raises(ValueError, match=rf"run\.ckpt {message}"):
+        fit(SESSIONS, checkpoint=path, resume=True)
 
 
 def test_foreign_checkpoints_are_refused(tmp_path) -> None:

@@ -101,6 +101,8 @@ class TrainingRun:
         self.device = device_of(self.caller, options.device, model)
         model.to(self.device)
         self.history = History()
+        #: Epochs that the checkpoint holds.
+        self.saved_epochs = 0
         self._best: dict[str, Tensor] | None = None
         self.average = EpochAverage(model, average_epochs)
         self._batches = self._make_batches()
@@ -184,8 +186,20 @@ class TrainingRun:
     def restore(self, path: Path) -> None:
         """Read a checkpoint of the same run."""
         content = self.processes.on_first(load_checkpoint, path)
+        try:
+            self._check_same(path, content)
+            self._take(content)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.caller}: {os.fspath(path)} is no checkpoint of this version, or damaged: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _check_same(self, path: Path, content: dict[str, Any]) -> None:
+        """Raise ValueError for a checkpoint of another run."""
         for part, ours in self._identity().items():
-            theirs = content.get(part, ours)  # files of older versions lack the kind
+            # files of older versions lack the kind
+            theirs = content.get(part, ours) if part == "model_kind" else content[part]
             if isinstance(ours, str):
                 ours, theirs = {part: ours}, {part: theirs}
             for name in ours.keys() - {"epochs", "patience", "device"}:
@@ -197,14 +211,19 @@ class TrainingRun:
                     elif part == "data":
                         why = f"other {self.data_name}"
                     raise ValueError(f"{self.caller}: {os.fspath(path)} was made with {why}")
-        self.model.load_state_dict(content["model"])
-        for optimizer, state in zip(self._optimizers, content["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        self._best = content["best"]
-        self.average.restore(content.get("past", []))
-        history = content["history"]
+
+    def _take(self, content: dict[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
+        model, optimizers, best = (content[key] for key in ("model", "optimizers", "best"))
+        history, past = content["history"], content.get("past", [])
         epochs = [EpochResult(**epoch) for epoch in history["epochs"]]
         self.history = History(epochs, history["best_epoch"])
+        self.saved_epochs = len(epochs)
+        self.model.load_state_dict(model)
+        for optimizer, state in zip(self._optimizers, optimizers, strict=True):
+            optimizer.load_state_dict(state)
+        self._best = best
+        self.average.restore(past)
 
     def _identity(self) -> dict[str, Any]:
         return {

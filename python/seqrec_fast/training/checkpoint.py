@@ -48,7 +48,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no checkpoint of this library, or one of a newer version.
+        If it is no checkpoint of this library, damaged, or one of a newer version.
     """
     name = os.fspath(path)
     with open(name, "rb") as stream:
@@ -58,9 +58,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError(f"load_checkpoint: {name} is truncated or no checkpoint") from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         raise ValueError(f"load_checkpoint: {name} is no checkpoint of seqrec_fast")
-    if content["format_version"] > _FORMAT_VERSION:
+    version = content.get("format_version")
+    if not isinstance(version, int) or version < 1:
         raise ValueError(
-            f"load_checkpoint: {name} has format_version {content['format_version']}; this "
-            f"version reads up to {_FORMAT_VERSION}"
+            f"load_checkpoint: {name} is damaged: format_version is {version!r}; expected an int"
+        )
+    if version > _FORMAT_VERSION:
+        raise ValueError(
+            f"load_checkpoint: {name} has format_version {version}; this version reads up to "
+            f"{_FORMAT_VERSION}"
         )
     return content

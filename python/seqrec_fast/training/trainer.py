@@ -112,7 +112,7 @@ class Trainer:
         Raises
         ------
         TrainingInterrupted
-            On Ctrl-C; a ``KeyboardInterrupt``. The checkpoint holds the last whole epoch.
+            On Ctrl-C; a ``KeyboardInterrupt``. It says which epoch the checkpoint holds.
         FloatingPointError
             If the loss is not finite.
         ValueError
@@ -170,6 +170,7 @@ def complete(
     def save() -> None:
         if checkpoint is not None:
             run.save(checkpoint)
+            run.saved_epochs = len(run.history.epochs)
         if on_epoch is not None:
             on_epoch(run.history.epochs[-1])
 
@@ -191,8 +192,9 @@ def complete(
                 with run.average.in_place():
                     run.add(on_first(validated, epoch, loss, seconds))
                 on_first(save)
+                run.saved_epochs = len(run.history.epochs)  # in the other processes, too
     except KeyboardInterrupt:
-        raise TrainingInterrupted(_interrupted(run.history, checkpoint)) from None
+        raise TrainingInterrupted(_interrupted(run, checkpoint)) from None
     finally:
         torch.set_num_threads(threads)
         run.model.eval()
@@ -223,9 +225,14 @@ def hold_out_last(sessions: Sessions, share: float) -> tuple[Sessions, Sessions]
     return ordered.select(numbers[:-n_valid]), ordered.select(numbers[-n_valid:])
 
 
-def _interrupted(history: History, checkpoint: Path | None) -> str:
-    done = len(history.epochs)
-    text = f"training was interrupted in epoch {done + 1}"
-    if checkpoint is None or not done:
-        return f"{text}; there is no checkpoint to go on from"
-    return f"{text}; {os.fspath(checkpoint)} holds epoch {done}: resume from there"
+def _interrupted(run: TrainingRun, checkpoint: Path | None) -> str:
+    done, saved = len(run.history.epochs), run.saved_epochs
+    if checkpoint is None:
+        return f"training was interrupted in epoch {done + 1}; there is no checkpoint to go on from"
+    when = f"in epoch {done + 1}" if saved == done else f"before epoch {done} was written"
+    if not saved:
+        return f"training was interrupted {when}; there is no checkpoint to go on from"
+    return (
+        f"training was interrupted {when}; {os.fspath(checkpoint)} holds epoch {saved}: resume "
+        "from there"
+    )
