@@ -16,15 +16,25 @@ class _HasNoGradient(torch.autograd.Function):
     """Hands the first `count` tensors on, gradients that depend on the others; backward raises."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.name = name
+    def forward(name: str, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(gradient.detach() for gradient in tensors[:count])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.name = inputs[0]
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:
         raise RuntimeError(
             f"seqrec_fast.{ctx.name}: is differentiable once; its gradient was differentiated"
         )
+
+    jvp = backward
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], name: str, count: int, *tensors: Tensor) -> Any:
+        found = _HasNoGradient.apply(name, count, *tensors)  # type: ignore[no-untyped-call]
+        return found, in_dims[2 : 2 + count]
 
 
 def differentiable_once(name: str) -> Callable[[_Backward], _Backward]:

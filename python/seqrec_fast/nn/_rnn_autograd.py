@@ -22,35 +22,59 @@ from ._differentiable_once import differentiable_once
 from ._rnn_call import DIFFERENTIABLE, TENSORS, RnnCall
 
 _Forward = tuple[Tensor, Tensor, Tensor, Tensor]
+_HALF = (torch.bfloat16, torch.float16)
 _IS_TENSOR = [name in TENSORS for name in RnnCall._fields]
 
 
 def rnn_forward(call: RnnCall) -> _Forward:
     """Call the operator ``rnn_forward``, which saves what a gradient needs if there can be one."""
+    x = call.x
+    if x.dtype in _HALF and x.device.type == "cpu":
+        return _in_float32(call)
     save = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad
-        for tensor in (call.x, call.h_0, call.c_0, *call.weights, call.attention)
+        for tensor in (x, call.h_0, call.c_0, *call.weights, call.attention)
     )
     call = call._replace(save=save)
-    x = call.x
-    if (
-        torch.compiler.is_compiling()
-        or type(x) not in (Tensor, torch.nn.Parameter)
-        or x.device.type != "cpu"
-        or _is_traced()
-    ):
-        result: _Forward = torch.ops.seqrec_fast.rnn_forward(*call)
+    if _is_transformed() or torch.autograd.forward_ad._current_level >= 0:
+        # Whether a transform differentiates, requires_grad does not tell at every level.
+        result: _Forward = _TransformedRnn.apply(*call._replace(save=True))  # type: ignore[no-untyped-call]
         return result
+    if torch.compiler.is_compiling():
+        return _operator(*call)
+    if torch._C._get_tracing_state() is not None:
+        # The graph of torch.jit.trace may be trained, and is made again without gradients to check.
+        return _operator(*call._replace(save=True))
+    if type(x) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu" or _is_traced():
+        return _operator(*call)
     if not save:
         return _rnn_ops.rnn_forward_cpu(*call)
     result = _RnnFunction.apply(*call)  # type: ignore[no-untyped-call]
     return result
 
 
+def _in_float32(call: RnnCall) -> _Forward:
+    """Run a call of 16-bit tensors on the CPU, whose kernels have none."""
+    dtype = call.x.dtype
+    wide = {name: tensor.float() for name in DIFFERENTIABLE
+            if (tensor := getattr(call, name)) is not None}  # fmt: skip
+    y, h_n, c_n, saved = rnn_forward(call._replace(**wide))
+    return y.to(dtype), h_n.to(dtype), c_n.to(dtype), saved
+
+
+def _operator(*args: Any) -> _Forward:
+    result: _Forward = torch.ops.seqrec_fast.rnn_forward(*args)
+    return result
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` or a batched gradient is at work."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
 def _is_traced() -> bool:
-    """Whether a dispatch mode, a transform of ``torch.func`` or a batched gradient is at work."""
-    modes: int = torch._C._len_torch_dispatch_stack()
-    return modes > 0 or torch._C._functorch.maybe_current_level() is not None
+    """Whether a dispatch mode is at work."""
+    return bool(torch._C._len_torch_dispatch_stack())
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -104,13 +128,44 @@ class _RnnFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        ops = torch.ops.seqrec_fast
-        run: Any = ops.rnn_backward if _is_traced() else _rnn_ops.rnn_backward_cpu
-        return _backward(ctx, run, *grads[:3])
+        if _is_traced() or _is_transformed():
+            return _autograd(ctx, *grads)
+        return _backward(ctx, _rnn_ops.rnn_backward_cpu, *grads[:3])
 
 
 def _autograd(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     return _backward(ctx, torch.ops.seqrec_fast.rnn_backward, *grads[:3])
+
+
+class _TransformedRnn(torch.autograd.Function):
+    """The operator in the form that ``torch.func`` asks for; forward mode is refused, never 0."""
+
+    @staticmethod
+    def forward(*args: Any) -> _Forward:
+        return _operator(*args)
+
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(_autograd)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        raise NotImplementedError(
+            "seqrec_fast.rnn_forward: has no forward-mode derivative (torch.func.jvp, jacfwd, "
+            "dual numbers); expected reverse mode (torch.func.vjp, jacrev)"
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        found = [
+            _TransformedRnn.apply(  # type: ignore[no-untyped-call]
+                *(
+                    arg if dim is None else arg.select(dim, i)
+                    for arg, dim in zip(args, in_dims, strict=True)
+                )
+            )
+            for i in range(info.batch_size)
+        ]
+        return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])
 
 
 torch.library.register_autograd(
