@@ -15,6 +15,7 @@ from ._rnn_autograd import rnn_forward
 from ._rnn_call import RnnCall
 from ._variational import variational_mask
 
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 State = Tensor | tuple[Tensor, Tensor]
 
 
@@ -305,13 +306,10 @@ class RecurrentLayer(torch.nn.RNNBase):
     def _check(self, values: Tensor, hx: State | None, events: _Input) -> None:
         flat = events.offsets is not None or events.batch_sizes is not None
         self.check_input(values, events.batch_sizes if not flat else values)
-        dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
-        if values.is_cuda:
-            dtypes += (torch.float16, torch.bfloat16)
-        if values.dtype not in dtypes:
+        if values.dtype not in _DTYPES:
             raise ValueError(
-                f"{type(self).__name__}: input is {values.dtype} on {values.device.type}; expected "
-                f"{' or '.join(map(str, dtypes))}"
+                f"{type(self).__name__}: input is {values.dtype}; expected "
+                f"{' or '.join(map(str, _DTYPES))}"
             )
         if hx is None:
             return

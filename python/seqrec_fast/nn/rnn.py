@@ -21,7 +21,7 @@ class GRU(RecurrentLayer):
     hidden_size : int
     num_layers : int
     bias, batch_first, dropout, bidirectional, device, dtype
-        As in :class:`torch.nn.GRU`.
+        As in :class:`torch.nn.GRU`. float16 and bfloat16 are computed in float32 on the CPU.
     reset_after : bool
         True: the reset gate acts after the product with ``weight_hh`` (PyTorch, cuDNN). False:
         before it (Cho et al., 2014, arXiv:1406.1078; the first layer of GRU4Rec).
