@@ -284,6 +284,14 @@ def test_demo(tmp_path):
         ("SessionId,ItemId,Time\n1,2,3\n1,2,soon\n", "bad.csv, row 2"),
         ("SessionId,ItemId,Time\n1,2,3\n1,,4\n", "bad.csv, row 2"),
         ("SessionId,ItemId\n1,2\n2,2\n", "no session is left of 2"),
+        (
+            "a,b\n1,2\n",
+            "has no column 'SessionId'; columns are a, b (name it with --session-column)",
+        ),
+        ("1 2 3\n1 2 4\n", "say --format lines if a line is a session"),
+        ("SessionId,ItemId\r1,2\r1,3\r", "bad.csv has lines that end in a carriage return alone"),
+        ("PK\0\1\n\0", "bad.csv holds bytes that are no text; expected UTF-8 text or Parquet"),
+        ("x" * 140_000, "bad.csv has a first line that is no row of a table: field larger"),
     ],
 )
 def test_bad_logs(write, tmp_path, text, message):
@@ -332,6 +340,31 @@ def test_bad_row_late_in_a_file_leaves_no_output(model, write, tmp_path):
             1,
             "device is 'gpu'; expected auto, cpu, cuda or cuda:N",
         ),
+        (["train", "{log}", "--out", "{no}/"], 1, "--out {no}/ is the name of a folder"),
+        (["train", "{log}", "--out", "/dev/null"], 1, "--out /dev/null exists and is no regular"),
+        (
+            ["train", "{log}", "--out", "{no}.st", "--checkpoint", "{no}/"],
+            1,
+            "--checkpoint {no}/ is the name of a folder",
+        ),
+        (
+            ["train", "{log}", "--out", "{no}.st", "--checkpoint", "{no}.st"],
+            2,
+            "--checkpoint and --out are both",
+        ),
+        (["train", "{log}", "--out", "{no}.st", "--seed", "9" * 23], 2, "is not in the range 0<=x"),
+        (["train", "{log}", "--out", "{no}.st", "--lr", "inf"], 1, "lr is inf; expected a finite"),
+        (
+            ["train", "{log}", "--out", "{no}.st", "--embedding", "none", "--embedding-dim", "5"],
+            2,
+            "--embedding-dim has no effect with --embedding none",
+        ),
+        (
+            ["train", "{log}", "--out", "{no}.st", "--session-column", "visit"],
+            1,
+            "has no column 'visit' (from --session-column)",
+        ),
+        (["convert", "gru4rec", "{log}", "{no}/"], 1, "OUT {no}/ is the name of a folder"),
         (["info", "{no}"], 1, "load_model: no file {no}"),
     ],
 )

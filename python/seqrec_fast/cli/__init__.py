@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -27,7 +28,17 @@ class _Commands(click.Group):
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             if ctx.params["debug"]:
                 raise
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_with_flags(str(error))) from error
+
+
+def _with_flags(message: str) -> str:
+    """Name options as the command line has them, where a message names arguments."""
+    message = re.sub(
+        r"\((name it with|from) (session|item|time|label)_column(?:=\.\.\.)?\)",
+        r"(\1 --\2-column)",
+        message,
+    )
+    return re.sub(r"\bformat='(auto|table|pairs|lines)'", r"--format \1", message)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

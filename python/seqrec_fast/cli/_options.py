@@ -121,10 +121,16 @@ def module_on(command: str, model: str, device: str | None, precision: str) -> A
 
 def check_output(path: str, *inputs: str, option: str = "--out") -> None:
     """Raise before hours of work if a file could not be written at the end of them."""
+    if not os.path.basename(path):
+        raise ValueError(f"{option} {path} is the name of a folder; expected that of a file")
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{option} {path}: no folder {folder}")
-    if os.path.isdir(path) or not os.access(folder, os.W_OK):
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{option} {path} is a folder; expected a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{option} {path} exists and is no regular file")
+    if not os.access(folder, os.W_OK):
         raise PermissionError(f"{option} {path} cannot be written")
     for name in inputs:
         if os.path.exists(path) and os.path.exists(name) and os.path.samefile(path, name):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from seqrec_fast.cli._options import check_output
+
 
 @click.group(short_help="Make a model file from a checkpoint of another program.")
 def convert() -> None:
@@ -30,6 +32,7 @@ def gru4rec(checkpoint: str, out: str) -> None:
     """  # noqa: D301 - a mark for click
     from seqrec_fast.convert import gru4rec as converted
 
+    check_output(out, checkpoint, option="OUT")
     file = converted(checkpoint, out)
     config = file.config
     click.echo(

@@ -43,7 +43,7 @@ _QUICK = _Size(400, 100, 10, 16, 2, 8, 5)
 
 @click.command(short_help="See the whole way on a simulated log, in a few minutes.")
 @click.option("--quick", is_flag=True, help="Tiny sizes: seconds, and numbers that mean little.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option(
     "--keep", type=click.Path(), metavar="DIR", help="Keep the log and the model in this folder."
 )

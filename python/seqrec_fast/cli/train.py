@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -116,7 +117,7 @@ _TRAINING = (
     ),
     ("patience", int, None, "Validate after each epoch; stop after so many without progress."),
     ("monitor", ["recall@20", "mrr@20", "ndcg@20"], "recall@20", "What counts as progress."),
-    ("seed", int, 0, "Fixes the result."),
+    ("seed", click.IntRange(0, 2**63 - 1), 0, "Fixes the result."),
     (
         "device",
         str,
@@ -289,9 +290,12 @@ def _check(log: str, out: str, options: dict[str, Any]) -> None:
     """Raise for what can be known to fail before the log is read."""
     if _is_next_item(options):
         _given(options)
-    check_output(out, log)
-    if options["checkpoint"] is not None:
-        check_output(options["checkpoint"], log, option="--checkpoint")
+    inputs = [log] if options["valid"] is None else [log, options["valid"]]
+    check_output(out, *inputs)
+    if (checkpoint := options["checkpoint"]) is not None:
+        check_output(checkpoint, *inputs, option="--checkpoint")
+        if os.path.realpath(checkpoint) == os.path.realpath(out):
+            raise click.UsageError(f"--checkpoint and --out are both {out}; expected two files")
     elif options["resume"]:
         raise click.UsageError("--resume needs --checkpoint, the file to go on from")
     if options["valid"] and options["leave_one_out"]:
@@ -302,7 +306,10 @@ def _given(options: dict[str, Any]) -> dict[str, str]:
     """Return the options on the command line; raise for one without effect on a next-item model."""
     if options["model"] == "gru4rec":
         others = (*CLICK_OPTIONS, *THEME_OPTIONS, "task")
-        return given_options("gru4rec", lambda option: option not in others)
+        given = given_options("gru4rec", lambda option: option not in others)
+        if options["embedding"] == "none" and "embedding_dim" in given:
+            raise click.UsageError("--embedding-dim has no effect with --embedding none")
+        return given
     without = {name for name, *_ in _MODEL} - set(_MIXTURE) | {"batching", "bptt", "carry_dropout"}
     name = f"{options['model']} for the next item"
     return given_options(name, lambda option: option not in (*CLICK_OPTIONS, *without))

@@ -106,11 +106,24 @@ def open_source(
     lines = _sample_lines(caller, name)
     if not any(line.strip() for line in lines):
         raise ValueError(f"{caller}: {name} is empty")
-    if format == "auto":
-        format = "table" if any(wanted) else _detect_layout(caller, name, lines)
-    if format != "table":
-        return Source(caller, name, format)
-    return _table_source(caller, name, lines, wanted)
+    if any("\0" in line for line in lines):
+        raise ValueError(
+            f"{caller}: {name} holds bytes that are no text; expected UTF-8 text or Parquet"
+        )
+    if any("\r" in line.rstrip("\r") for line in lines[:1]):
+        raise ValueError(
+            f"{caller}: {name} has lines that end in a carriage return alone; expected newlines"
+        )
+    try:
+        if format == "auto":
+            format = "table" if any(wanted) else _detect_layout(caller, name, lines)
+        if format != "table":
+            return Source(caller, name, format)
+        return _table_source(caller, name, lines, wanted)
+    except csv.Error as error:
+        raise ValueError(
+            f"{caller}: {name} has a first line that is no row of a table: {error}"
+        ) from error
 
 
 def _sample_lines(caller: str, name: str) -> list[str]:
