@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqrec_fast.data import InteractionLog, ItemVocabulary, Sessions, build_sessions
+from seqrec_fast.data import ClickSamples, InteractionLog, ItemVocabulary, Sessions, build_sessions
 
 
 def log_of(sessions, items, times=None) -> InteractionLog:
@@ -233,5 +233,21 @@ class TestSessions:
             Sessions(np.arange(3), np.array([0, 2]))
         with pytest.raises(ValueError, match="times has shape"):
             Sessions(np.arange(2), np.array([0, 2]), np.zeros(3))
+        for wrong in ([1.7, 2.2], [True, False], ["1", "2"]):
+            with pytest.raises(TypeError, match=r"Sessions: items is .*; expected integers"):
+                Sessions(wrong, np.array([0, 2]))
+        with pytest.raises(TypeError, match=r"Sessions: offsets is float64; expected integers"):
+            Sessions(np.arange(2), [0, 1.5, 2])
+        with pytest.raises(TypeError, match=r"from_lists: sessions is float64; expected integers"):
+            Sessions.from_lists([[1, 2.5]])
+        two = Sessions.from_lists([[1, 2], [3]])
+        with pytest.raises(TypeError, match=r"select: sessions is float64; expected integers"):
+            two.select([0.5])
+        with pytest.raises(TypeError, match=r"trimmed: last is float64; expected integers"):
+            two.trimmed(0.5)
+        assert len(Sessions([], [0])) == len(two.select([])) == 0
+        assert Sessions(np.arange(2, dtype=np.uint8), [0, 2]).items.dtype == np.int64
+        with pytest.raises(TypeError, match=r"ClickSamples: targets is float64; expected integers"):
+            ClickSamples(two, [0], [1], [1.5], [0])
         with pytest.raises(ValueError, match="2 session_ids; expected 1"):
             Sessions(np.arange(2), np.array([0, 2]), None, np.arange(2))

@@ -199,6 +199,18 @@ def test_bad_weights(rng):
         sf.GRU.from_state_dict(
             {f"{k}_l{i}": v for k, v in weights.items() for i in (0, 1) if f"{k}{i}" not in skip}
         )
+    for present, missing in (
+        (("l0", "l2"), "weight_hh_l1"),
+        (("l0", "l1_reverse"), "weight_hh_l0_reverse"),
+        (("l0", "l0_reverse", "l1", "l1_reverse", "l3_reverse"), "weight_hh_l2"),
+    ):
+        square = {k: np.zeros((30, 10)) if k == "weight_ih" else v for k, v in weights.items()}
+        arrays = {f"rnn.{k}_{layer}": v for k, v in square.items() for layer in present}
+        if "l0_reverse" in present:
+            wide = np.zeros((30, 20))
+            arrays |= {f"rnn.weight_ih_{layer}": wide for layer in ("l1", "l1_reverse")}
+        with pytest.raises(ValueError, match=rf"arrays have 'rnn\..*' but no 'rnn\.{missing}'"):
+            sf.GRU.from_state_dict(arrays, prefix="rnn.")
 
 
 def test_kernels_refuse_arrays_that_do_not_fit(rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ REDUCED = ("bfloat16", "int8")
 PRECISIONS = (*_PACKED, *REDUCED)
 #: Of a layer in one direction, without its suffix, in the order in which kernels take them.
 RNN_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+_PARAMETER = re.compile(rf"({'|'.join(RNN_PARAMETERS)})_l(?P<layer>\d+)(?P<reverse>_reverse)?")
 
 
 def array_precision(precision: str) -> str:
@@ -61,7 +63,25 @@ def pack_state_dict(
         layer, reverse = divmod(len(packed), 1 + bidirectional)
         suffix = f"_l{layer}" + ("_reverse" if reverse else "")
         packed.append(_pack(function, cell, own, prefix, suffix, precision))
+    _check_all_read(function, own, prefix, len(packed) // (1 + bidirectional), bidirectional)
     return packed, bidirectional
+
+
+def _check_all_read(
+    function: str, own: Mapping[str, Array], prefix: str, layers: int, bidirectional: bool
+) -> None:
+    """Raise ValueError for a layer or direction that follows one that is not there."""
+    for key in own:
+        match = _PARAMETER.fullmatch(key)
+        if match is None:
+            continue
+        if match["reverse"] and not bidirectional:
+            missing = "weight_hh_l0_reverse"
+        elif int(match["layer"]) >= layers:
+            missing = f"weight_hh_l{layers}"
+        else:
+            continue
+        raise ValueError(f"{function}: arrays have '{prefix}{key}' but no '{prefix}{missing}'")
 
 
 def _pack(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqrec_fast.data.sessions import Sessions, gather
+from seqrec_fast.data.sessions import Sessions, gather, integers
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -66,6 +66,8 @@ class ClickSamples:
     ValueError
         If arrays differ in length, a user or a number of events is out of range, a label is
         neither 0 nor 1, or a time is not finite.
+    TypeError
+        If users, seen or targets are no integers.
     """
 
     histories: Sessions
@@ -84,6 +86,8 @@ class ClickSamples:
         if self.times is not None:
             kinds["times"] = np.float64
         for name, kind in kinds.items():
+            if kind == np.int64:
+                integers("ClickSamples", name, getattr(self, name))
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), kind))
             if (shape := getattr(self, name).shape) != self.users.shape or len(shape) != 1:
                 raise ValueError(

@@ -31,6 +31,8 @@ class Sessions:
     ValueError
         If the offsets do not start at 0, decrease, or do not end at the number of events, or
         if an array has another length.
+    TypeError
+        If items or offsets are no integers.
     """
 
     items: NDArray[np.int64]
@@ -40,8 +42,8 @@ class Sessions:
 
     def __post_init__(self) -> None:
         """Bring the arrays to their dtypes and check that they belong together."""
-        items = np.ascontiguousarray(self.items, dtype=np.int64)
-        offsets = np.ascontiguousarray(self.offsets, dtype=np.int64)
+        items = integers("Sessions", "items", self.items)
+        offsets = integers("Sessions", "offsets", self.offsets)
         object.__setattr__(self, "items", items)
         object.__setattr__(self, "offsets", offsets)
         if offsets.ndim != 1 or len(offsets) == 0 or offsets[0] != 0:
@@ -79,7 +81,8 @@ class Sessions:
         """
         lengths = [len(session) for session in sessions]
         items = [item for session in sessions for item in session]
-        return cls(np.array(items, dtype=np.int64), offsets_of(np.array(lengths, np.int64)))
+        flat = integers("Sessions.from_lists", "sessions", items)
+        return cls(flat, offsets_of(np.array(lengths, np.int64)))
 
     def __len__(self) -> int:
         """Return the number of sessions."""
@@ -117,7 +120,7 @@ class Sessions:
                     f"Sessions.select: mask has shape {chosen.shape}; expected ({len(self)},)"
                 )
             chosen = np.flatnonzero(chosen)
-        chosen = chosen.astype(np.int64)
+        chosen = integers("Sessions.select", "sessions", chosen)
         lengths = self.lengths[chosen]
         return self._gather(chosen, self.offsets[:-1][chosen], lengths)
 
@@ -129,7 +132,7 @@ class Sessions:
         last : int or (n_sessions,) int array
             How many events to leave out, for all sessions or for each.
         """
-        lengths = np.maximum(self.lengths - np.asarray(last, dtype=np.int64), 0)
+        lengths = np.maximum(self.lengths - integers("Sessions.trimmed", "last", last), 0)
         return self._gather(np.arange(len(self)), self.offsets[:-1], lengths)
 
     def sorted_by_start(self) -> Sessions:
@@ -162,6 +165,14 @@ class Sessions:
         events, offsets = gather(begin, lengths)
         times = None if self.times is None else self.times[events]
         return Sessions(self.items[events], offsets, times, self.session_ids[sessions])
+
+
+def integers(function: str, argument: str, values: ArrayLike) -> NDArray[np.int64]:
+    """Return integers as a contiguous int64 array; raise TypeError for others, but for none."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{function}: {argument} is {array.dtype}; expected integers")
+    return np.asarray(array, dtype=np.int64, order="C")
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
