@@ -385,3 +385,7 @@ def test_writing_leaves_nothing_half_done(tmp_path: Path) -> None:
     with pytest.raises(OSError):  # noqa: PT011
         write_log(InteractionLog(np.array([1]), np.array([1])), tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    (tmp_path / "link").symlink_to(tmp_path / "log.tsv")
+    write_log(InteractionLog(np.array([1]), np.array([1])), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "log.tsv", "taken"]

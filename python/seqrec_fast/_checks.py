@@ -1,4 +1,4 @@
-"""Checks of arguments that are no arrays: what came, and what was expected."""
+"""Checks of arguments: what came, and what was expected."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _LARGEST = sys.float_info.max
 
@@ -58,3 +59,12 @@ def check_choice(function: str, argument: str, value: Any, known: tuple[str | No
         wrong = ValueError if isinstance(value, str) else TypeError
         expected = ", ".join(map(str, known))
         raise wrong(f"{function}: {argument} is {value!r}; expected one of {expected}")
+
+
+def check_items(caller: str, items: NDArray[Any], n_items: int, name: str = "items") -> None:
+    """Raise ValueError if an item is not in the catalogue."""
+    if items.size and not (items.min() >= 0 and items.max() < n_items):
+        raise ValueError(
+            f"{caller}: {name} from {items.min()} to {items.max()}; expected 0 to {n_items - 1} "
+            f"from n_items={n_items}"
+        )

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from seqrec_fast._checks import check_items
 from seqrec_fast.data.sessions import Sessions
-
-
-def check_items(caller: str, items: NDArray[Any], n_items: int, name: str = "items") -> None:
-    """Raise ValueError if an item is not in the catalogue."""
-    if items.size and not (items.min() >= 0 and items.max() < n_items):
-        raise ValueError(
-            f"{caller}: {name} from {items.min()} to {items.max()}; expected 0 to {n_items - 1} "
-            f"from n_items={n_items}"
-        )
 
 
 def sessions_to_predict(test: Sessions, n_items: int, targets: str) -> Sessions:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrec_fast import metrics
-from seqrec_fast._evaluation_parts import check_items, sessions_to_predict
+from seqrec_fast._checks import check_items
+from seqrec_fast._evaluation_parts import sessions_to_predict
 
 if TYPE_CHECKING:
     from seqrec_fast.data import Sessions

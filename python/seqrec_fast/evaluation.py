@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import metrics
-from seqrec_fast._evaluation_parts import check_items, parts_of, sessions_to_predict
+from seqrec_fast._checks import check_items
+from seqrec_fast._evaluation_parts import parts_of, sessions_to_predict
 from seqrec_fast.data.clicks import ClickSamples
 from seqrec_fast.data.sessions import Sessions
 from seqrec_fast.recommender import Recommender

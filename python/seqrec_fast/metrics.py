@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqrec_fast._checks import check_items
 from seqrec_fast._click_metrics import auc, gauc, log_loss
 
 __all__ = [
@@ -214,8 +215,5 @@ def coverage(recommended: ArrayLike, n_items: int) -> float:
     items = items[items != -1]
     if n_items < 1:
         raise ValueError(f"coverage: n_items is {n_items}; expected at least 1")
-    if items.size and not (items.min() >= 0 and items.max() < n_items):
-        raise ValueError(
-            f"coverage: items from {items.min()} to {items.max()}; expected 0 to {n_items - 1}"
-        )
+    check_items("coverage", items, n_items)
     return np.unique(items).size / n_items

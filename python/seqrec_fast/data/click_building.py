@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqrec_fast._checks import check_items
 from seqrec_fast.data.building import FilterReport, by_appearance, time_order
 from seqrec_fast.data.clicks import ClickSamples
 from seqrec_fast.data.log import InteractionLog
@@ -154,11 +155,7 @@ def sampled_clicks(
     if n_negatives < 1:
         raise ValueError(f"sampled_clicks: n_negatives is {n_negatives}; expected at least 1")
     items = sessions.items
-    if items.size and not (items.min() >= 0 and items.max() < n_items):
-        raise ValueError(
-            f"sampled_clicks: items from {items.min()} to {items.max()}; expected 0 to "
-            f"{n_items - 1} from n_items={n_items}"
-        )
+    check_items("sampled_clicks", items, n_items)
     owner = np.repeat(np.arange(len(sessions)), sessions.lengths)
     place = np.arange(sessions.n_events) - sessions.offsets[:-1][owner]
     is_target = place >= 1

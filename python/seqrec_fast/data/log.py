@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,16 +201,7 @@ def write_log(log: InteractionLog, path: str | os.PathLike[str]) -> None:
         for row in zip(*columns, strict=True):
             yield "\t".join(row) + "\n"
 
-    _write_whole(os.fspath(path), lambda file: file.writelines(rows()))
+    from seqrec_fast.io import replacing  # which reads vocabularies of this package
 
-
-def _write_whole(path: str, write: Callable[[TextIO], object]) -> None:
-    temporary = f"{path}.{os.getpid()}.part"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(rows())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrec_fast._checks import check_items
 from seqrec_fast.data._theme_model import (
     Floats,
     Ints,
@@ -97,11 +98,7 @@ class Simulation:
             if vocabulary.ids.dtype.kind != "i":
                 raise ValueError("Simulation: the vocabulary holds strings; expected integer ids")
             items = vocabulary.ids[items].astype(np.int64)
-        if items.size and not (items.min() >= 0 and items.max() < self.model.n_items):
-            raise ValueError(
-                f"Simulation: items from {items.min()} to {items.max()}; expected 0 to "
-                f"{self.model.n_items - 1}"
-            )
+        check_items("Simulation", items, self.model.n_items)
         expected = hits = 0.0
         n = 0
         for probability, targets in self.model.predictions(

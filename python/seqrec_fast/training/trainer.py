@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from seqrec_fast._evaluation_parts import check_items
+from seqrec_fast._checks import check_items
 from seqrec_fast.data import Sessions
 from seqrec_fast.models import NextItemModel
 
