@@ -131,8 +131,12 @@ def test_wrong_input(times, options, message):
 
 
 def test_wrong_dtypes_and_offsets():
-    with pytest.raises(TypeError, match="times is float32; expected float64"):
+    with pytest.raises(TypeError, match="times is float32; expected int64 or float64"):
         sf.session_segments([0, 1], np.zeros(1, np.float32), rule="gap", gap=1)
+    with pytest.raises(ValueError, match=r"times has shape \(4, 1\); expected \(N,\)"):
+        sf.session_segments([0, 4], np.zeros((4, 1)), rule="gap", gap=1)
+    with pytest.raises(ValueError, match=r"offsets has shape \(1, 2\); expected \(B \+ 1,\)"):
+        sf.session_segments([[0, 4]], rule="window", window=1)
     with pytest.raises(ValueError, match="offsets decreases from 3 to 2"):
         sf.session_segments([0, 3, 2], rule="window", window=2)
     with pytest.raises(ValueError, match="offsets has no entries"):

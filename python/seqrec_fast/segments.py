@@ -103,15 +103,26 @@ def session_segments(
     """
     name = "session_segments"
     options = checked_rule(name, rule, window, gap, count)
-    limits = checked(name, "offsets", offsets, np.int64)
+    limits = _checked_vector(name, "offsets", offsets, "B + 1", (np.int64,))
     check_has_times(name, rule, times is not None)
     if times is None:
         return Segments(*_core.session_segments_i64(rule, limits, None, *options))
-    if np.asarray(times).dtype == np.int64:
-        stamps = checked(name, "times", times, np.int64)
-        return Segments(*_core.session_segments_i64(rule, limits, stamps, *options))
-    stamps = checked(name, "times", times, np.float64)
-    return Segments(*_core.session_segments_f64(rule, limits, stamps, *options))
+    stamps = _checked_vector(name, "times", times, "N", (np.int64, np.float64))
+    integers = stamps.dtype == np.int64
+    kernel: Any = _core.session_segments_i64 if integers else _core.session_segments_f64
+    return Segments(*kernel(rule, limits, stamps, *options))
+
+
+def _checked_vector(
+    function: str, argument: str, value: ArrayLike, size: str, dtypes: tuple[Any, ...]
+) -> NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype not in dtypes:
+        expected = " or ".join(dtype.__name__ for dtype in dtypes)
+        raise TypeError(f"{function}: {argument} is {array.dtype}; expected {expected}")
+    if array.ndim != 1:
+        raise ValueError(f"{function}: {argument} has shape {array.shape}; expected ({size},)")
+    return np.ascontiguousarray(array)
 
 
 class SegmentRoute(NamedTuple):
