@@ -166,11 +166,12 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     (r"input has shape \(4, 5\); expected \(events, 6\)", {"input": torch.zeros(4, 5)}),
     (r"input is torch.float64; expected torch.float32", {"input": torch.zeros(4, 6).double()}),
     (r"offsets have shape \(4,\); expected \(2 \* B", {"offsets": torch.arange(4)}),
-    (r"offsets are torch.int32; expected torch.int64", {"offsets": torch.arange(5).int()}),
     (r"offsets end at 3; expected 4", {"offsets": torch.tensor([0, 1, 2, 3, 3])}),
     (r"offsets decrease from 2 to 1", {"offsets": torch.tensor([0, 2, 1, 3, 4])}),
     (r"state has shape \(1, 4, 21\); expected \(2, 2, 21\)", {"hx": torch.zeros(1, 4, 21)}),
     (r"state has shape \(2, 2, 20\); expected \(2, 2, 21\)", {"hx": torch.zeros(2, 2, 20)}),
+    (r"hx is torch.float64; expected torch.float32", {"hx": torch.zeros(2, 2, 21).double()}),
+    (r"hx is torch.int64; expected torch.float32", {"hx": torch.zeros(2, 2, 21).long()}),
 ]
 
 
@@ -181,13 +182,21 @@ def test_wrong_input_is_named(message, wrong):
         snn.ExpertGRU(2, 6, 21)(**given)
 
 
+@pytest.mark.parametrize("wrong", [{"offsets": torch.arange(5).int()}, {"offsets": [0, 1, 2, 3, 4]},
+                                   {"input": [[0.0]]}, {"hx": [0.0]}], ids=str)  # fmt: skip
+def test_wrong_types_are_named(wrong):
+    given = {"input": torch.zeros(4, 6), "offsets": torch.arange(5)} | wrong
+    with pytest.raises(TypeError, match=r"^ExpertGRU: .* is .*; expected"):
+        snn.ExpertGRU(2, 6, 21)(**given)
+
+
 def test_wrong_sizes_and_pairs_are_named():
     x, offsets = torch.zeros(4, 6), torch.arange(5)
     with pytest.raises(ValueError, match="ExpertGRU: num_experts is 0; expected an integer"):
         snn.ExpertGRU(0, 6, 21)
     with pytest.raises(ValueError, match=r"ExpertAUGRU: attention has shape \(3,\); expected"):
         snn.ExpertAUGRU(2, 6, 21)(x, torch.zeros(3), offsets=offsets)
-    with pytest.raises(ValueError, match="ExpertLSTM: hx is not a pair"):
+    with pytest.raises(TypeError, match="ExpertLSTM: hx is not a pair"):
         snn.ExpertLSTM(2, 6, 21)(x, torch.zeros(2, 2, 21), offsets=offsets)
 
 

@@ -342,6 +342,79 @@ def test_the_same_errors_as_torch():
         ours(torch.randn(3, 2, 4))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_states_of_another_dtype_are_refused_as_in_torch(dtype):
+    x, h = torch.randn(3, 2, 4), torch.zeros(1, 2, 6, dtype=dtype)
+    for name, given, hx in (
+        ("GRU", x, h), ("RNN", x, h), ("LSTM", x, (h, h)), ("LSTM", x, (h.float(), h)),
+        ("GRUCell", x[0], h[0]), ("RNNCell", x[0], h[0]), ("LSTMCell", x[0], (h[0], h[0])),
+    ):  # fmt: skip
+        with pytest.raises(RuntimeError):
+            getattr(torch.nn, name)(4, 6)(given, hx)
+        with pytest.raises(RuntimeError, match=f"^{name}: hx is {dtype}; expected torch.float32"):
+            getattr(snn, name)(4, 6)(given, hx)
+
+
+def test_states_of_an_lstm_may_be_a_list():
+    layer, h = snn.LSTM(4, 6), torch.randn(2, 1, 2, 6)
+    x = torch.randn(3, 2, 4)
+    packed = pack_padded_sequence(x, torch.tensor([2, 3]), enforce_sorted=False)
+    for given, options in ((x, {}), (x.reshape(6, 4), {"offsets": torch.tensor([0, 2, 6])}),
+                           (packed, {})):  # fmt: skip
+        expected, found = (layer(given, hx, **options) for hx in ((h[0], h[1]), [h[0], h[1]]))
+        for a, b in zip(expected[1], found[1], strict=True):
+            assert torch.equal(a, b)
+    cell = snn.LSTMCell(4, 6)
+    assert torch.equal(cell(x[0], [h[0, 0], h[1, 0]])[0], cell(x[0], (h[0, 0], h[1, 0]))[0])
+    for wrong in (h[0], (h[0],), [h[0], None]):
+        with pytest.raises(TypeError, match=r"^LSTM: hx.* is .*; expected"):
+            layer(x, wrong)
+    for wrong in ([h[0]], (h[0], h[1])):
+        with pytest.raises(TypeError, match=r"^GRU: hx is .*; expected a torch.Tensor"):
+            snn.GRU(4, 6)(x, wrong)
+
+
+def test_resets_of_the_wrong_kind_are_named():
+    layer, x = snn.GRU(4, 6), torch.randn(11, 4)
+    for wrong in (torch.full((11,), 0.5), torch.zeros(11, dtype=torch.int64)):
+        for options in ({}, {"offsets": torch.tensor([0, 11])}):
+            with pytest.raises(TypeError, match=r"^GRU: reset is torch.*; expected bool"):
+                layer(x, reset=wrong, **options)
+    for options in ({}, {"offsets": torch.tensor([0, 11])}):
+        with pytest.raises(RuntimeError, match=r"reset has shape \(10,\); expected \(11,\)"):
+            layer(x, reset=torch.zeros(10, dtype=torch.bool), **options)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors():
+    layer, parts = snn.GRU(4, 6), [torch.randn(3, 4), torch.randn(2, 4)]
+    jagged = torch.nested.nested_tensor(parts, layout=torch.jagged)
+    with pytest.raises(ValueError, match=r"^GRU: input is a nested tensor .*strided; expected"):
+        layer(torch.nested.nested_tensor(parts))
+    gaps = torch.nested.nested_tensor_from_jagged(
+        torch.randn(6, 4), torch.tensor([0, 3, 6]), torch.tensor([2, 1])
+    )
+    with pytest.raises(ValueError, match=r"^GRU: input is a nested tensor .*; expected a contig"):
+        layer(gaps)
+    with pytest.raises(ValueError, match=r"^GRU: a nested tensor takes no offsets"):
+        layer(jagged, offsets=torch.tensor([0, 5]))
+    reset = torch.tensor([False, True, False, False, True])
+    flat = layer(jagged.values(), offsets=jagged.offsets(), reset=reset)[0]
+    of_reset = torch.nested.nested_tensor_from_jagged(reset, jagged.offsets())
+    for given in (reset, of_reset):
+        assert torch.equal(layer(jagged, reset=given)[0].values(), flat)
+
+
+@pytest.mark.parametrize("name", ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"])
+def test_layers_are_leaves_of_fx(name):
+    x = torch.randn(3, 4)
+    ours, theirs = (torch.nn.Sequential(torch.nn.Linear(4, 4), getattr(n, name)(4, 6))
+                    for n in (snn, torch.nn))  # fmt: skip
+    traced, expected = torch.fx.symbolic_trace(ours), torch.fx.symbolic_trace(theirs)
+    assert [n.op for n in traced.graph.nodes] == [n.op for n in expected.graph.nodes]
+    torch.testing.assert_close(traced(x), ours(x))
+
+
 def test_same_bits_on_any_number_of_threads():
     import seqrec_fast as sf
 

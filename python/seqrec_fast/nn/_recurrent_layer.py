@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from seqrec_fast._packing import RNN_PARAMETERS
 
-from ._checks import check_offsets
+from ._checks import check_dtype, check_offsets, check_tensor
 from ._rnn_autograd import rnn_forward
 from ._rnn_call import RnnCall
 from ._variational import variational_mask
@@ -132,6 +133,8 @@ class RecurrentLayer(torch.nn.RNNBase):
             As ``torch.nn``'s modules do, and for offsets that are not int64 or not a partition of
             the rows.
         """
+        if isinstance(input, Proxy):
+            return fx_leaf(self, input, hx, offsets=offsets, reset=reset)
         return self._forward(input, hx, offsets, reset)
 
     def _forward(
@@ -143,18 +146,31 @@ class RecurrentLayer(torch.nn.RNNBase):
         attention: Tensor | None = None,
     ) -> tuple[Any, Any]:
         """Run any form of input; `attention` is a plain tensor."""
+        name = type(self).__name__
+        if hx is not None:
+            hx = self._checked_state(hx)
         if isinstance(input, PackedSequence):
             if offsets is not None or reset is not None:
-                raise ValueError(
-                    f"{type(self).__name__}: a PackedSequence takes neither offsets nor reset"
-                )
+                raise ValueError(f"{name}: a PackedSequence takes neither offsets nor reset")
             values, batch_sizes, order, original = input
             events = _Input(values, int(batch_sizes[0]), batch_sizes=batch_sizes, sessions=order,
                             attention=attention)  # fmt: skip
             output, state = self._run(events, _permuted(hx, order))
             packed = PackedSequence(output, batch_sizes, order, original)
             return packed, _permuted(state, original)
+        check_tensor(name, "input", input)
+        if reset is not None:
+            check_tensor(name, "reset", reset)
+            reset = reset.values() if reset.is_nested else reset
+            check_dtype(name, "reset", reset, torch.bool)
         if input.is_nested:
+            if offsets is not None:
+                raise ValueError(f"{name}: a nested tensor takes no offsets; it has its own")
+            if input.layout != torch.jagged or not input.is_contiguous():
+                raise ValueError(
+                    f"{name}: input is a nested tensor of layout {input.layout}; expected a "
+                    "contiguous one of layout torch.jagged"
+                )
             jagged: Any = input
             rows = jagged.offsets()
             output, state = self._forward(jagged.values(), hx, rows, reset, attention)
@@ -162,10 +178,11 @@ class RecurrentLayer(torch.nn.RNNBase):
         if offsets is not None:
             if input.dim() != 2:
                 raise ValueError(
-                    f"{type(self).__name__}: input has {input.dim()} dimensions; expected 2, "
-                    "(events, input_size), because offsets are given"
+                    f"{name}: input has {input.dim()} dimensions; expected 2, (events, "
+                    "input_size), because offsets are given"
                 )
-            check_offsets(type(self).__name__, "offsets", offsets, "B")
+            check_offsets(name, "offsets", offsets, "B")
+            _check_reset_shape(name, reset, input)
             events = _Input(input, offsets.shape[0] - 1, offsets=offsets, reset=reset,
                             attention=attention)  # fmt: skip
             return self._run(events, hx)
@@ -177,6 +194,7 @@ class RecurrentLayer(torch.nn.RNNBase):
         name = type(self).__name__
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        _check_reset_shape(name, reset, input)
         batched = input.dim() == 3
         batch_dim = 0 if self.batch_first else 1
         for state in () if hx is None else hx if isinstance(hx, tuple) else (hx,):
@@ -192,10 +210,6 @@ class RecurrentLayer(torch.nn.RNNBase):
             hx = _mapped(hx, lambda state: state.unsqueeze(1))
         if input.shape[1 - batch_dim] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        if reset is not None and reset.shape != input.shape[:2]:
-            raise RuntimeError(
-                f"{name}: reset has shape {tuple(reset.shape)}; expected {tuple(input.shape[:2])}"
-            )
         events = _Input(input, input.shape[batch_dim], batch_first=self.batch_first, reset=reset,
                         attention=attention)  # fmt: skip
         output, final = self._run(events, hx)
@@ -315,22 +329,57 @@ class RecurrentLayer(torch.nn.RNNBase):
             return
         layers = self.num_layers * self._directions
         expected = (layers, events.batch, self.proj_size or self.hidden_size)
-        if self.mode != "LSTM":
-            if isinstance(hx, tuple):
-                raise TypeError(f"{type(self).__name__}: hx is a tuple; expected one tensor")
+        if not isinstance(hx, tuple):
             self.check_hidden_size(hx, expected)
-            return
-        if not isinstance(hx, tuple | list) or len(hx) != 2:
-            raise TypeError("LSTM: hx is not a pair; expected (h_0, c_0)")
-        self.check_hidden_size(hx[0], expected, "Expected hidden[0] size {}, got {}")
-        expected = (layers, events.batch, self.hidden_size)
-        self.check_hidden_size(hx[1], expected, "Expected hidden[1] size {}, got {}")
+        else:
+            self.check_hidden_size(hx[0], expected, "Expected hidden[0] size {}, got {}")
+            expected = (layers, events.batch, self.hidden_size)
+            self.check_hidden_size(hx[1], expected, "Expected hidden[1] size {}, got {}")
+        check_state_dtype(type(self).__name__, hx, values.dtype)
+
+    def _checked_state(self, hx: Any) -> State:
+        """Return the initial state as a tensor, or as a tuple of two."""
+        name = type(self).__name__
+        if self.mode != "LSTM":
+            check_tensor(name, "hx", hx)
+            return hx  # type: ignore[no-any-return]
+        return checked_pair(name, hx)
+
+
+def checked_pair(function: str, hx: Any) -> tuple[Tensor, Tensor]:
+    """Return the state of an LSTM as a tuple; raise TypeError unless it is a pair of tensors."""
+    if not isinstance(hx, tuple | list) or len(hx) != 2:
+        raise TypeError(f"{function}: hx is not a pair; expected (h_0, c_0)")
+    for i, part in enumerate(hx):
+        check_tensor(function, f"hx[{i}]", part)
+    return hx[0], hx[1]
+
+
+def check_state_dtype(function: str, hx: State, dtype: torch.dtype) -> None:
+    """Raise RuntimeError, as torch.nn does, for a state of another dtype than the input."""
+    for part in hx if isinstance(hx, tuple) else (hx,):
+        if part.dtype != dtype:
+            raise RuntimeError(f"{function}: hx is {part.dtype}; expected {dtype}, as the input")
+
+
+def fx_leaf(module: torch.nn.Module, input: Proxy, *args: Any, **kwargs: Any) -> Any:
+    """Return a call of the module for ``torch.fx``, which treats torch.nn's as leaves alone."""
+    tracer: Any = input.tracer
+    given = {name: value for name, value in kwargs.items() if value is not None}
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, *args), given)
+
+
+def _check_reset_shape(function: str, reset: Tensor | None, input: Tensor) -> None:
+    if reset is not None and reset.shape != input.shape[:-1]:
+        raise RuntimeError(
+            f"{function}: reset has shape {tuple(reset.shape)}; expected {tuple(input.shape[:-1])}"
+        )
 
 
 def _mapped(state: Any, function: Any) -> Any:
     if state is None:
         return None
-    if isinstance(state, tuple | list):
+    if isinstance(state, tuple):
         return tuple(function(part) for part in state)
     return function(state)
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
+from ._checks import check_tensor
+from ._recurrent_layer import check_state_dtype, checked_pair, fx_leaf
 from ._rnn_autograd import rnn_forward
 from ._rnn_call import RnnCall
 
@@ -22,6 +25,7 @@ def _step(
 ) -> tuple[Tensor, Tensor]:
     """One step of a batch (N, I) or of one row (I,), as a sequence of length 1."""
     name = type(module).__name__
+    check_tensor(name, "input", input)
     if input.dim() not in (1, 2):
         raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
     for state in (h_0, c_0):
@@ -45,6 +49,7 @@ def _step(
                 f"{name}: hidden has shape {tuple(state.shape)}; expected "
                 f"{(x.shape[0], module.hidden_size)}"
             )
+        check_state_dtype(name, state, x.dtype)
         states.append(state)
     weights = (module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh)
     c = states[1] if cell == "lstm" else None
@@ -79,6 +84,10 @@ class GRUCell(torch.nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the next state (N, H) or (H,) from `input` (N, I) or (I,) and `hx`."""
+        if isinstance(input, Proxy):
+            return fx_leaf(self, input, hx)
+        if hx is not None:
+            check_tensor("GRUCell", "hx", hx)
         return _step(self, "gru" if self.reset_after else "gru_reset_before", input, hx, None)[0]
 
 
@@ -106,7 +115,9 @@ class LSTMCell(torch.nn.RNNCellBase):
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the next (h, c), each (N, H) or (H,), from `input` and `hx` = (h, c)."""
-        h_0, c_0 = (None, None) if hx is None else hx
+        if isinstance(input, Proxy):
+            return fx_leaf(self, input, hx)
+        h_0, c_0 = (None, None) if hx is None else checked_pair("LSTMCell", hx)
         return _step(self, "lstm", input, h_0, c_0)
 
 
@@ -137,6 +148,10 @@ class RNNCell(torch.nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the next state (N, H) or (H,) from `input` (N, I) or (I,) and `hx`."""
+        if isinstance(input, Proxy):
+            return fx_leaf(self, input, hx)
+        if hx is not None:
+            check_tensor("RNNCell", "hx", hx)
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
         return _step(self, f"rnn_{self.nonlinearity}", input, hx, None)[0]

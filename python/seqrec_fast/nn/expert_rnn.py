@@ -11,7 +11,8 @@ from torch import Tensor
 from seqrec_fast._packing import RNN_PARAMETERS
 from seqrec_fast.augru import cell_of_mode
 
-from ._recurrent_layer import _Input
+from ._checks import check_dtype, check_tensor
+from ._recurrent_layer import _Input, checked_pair
 from ._rnn_autograd import rnn_forward
 from ._rnn_call import RnnCall
 from ._tensors import autocast_precision
@@ -80,6 +81,9 @@ class _ExpertLayer(torch.nn.Module):
         values = input.to(dtype) if torch.is_autocast_enabled(input.device.type) else input
         if values.dtype != dtype:
             raise ValueError(f"{name}: input is {values.dtype}; expected {dtype}, as the weights")
+        for state in states or ():
+            if state.dtype != dtype and not torch.is_autocast_enabled(input.device.type):
+                raise ValueError(f"{name}: hx is {state.dtype}; expected {dtype}, as the weights")
         shape = (self.num_experts, sessions // self.num_experts, self.hidden_size)
         if states is None:
             states = (values.new_zeros(shape),) * (2 if self._cell == "lstm" else 1)
@@ -99,6 +103,8 @@ class _ExpertLayer(torch.nn.Module):
     def _check(self, input: Tensor, states: tuple[Tensor, ...] | None, offsets: Tensor) -> int:
         """Return the number of sequences of all experts."""
         name = type(self).__name__
+        check_tensor(name, "input", input)
+        check_dtype(name, "offsets", offsets, torch.int64)
         if input.dim() != 2 or input.shape[1] != self.input_size:
             raise ValueError(
                 f"{name}: input has shape {tuple(input.shape)}; expected (events, "
@@ -110,10 +116,9 @@ class _ExpertLayer(torch.nn.Module):
                 f"{name}: offsets have shape {tuple(offsets.shape)}; expected "
                 f"({self.num_experts} * B + 1,), sequence b of expert m being number m * B + b"
             )
-        if offsets.dtype != torch.int64:
-            raise ValueError(f"{name}: offsets are {offsets.dtype}; expected torch.int64")
         expected = (self.num_experts, sessions // self.num_experts, self.hidden_size)
         for state in states or ():
+            check_tensor(name, "an initial state", state)
             if tuple(state.shape) != expected:
                 raise ValueError(
                     f"{name}: an initial state has shape {tuple(state.shape)}; expected {expected}"
@@ -178,6 +183,8 @@ class ExpertGRU(_ExpertLayer):
 
         Raises
         ------
+        TypeError
+            If an argument is no tensor, or offsets are not int64.
         ValueError
             If a shape or dtype does not fit, or offsets are not a partition of the rows.
         """
@@ -194,9 +201,8 @@ class ExpertLSTM(_ExpertLayer):
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, *, offsets: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run every expert, see :meth:`ExpertGRU.forward`."""
-        if hx is not None and (not isinstance(hx, tuple | list) or len(hx) != 2):
-            raise ValueError("ExpertLSTM: hx is not a pair; expected (h_0, c_0)")
-        y, h_n, c_n = self._run(input, hx, offsets)
+        states = None if hx is None else checked_pair("ExpertLSTM", hx)
+        y, h_n, c_n = self._run(input, states, offsets)
         return y, (h_n, c_n)
 
 
