@@ -137,7 +137,7 @@ def test_bad_probabilities(probabilities, message):
     [
         ((-1, 0), r"n is -1; expected 0 to 4294967296"),
         ((2**33, 0), r"n is 8589934592; expected 0 to 4294967296"),
-        ((1, -1), r"seed is -1; expected 0 to 2\*\*64 - 1"),
+        ((1, -1), r"seed is -1; expected 0 to 18446744073709551615"),
         ((1, 2**64), r"seed is 18446744073709551616"),
         ((1, 0, 2**64), r"counter is 18446744073709551616"),
     ],
@@ -145,6 +145,25 @@ def test_bad_probabilities(probabilities, message):
 def test_bad_draws(arguments, message):
     with pytest.raises(ValueError, match=rf"AliasTable\.draw: {message}"):
         AliasTable([1.0]).draw(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((2.5, 0), "n is 2.5; expected an int"),
+        (("a", 0), "n is 'a'; expected an int"),
+        ((None, 0), "n is None; expected an int"),
+        ((2, 0.5), "seed is 0.5; expected an int"),
+        ((2, 0, "x"), "counter is 'x'; expected an int"),
+    ],
+)
+def test_draws_of_other_types(arguments, message):
+    with pytest.raises(TypeError, match=f"draw: {message}"):
+        AliasTable([1.0]).draw(*arguments)
+    with pytest.raises(TypeError, match="draw: ordered is 1; expected True or False"):
+        AliasTable([1.0]).draw(2, 0, ordered=1)
+    with pytest.raises(TypeError, match="AliasTable: probabilities is <U1; expected numbers"):
+        AliasTable(["a"])
 
 
 def test_rows_are_ordered_by_id(rng):

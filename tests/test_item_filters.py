@@ -215,7 +215,7 @@ def test_bad_parts(parts, k, error, message):
     [
         ({"precision": "int8"}, "precision is 'int8'; expected 'float32' or 'bfloat16'"),
         ({"scan": "bfloat16"}, "scan is 'bfloat16'; expected 'auto', 'float32' or 'int8'"),
-        ({"id_offset": -1}, "id_offset is -1; expected at least 0"),
+        ({"id_offset": -1}, "id_offset is -1; expected 0 or more"),
         ({"id_offset": 5, "n_ids": 104}, "n_ids is 104; expected at least 105"),
     ],
 )

@@ -172,9 +172,51 @@ def test_wrong_arguments(recommender):
         store.push([("a", 1)], [1001])
     with pytest.raises(ValueError, match=r"push: keys has a number of more than 64 bits"):
         store.push([2**64], [1001])
-    with pytest.raises(ValueError, match="capacity is 0; expected 1 or more"):
+    with pytest.raises(ValueError, match="capacity is 0; expected at least 1"):
         recommender.sessions(capacity=0)
     assert len(store) == 0
+
+
+def test_arguments_of_other_types(recommender):
+    store = recommender.sessions()
+    calls = {
+        "SessionStore.recommend": lambda **o: store.recommend(["a"], **o),
+        "SessionStore.step": lambda **o: store.step(["a"], [1001], **o),
+        "Recommender.recommend": lambda **o: recommender.recommend([[1001]], **o),
+    }
+    for name, call in calls.items():
+        for k in (2.5, "a", None, True):
+            with pytest.raises(TypeError, match=f"^{name}: k is {k!r}; expected an int"):
+                call(k=k)
+        with pytest.raises(TypeError, match=f"^{name}: exclude_seen is 'no'; expected True or Fal"):
+            call(exclude_seen="no")
+    for capacity in (2.5, "a"):
+        with pytest.raises(TypeError, match=f"SessionStore: capacity is {capacity!r}; expected an"):
+            recommender.sessions(capacity)
+    with pytest.raises(ValueError, match=r"SessionStore: capacity is .* of 64 bits"):
+        recommender.sessions(2**70)
+    assert len(store) == 0
+
+
+def test_keys_that_are_no_text_are_named(recommender):
+    store = recommender.sessions()
+    bad = "\ud800"
+    for name, call in {
+        "SessionStore.push": lambda: store.push(["a", bad], [1001, 1001]),
+        "SessionStore.push:": lambda: store.push(["a", bad], np.array([1001, 1001])),
+        "SessionStore.step": lambda: store.step(["a", bad], [1001, 1001]),
+        "SessionStore.recommend": lambda: store.recommend([bad]),
+        "SessionStore.forget": lambda: store.forget([bad]),
+        "SessionStore": lambda: bad in store,
+    }.items():
+        with pytest.raises(
+            ValueError, match=rf"^{name.strip(':')}: key '\\ud800' is no Unicode text"
+        ):
+            call()
+    assert len(store) == 0
+    before = recommender.unknown_items
+    store.push(["a"], [bad])
+    assert recommender.unknown_items == before + 1
 
 
 def test_threads_share_a_store(recommender):

@@ -278,6 +278,23 @@ def test_empty_catalogue_and_empty_batch(index_of):
     assert scores.shape == ids.shape == (0, 3)
 
 
+def test_more_than_the_catalogue_fills_up(index_of, rng):
+    items, queries = (
+        rng.standard_normal((7, 4), np.float32),
+        rng.standard_normal((3, 4), np.float32),
+    )
+    index = index_of(items)
+    scores, ids = index.topk(queries, 7)
+    more_scores, more_ids = index.topk(queries, 100_000, k_per_query=np.array([9, 7, 2]))
+    assert more_ids.shape == (3, 100_000)
+    assert (more_ids[:2, :7] == ids[:2]).all()
+    assert (more_scores[:2, :7] == scores[:2]).all()
+    assert (more_ids[2, :2] == ids[2, :2]).all()
+    assert (more_ids[:2, 7:] == -1).all()
+    assert (more_ids[2, 2:] == -1).all()
+    assert (more_scores[:, 7:] == -np.inf).all()
+
+
 def test_one_query_gives_vectors(index_of, rng):
     index, queries = index_of(normal(rng, 100, 8)), normal(rng, 2, 8)
     scores, ids = index.topk(queries[1], np.int32(7))
@@ -343,7 +360,10 @@ def offsets(*values):
         (lambda: ItemIndex(ITEMS, bias=ITEMS[0]), ValueError, r"bias has shape \(4,\).*\(10,\)"),
         (lambda: sf.topk(QUERIES, ITEMS, 0), ValueError, "topk: k is 0; expected at least 1"),
         (lambda: sf.topk(QUERIES, ITEMS, -3), ValueError, "topk: k is -3"),
-        (lambda: sf.topk(QUERIES, ITEMS, 1.5), TypeError, "float"),
+        (lambda: sf.topk(QUERIES, ITEMS, 1.5), TypeError, "topk: k is 1.5; expected an int"),
+        (lambda: sf.topk(QUERIES, ITEMS, 2**50), MemoryError, r"topk: k is \d+; no memory for ans"),
+        (lambda: sf.topk(QUERIES, ITEMS, 2**62), MemoryError, r"topk: k is \d+; no memory for ans"),
+        (lambda: ItemIndex(ITEMS, id_offset=2.5), TypeError, "id_offset is 2.5; expected an int"),
         (lambda: sf.topk(QUERIES.astype(float), ITEMS, 1), TypeError, "queries is float64"),
         (lambda: sf.topk(QUERIES[:, :3], ITEMS, 1), ValueError, r"shape \(2, 3\); expected \(B, 4"),
         (lambda: sf.topk(QUERIES[None], ITEMS, 1), ValueError, r"shape \(1, 2, 4\)"),

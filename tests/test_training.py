@@ -398,6 +398,10 @@ def test_options_of_other_types() -> None:
         ({"epochs": 1.5}, "epochs is 1.5; expected an int"),
         ({"batch_size": "a"}, "batch_size is 'a'; expected an int"),
         ({"momentum": "a"}, "momentum is 'a'; expected a number"),
+        ({"optimizer": [3]}, r"optimizer is \[3\]; expected one of adam, adagrad, sgd"),
+        ({"monitor": 3}, "monitor is 3; expected one of recall@20"),
+        ({"lr_decay": "no"}, "lr_decay is 'no'; expected True or False"),
+        ({"device": 3}, "device is 3; expected a string or None"),
     ):
         with pytest.raises(TypeError, match="TrainingOptions: " + message):
             TrainingOptions(**option)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core, metrics
+from ._checks import checked_int
 
 Array = NDArray[Any]
 Ragged = tuple[Array, Array]
@@ -36,10 +36,18 @@ def checked(function: str, argument: str, value: ArrayLike, dtype: type[np.gener
 
 def checked_k(function: str, k: SupportsIndex) -> int:
     """`k` as an int of at least 1."""
-    k = operator.index(k)
-    if k < 1:
-        raise ValueError(f"{function}: k is {k}; expected at least 1")
-    return k
+    return checked_int(function, "k", k, 1)
+
+
+def _no_items(function: str, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return scores and ids for answers of this shape whose last size is k, without items."""
+    try:
+        return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
+    except (MemoryError, ValueError) as error:  # NumPy has limits to sizes of its own
+        raise MemoryError(
+            f"{function}: k is {shape[-1]}; no memory for answers of shape {shape}, which are "
+            "filled up where fewer items are left"
+        ) from error
 
 
 def best_items(
@@ -62,6 +70,15 @@ def best_items(
         raise _wrong_queries("topk", shape, dim)
     if type(k) is not int or k < 1:
         k = checked_k("topk", k)
+    while k > (width := max(items.n_items, 1)):  # kernels keep k candidates for each query
+        answer = best_items(items, dim, queries, width, exclude, allow, None)
+        if items.n_items > width:
+            continue  # items were added meanwhile
+        scores, ids = _no_items("topk", (*shape[:-1], k))
+        scores[..., :width], ids[..., :width] = answer
+        if k_per_query is not None:
+            _shorten(scores, ids, k, k_per_query)
+        return scores, ids
     shape = (*shape[:-1], k)
     scores = np.empty(shape, _FLOAT32)
     ids = np.empty(shape, _INT64)
@@ -121,8 +138,7 @@ def merged(
     is_item = (ids >= 0) & ~again
     kept = np.argsort(~is_item, axis=-1, kind="stable")[..., :k]
     is_item = _taken(is_item, kept)
-    best_scores = np.full((*ids.shape[:-1], k), -np.inf, np.float32)
-    best_ids = np.full((*ids.shape[:-1], k), -1, np.int64)
+    best_scores, best_ids = _no_items("merge_topk", (*ids.shape[:-1], k))
     width = kept.shape[-1]
     np.copyto(best_scores[..., :width], _taken(scores, kept), where=is_item)
     np.copyto(best_ids[..., :width], _taken(ids, kept), where=is_item)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrec_fast._checks import checked_int
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
 from seqrec_fast.index import ItemIndex
 
@@ -47,9 +47,11 @@ class KnownItems:
         with self._lock:
             self._unknown_items += events
 
-    def at_most_all(self, k: int) -> int:
+    def at_most_all(self, k: int, function: str | None = None) -> int:
         """Return k, or the number of items if it is more: no answer is allocated by k alone."""
-        return min(operator.index(k), self.n_items)
+        if type(k) is not int or k < 1:  # a call takes microseconds
+            k = checked_int(function or f"{type(self).__name__}.recommend", "k", k, 1)
+        return min(k, self.n_items)
 
     def named(self, found: Ints) -> Ids:
         """Turn item indices into the user's ids; an index of -1 becomes -1 or ``""``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import os
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._catalogue import Catalogue, packed_once
+from ._checks import checked_int
 from ._item_queries import best_items, merged, ranks_of
 
 __all__ = ["ItemIndex", "merge_topk", "topk"]
@@ -60,7 +60,7 @@ class ItemIndex:
     Raises
     ------
     TypeError
-        If an array is not float32.
+        If an array is not float32, or an option has another type.
     ValueError
         If a shape does not fit, an option is unknown or a number is out of range.
 
@@ -84,8 +84,8 @@ class ItemIndex:
         id_offset: SupportsIndex = 0,
         n_ids: SupportsIndex | None = None,
     ) -> None:
-        first = operator.index(id_offset)
-        end = None if n_ids is None else operator.index(n_ids)
+        first = checked_int("ItemIndex", "id_offset", id_offset)
+        end = None if n_ids is None else checked_int("ItemIndex", "n_ids", n_ids)
         self._hold(Catalogue.of(items, bias, precision, scan, first, end))
 
     def _hold(self, catalogue: Catalogue) -> None:
@@ -194,7 +194,7 @@ class ItemIndex:
         ----------
         queries : (B, d) or (d,) float32 array
         k : int
-            At least 1; may exceed the number of items.
+            At least 1; may exceed the number of items. The answer has k columns all the same.
         exclude : tuple of two int64 arrays, optional
             ``(values, offsets)``: query b gets none of ``values[offsets[b]:offsets[b + 1]]``,
             which need not be sorted or distinct; B + 1 offsets.
@@ -219,6 +219,8 @@ class ItemIndex:
             If an array has another dtype.
         ValueError
             If k is below 1, a shape does not fit, offsets decrease, or an id is out of range.
+        MemoryError
+            If there is no memory for k columns.
         """
         return best_items(
             self._catalogue.packed, self._dim, queries, k, exclude, allow, k_per_query

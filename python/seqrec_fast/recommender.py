@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqrec_fast._checks import checked_flag
 from seqrec_fast._click_model_format import CLICK_MODELS
 from seqrec_fast._item_scorer import ItemScorer
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary, as_ids
@@ -154,7 +155,7 @@ class Recommender(ItemScorer):
         Raises
         ------
         TypeError
-            If a session is no list of integers or strings.
+            If a session is no list of integers or strings, or k no integer.
         ValueError
             If k is below 1, or offsets do not rise from 0 to the number of events.
 
@@ -164,6 +165,7 @@ class Recommender(ItemScorer):
         ...     [[214821275, 214821371], [214717867]], k=3
         ... )
         """
+        exclude_seen = checked_flag("Recommender.recommend", "exclude_seen", exclude_seen)
         ids, bounds = ragged(sessions, offsets)
         items, bounds, _ = self.known_items(ids, bounds)
         state = self.advance(items, bounds, outputs="last")[1]

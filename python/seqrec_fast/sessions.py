@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import _core
-from seqrec_fast._keys import Key, Keys, key_list
+from seqrec_fast._checks import checked_flag, checked_int
+from seqrec_fast._keys import Key, Keys, checked_keys, key_list
 from seqrec_fast._state_files import read_states, write_states
 from seqrec_fast.data.vocabulary import Ids, as_ids
 from seqrec_fast.recommender import Recommender
@@ -40,6 +41,8 @@ class SessionStore:
     ------
     ValueError
         If capacity is below 1.
+    TypeError
+        If it is no integer.
 
     Examples
     --------
@@ -50,8 +53,8 @@ class SessionStore:
     """
 
     def __init__(self, recommender: Recommender, capacity: int | None = None) -> None:
-        if capacity is not None and capacity < 1:
-            raise ValueError(f"SessionStore: capacity is {capacity}; expected 1 or more, or None")
+        if capacity is not None:
+            capacity = checked_int("SessionStore", "capacity", capacity, 1)
         self._recommender = recommender
         self.capacity = capacity
         stack = recommender.stack
@@ -66,7 +69,11 @@ class SessionStore:
 
     def __contains__(self, key: Key) -> bool:
         """Return whether a session has had an event whose item is known."""
-        return bool(self._store.contains(key))
+        try:
+            return bool(self._store.contains(key))
+        except UnicodeEncodeError:
+            checked_keys([key], "SessionStore")
+            raise
 
     def push(self, keys: Keys, items: ArrayLike) -> None:
         """Add one event to each session; a key that is new begins a session.
@@ -91,8 +98,11 @@ class SessionStore:
             If keys is no sequence, or a key or an item is neither an integer nor a string.
         """
         names = keys if type(keys) is list else key_list(keys, "SessionStore.push")
-        if isinstance(items, list) and self._store.push(names, items):
-            return
+        try:
+            if isinstance(items, list) and self._store.push(names, items):
+                return
+        except UnicodeEncodeError:  # an item is no text, and so unknown, or a key is none
+            checked_keys(names, "SessionStore.push")
         self._push_any(names, items)
 
     def step(
@@ -121,9 +131,14 @@ class SessionStore:
         """
         names = keys if type(keys) is list else key_list(keys, "SessionStore.step")
         index = self._recommender.packed_items
-        found, k = None, self._recommender.at_most_all(k)
-        if isinstance(items, list):
-            found = self._store.step(names, items, index, k, exclude_seen)
+        found, k = None, self._recommender.at_most_all(k, "SessionStore.step")
+        if not isinstance(exclude_seen, bool):
+            exclude_seen = checked_flag("SessionStore.step", "exclude_seen", exclude_seen)
+        try:
+            if isinstance(items, list):
+                found = self._store.step(names, items, index, k, exclude_seen)
+        except UnicodeEncodeError:
+            checked_keys(names, "SessionStore.step")
         if found is None:
             self._push_any(names, items)
             found = self._store.recommend(names, index, k, exclude_seen)
@@ -151,15 +166,20 @@ class SessionStore:
         Raises
         ------
         ValueError
-            If k is below 1.
+            If k is below 1, or a key is no Unicode text.
         TypeError
-            If keys is no sequence, or a key is neither an integer nor a string.
+            If keys is no sequence, a key is neither an integer nor a string, or k is no integer.
         """
         names = key_list(keys, "SessionStore.recommend")
         recommender = self._recommender
-        scores, found = self._store.recommend(
-            names, recommender.packed_items, recommender.at_most_all(k), exclude_seen
-        )
+        k = recommender.at_most_all(k, "SessionStore.recommend")
+        if not isinstance(exclude_seen, bool):
+            exclude_seen = checked_flag("SessionStore.recommend", "exclude_seen", exclude_seen)
+        try:
+            scores, found = self._store.recommend(names, recommender.packed_items, k, exclude_seen)
+        except UnicodeEncodeError:
+            checked_keys(names, "SessionStore.recommend")
+            raise
         return self._recommender.named(found), scores
 
     def forget(self, keys: Keys) -> None:
@@ -174,7 +194,12 @@ class SessionStore:
         TypeError
             If keys is no sequence, or a key is neither an integer nor a string.
         """
-        self._store.forget(key_list(keys, "SessionStore.forget"))
+        names = key_list(keys, "SessionStore.forget")
+        try:
+            self._store.forget(names)
+        except UnicodeEncodeError:
+            checked_keys(names, "SessionStore.forget")
+            raise
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all sessions to a file.
@@ -227,6 +252,10 @@ class SessionStore:
         if len(names) != len(ids):
             raise ValueError(f"SessionStore.push: {len(names)} keys and {len(ids)} items")
         positions = self._recommender.vocabulary.index_of(ids)
-        self._store.push_positions(names, positions)
+        try:
+            self._store.push_positions(names, positions)
+        except UnicodeEncodeError:
+            checked_keys(names, "SessionStore.push")
+            raise
         if unknown := int(np.count_nonzero(positions < 0)):
             self._recommender.count_unknown(unknown)

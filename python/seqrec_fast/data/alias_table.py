@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqrec_fast import _core
+from seqrec_fast._checks import checked_flag, checked_int
 
 
 class AliasTable:
@@ -26,6 +27,8 @@ class AliasTable:
     ------
     ValueError
         If one is negative or not finite, or all are 0.
+    TypeError
+        If one is no number.
 
     Examples
     --------
@@ -34,7 +37,10 @@ class AliasTable:
     """
 
     def __init__(self, probabilities: ArrayLike) -> None:
-        self._given = np.array(probabilities, dtype=np.float64, order="C")
+        given = np.asarray(probabilities)
+        if given.dtype.kind not in "biuf":
+            raise TypeError(f"AliasTable: probabilities is {given.dtype}; expected numbers")
+        self._given = np.array(given, dtype=np.float64, order="C")
         if self._given.ndim != 1 or not len(self._given):
             raise ValueError(
                 f"AliasTable: probabilities has shape {self._given.shape}; expected (n_items,), "
@@ -70,11 +76,16 @@ class AliasTable:
         ------
         ValueError
             If a number is out of range.
+        TypeError
+            If it is no integer.
         """
-        for name, value in (("seed", seed), ("counter", counter)):
-            if not 0 <= value < 1 << 64:
-                raise ValueError(f"AliasTable.draw: {name} is {value}; expected 0 to 2**64 - 1")
-        return self._table.draw(n, seed, counter, ordered)
+        name = "AliasTable.draw"
+        return self._table.draw(
+            checked_int(name, "n", n, 0, 1 << 32),
+            checked_int(name, "seed", seed, 0, (1 << 64) - 1),
+            checked_int(name, "counter", counter, 0, (1 << 64) - 1),
+            checked_flag(name, "ordered", ordered),
+        )
 
     def __len__(self) -> int:
         return len(self._table)

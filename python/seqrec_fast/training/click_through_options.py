@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seqrec_fast._checks import check_choice
+
 from .devices import check_device
-from .option_checks import check_numbers, check_sizes
+from .option_checks import check_flags, check_numbers, check_sizes
 
 MONITORS = ("auc", "gauc")
 
@@ -48,7 +50,7 @@ class ClickThroughOptions:
     ValueError
         If an option is out of range.
     TypeError
-        If a size is no integer, or another number none.
+        If a size is no integer, another number none, or a choice or flag of another type.
     """
 
     epochs: int = 3
@@ -66,10 +68,8 @@ class ClickThroughOptions:
     def __post_init__(self) -> None:
         """Check the ranges."""
         name = type(self).__name__
-        if self.monitor not in MONITORS:
-            raise ValueError(
-                f"{name}: monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}"
-            )
+        check_choice(name, "monitor", self.monitor, MONITORS)
+        check_flags(self, ("lr_decay",))
         check_sizes(self, ("epochs", "batch_size", "max_length", "patience"))
         check_numbers(self, ("lr", "weight_decay", "validation"))
         if not self.lr > 0:

@@ -16,6 +16,8 @@ _Tensor = TypeVar("_Tensor", Tensor, None, Tensor | None)
 
 def check_device(caller: str, name: str | None) -> None:
     """Raise ValueError unless `name` is None or one that :func:`device_of` knows."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"{caller}: device is {name!r}; expected a string or None")
     if name is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise ValueError(f"{caller}: device is {name!r}; expected auto, cpu, cuda or cuda:N")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seqrec_fast._checks import checked_int, checked_number
+from seqrec_fast._checks import checked_flag, checked_int, checked_number
 
 
 def check_sizes(options: Any, names: Iterable[str]) -> None:
@@ -19,10 +19,17 @@ def check_sizes(options: Any, names: Iterable[str]) -> None:
     object.__setattr__(options, "seed", checked_int(function, "seed", options.seed))
 
 
+def check_flags(options: Any, names: Iterable[str]) -> None:
+    """Bring flags to bools; raise TypeError for what is none."""
+    for name in names:
+        value = checked_flag(type(options).__name__, name, getattr(options, name))
+        object.__setattr__(options, name, value)
+
+
 def check_numbers(options: Any, names: Iterable[str]) -> None:
-    """Bring NumPy's numbers to Python's; raise TypeError for what is none."""
+    """Bring NumPy's numbers to Python's; raise for what is none, or not finite."""
     for name in names:
         value = getattr(options, name)
-        checked_number(type(options).__name__, name, value)
+        checked_number(type(options).__name__, name, value, finite=True)
         if isinstance(value, np.generic):
             object.__setattr__(options, name, value.item())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seqrec_fast._checks import check_choice
+
 from .devices import check_device
 from .negatives import COLLISIONS
-from .option_checks import check_numbers, check_sizes
+from .option_checks import check_flags, check_numbers, check_sizes
 
 LOSSES = ("auto", "full", "sampled", "bpr-max")
 BATCHINGS = ("whole-session", "session-parallel")
@@ -93,7 +95,7 @@ class TrainingOptions:
     ValueError
         If an option is out of range.
     TypeError
-        If a size is no integer, or another number none.
+        If a size is no integer, another number none, or a choice or flag of another type.
     """
 
     epochs: int = 8
@@ -123,20 +125,18 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         """Fill in what depends on the optimiser, and check the ranges."""
+        check_choice("TrainingOptions", "optimizer", self.optimizer, OPTIMIZERS)
         for name, values in _DEFAULTS.items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, values.get(self.optimizer, 1.0))
+                object.__setattr__(self, name, values[self.optimizer])
         for name, known in (
             ("batching", BATCHINGS),
             ("loss", LOSSES),
             ("collisions", COLLISIONS),
-            ("optimizer", OPTIMIZERS),
             ("monitor", MONITORS),
         ):
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(
-                    f"TrainingOptions: {name} is {value!r}; expected one of {', '.join(known)}"
-                )
+            check_choice("TrainingOptions", name, getattr(self, name), known)
+        check_flags(self, ("lr_decay", "carry_dropout"))
         sizes = ("epochs", "batch_size", "max_length", "bptt", "n_sample", "average_epochs")
         check_sizes(self, (*sizes, "patience"))
         check_numbers(self, _NUMBERS)
