@@ -69,11 +69,12 @@ def check_partition(
     """
     Raise ValueError unless the offsets part so many rows.
 
-    Not in a compiled graph, which cannot look at values. The host waits for a GPU.
+    Not in a compiled graph, which cannot look at values, nor on a GPU, for which the host would
+    wait.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or offsets.is_cuda:
         return
-    limits = offsets.detach().cpu()
+    limits = offsets.detach()
     if int(limits[0]) != 0:
         raise ValueError(f"{function}: {argument}[0] is {int(limits[0])}; expected 0")
     lengths = limits.diff()
@@ -92,7 +93,7 @@ def check_partition(
 
 def check_ids(function: str, argument: str, ids: Tensor, count: int) -> None:
     """Raise ValueError for an id that is neither -1 nor below the count; see check_partition."""
-    if torch.compiler.is_compiling() or not ids.numel():
+    if torch.compiler.is_compiling() or ids.is_cuda or not ids.numel():
         return
     least, most = torch.stack(ids.aminmax()).tolist()
     if least < -1 or most >= count:

@@ -17,6 +17,7 @@ from torch import Tensor
 from seqrec_fast._packing import RNN_PARAMETERS
 
 from . import _rnn_cuda_ops as _rnn_cuda_ops  # registers the operators on CUDA
+from . import _rnn_flops as _rnn_flops  # counts the operations of the operators
 from . import _rnn_ops
 from ._differentiable_once import differentiable_once
 from ._rnn_call import DIFFERENTIABLE, TENSORS, RnnCall

@@ -168,6 +168,5 @@ def _check(
     check_floating(caller, "keys", keys)
     check_offsets(caller, "offsets", offsets, "B")
     check_shape(caller, "keys", keys, "N", key_size)
-    if not offsets.is_cuda:  # the host would wait for the device
-        check_partition(caller, "offsets", offsets, keys.shape[0])
+    check_partition(caller, "offsets", offsets, keys.shape[0])
     check_shape(caller, "query", query, offsets.shape[0] - 1, query_size)

@@ -97,8 +97,7 @@ def dispatch_by_expert(
     rows = values.shape[0]
     if segment_offsets is not None:
         check_offsets(name, "segment_offsets", segment_offsets, "S")
-        if not segment_offsets.is_cuda:  # the host would wait for the device
-            check_partition(name, "segment_offsets", segment_offsets, rows, "events")
+        check_partition(name, "segment_offsets", segment_offsets, rows, "events")
         rows = segment_offsets.shape[0] - 1
     if expert_ids.dim() not in (1, 2) or expert_ids.shape[0] != rows:
         raise ValueError(

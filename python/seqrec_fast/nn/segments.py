@@ -316,5 +316,4 @@ def _check_segments(function: str, argument: str, values: Tensor, offsets: Tenso
     check_floating(function, argument, values)
     check_rows(function, argument, values)
     check_offsets(function, "offsets", offsets, "S")
-    if not offsets.is_cuda:  # the host would wait for the device
-        check_partition(function, "offsets", offsets, values.shape[0])
+    check_partition(function, "offsets", offsets, values.shape[0])
