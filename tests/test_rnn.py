@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
+import pickle
 import threading
 
 import numpy as np
@@ -211,6 +213,26 @@ def test_bad_weights(rng):
             arrays |= {f"rnn.weight_ih_{layer}": wide for layer in ("l1", "l1_reverse")}
         with pytest.raises(ValueError, match=rf"arrays have 'rnn\..*' but no 'rnn\.{missing}'"):
             sf.GRU.from_state_dict(arrays, prefix="rnn.")
+
+
+@pytest.mark.parametrize("layer", [sf.GRU, sf.LSTM, sf.RNN, sf.AUGRU])
+def test_layers_are_made_of_state_dicts(layer):
+    for arguments in ((), (4, 5)):
+        message = rf"^{layer.__name__}: is made of a state dict; expected .*\.from_state_dict"
+        with pytest.raises(TypeError, match=message):
+            layer(*arguments)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_copies_share_the_packed_weights(cell, rng):
+    layer = layer_of(cell, make_weights(rng, cell, 5, 12))
+    x = rng.standard_normal((3, 2, 5)).astype("float32")
+    for copied in (copy.copy(layer), copy.deepcopy(layer), copy.deepcopy({"rnn": layer})["rnn"]):
+        assert copied is not layer
+        assert repr(copied) == repr(layer)
+        np.testing.assert_array_equal(copied(x)[0], layer(x)[0])
+    with pytest.raises(TypeError, match=r"cannot be pickled, .*; expected the state dict"):
+        pickle.dumps(layer)
 
 
 def test_kernels_refuse_arrays_that_do_not_fit(rng):

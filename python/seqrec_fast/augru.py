@@ -73,7 +73,7 @@ class AUGRU(_RecurrentLayer):
             As :meth:`GRU.from_state_dict`, and for an unknown mode or more than one layer.
         """
         name = "AUGRU.from_state_dict"
-        layer = cls(cell_of_mode(name, mode), arrays, precision, prefix, None, 0)
+        layer = cls._built(cell_of_mode(name, mode), arrays, precision, prefix, None, 0)
         if layer.num_layers > 1 or layer.bidirectional:
             raise ValueError(
                 f"{name}: arrays have {layer.num_layers} layers, bidirectional is "

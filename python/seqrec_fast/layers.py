@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,11 +23,23 @@ Array = NDArray[Any]
 
 GATE_TABLE_BYTES = 1 << 28
 
+_Layer = TypeVar("_Layer", bound="_RecurrentLayer")
+
 
 class _RecurrentLayer:
     """What GRU, LSTM and RNN share: packed weights per layer and direction, and the call."""
 
-    def __init__(
+    def __init__(self, *_: Any, **__: Any) -> None:
+        name = type(self).__name__
+        raise TypeError(f"{name}: is made of a state dict; expected {name}.from_state_dict(arrays)")
+
+    @classmethod
+    def _built(cls: type[_Layer], *arguments: Any) -> _Layer:
+        layer = cls.__new__(cls)
+        layer._build(*arguments)
+        return layer
+
+    def _build(
         self,
         cell: str,
         arrays: Mapping[str, ArrayLike],
@@ -112,6 +124,21 @@ class _RecurrentLayer:
     def stack(self) -> Any:
         """What the kernels read: the layers, and the table of their input."""
         return self._stack
+
+    def __copy__(self: _Layer) -> _Layer:
+        layer = type(self).__new__(type(self))
+        layer.__dict__.update(self.__dict__)
+        return layer
+
+    def __deepcopy__(self: _Layer, memo: Any) -> _Layer:
+        return self.__copy__()  # packed weights never change
+
+    def __reduce__(self) -> Any:
+        name = type(self).__name__
+        raise TypeError(
+            f"{name}: cannot be pickled, its weights are packed; expected the state dict that "
+            f"{name}.from_state_dict takes"
+        )
 
     def __repr__(self) -> str:
         return (
@@ -250,7 +277,7 @@ class GRU(_RecurrentLayer):
             precision.
         """
         cell = "gru" if reset_after else "gru_reset_before"
-        return cls(cell, arrays, precision, prefix, embedding, gate_table_bytes)
+        return cls._built(cell, arrays, precision, prefix, embedding, gate_table_bytes)
 
 
 class LSTM(_RecurrentLayer):
@@ -267,7 +294,7 @@ class LSTM(_RecurrentLayer):
         gate_table_bytes: int = GATE_TABLE_BYTES,
     ) -> LSTM:
         """Build the layer from its PyTorch twin's parameters, see :meth:`GRU.from_state_dict`."""
-        return cls("lstm", arrays, precision, prefix, embedding, gate_table_bytes)
+        return cls._built("lstm", arrays, precision, prefix, embedding, gate_table_bytes)
 
     def __call__(
         self,
@@ -309,4 +336,6 @@ class RNN(_RecurrentLayer):
             raise ValueError(
                 f"RNN.from_state_dict: nonlinearity is {nonlinearity!r}; expected 'tanh' or 'relu'"
             )
-        return cls(f"rnn_{nonlinearity}", arrays, precision, prefix, embedding, gate_table_bytes)
+        return cls._built(
+            f"rnn_{nonlinearity}", arrays, precision, prefix, embedding, gate_table_bytes
+        )
