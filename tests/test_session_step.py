@@ -81,3 +81,10 @@ def test_every_target_trains_alike() -> None:
         with sf.config.force_target(target):
             losses.append(trained({}, OPTIONS["sampled, adam"], 0.2).history.epochs[-1].loss)
     np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
+
+
+def test_autograd_is_told_of_each_step() -> None:
+    few, many = (trained({}, {**OPTIONS["sampled, adam"], "epochs": epochs}) for epochs in (1, 3))
+    batches = -(-len(SESSIONS) // 16)
+    for a, b in zip(few.parameters(), many.parameters(), strict=True):
+        assert b._version - a._version >= 2 * batches
