@@ -18,6 +18,13 @@ def working(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
+def add_at(to: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Add values to the rows of `to` at places, always in the same order; return `to`."""
+    if to.is_cuda:  # index_add has atomic additions there, in any order
+        return to.index_put_((places,), values, accumulate=True)
+    return to.index_add_(0, places, values)
+
+
 def autocast_precision(device_type: str = "cpu") -> str:
     """Return the kernels' name for the precision of products that autocast asks for."""
     if (

@@ -18,7 +18,7 @@ from ._checks import (
     check_shape,
     check_tensor,
 )
-from ._tensors import working
+from ._tensors import add_at, working
 
 __all__ = [
     "GateDiagnostics",
@@ -86,7 +86,7 @@ def sequence_of_row(function: str, offsets: Tensor | None, like: Tensor) -> tupl
 def _sums(values: Tensor, places: Tensor, size: int) -> Tensor:
     if size == 1:  # in pairs, which rounds less than one after the other
         return values.sum().reshape(1)
-    return values.new_zeros(size).index_add(0, places, values)
+    return add_at(values.new_zeros(size), places, values)
 
 
 def _mean_of_sequences(

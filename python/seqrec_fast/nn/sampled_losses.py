@@ -10,7 +10,7 @@ from torch import Tensor
 from . import _loss_ops as ops
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working, check_reduction, check_tables
-from ._tensors import asked_precision, working
+from ._tensors import add_at, asked_precision, working
 
 __all__ = ["bpr_max_loss", "gbce_loss", "sampled_softmax_loss", "top1_max_loss"]
 
@@ -128,10 +128,7 @@ def _scatter(ids: Tensor, rows: Tensor, shape: tuple[int, ...], sparse: bool) ->
         )  # fmt: skip
     if _sums_now(ids) and len(ids) == shape[0]:
         return rows  # ascending, each once: all of them
-    zeros = rows.new_zeros(shape)
-    if ids.is_cuda:  # index_add has atomic additions there, in any order
-        return zeros.index_put_((ids,), rows, accumulate=True)
-    return zeros.index_add_(0, ids, rows)
+    return add_at(rows.new_zeros(shape), ids, rows)
 
 
 def _sampled(

@@ -12,6 +12,7 @@ from seqrec_fast.index import topk as topk_of_arrays
 
 from . import _devices
 from ._checks import check_tensor
+from ._tensors import add_at
 from ._topk_cuda import topk_cuda
 
 __all__ = ["topk"]
@@ -111,14 +112,6 @@ def _found(dscores: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     return dscores, ids.clamp(min=0).reshape(-1, width)
 
 
-def _add_at(like: Tensor, ids: Tensor, values: Tensor) -> Tensor:
-    """Return zeros with values added at ids, in an order that does not change from run to run."""
-    zeros = torch.zeros_like(like)
-    if like.is_cuda:  # index_add has atomic additions there
-        return zeros.index_put_((ids,), values, accumulate=True)
-    return zeros.index_add_(0, ids, values)
-
-
 def _backward(ctx: Any, dscores: Tensor | None, dids: Tensor | None) -> tuple[Tensor | None, ...]:
     queries, items, bias, ids = ctx.saved_tensors
     if dscores is None:
@@ -132,9 +125,9 @@ def _backward(ctx: Any, dscores: Tensor | None, dids: Tensor | None) -> tuple[Te
         dqueries = torch.einsum("bk,bkd->bd", dscores, items[ids]).reshape(queries.shape)
     if ctx.needs_input_grad[1]:
         outer = dscores[..., None] * batch[:, None]
-        ditems = _add_at(items, ids.reshape(-1), outer.flatten(0, 1))
+        ditems = add_at(torch.zeros_like(items), ids.reshape(-1), outer.flatten(0, 1))
     if ctx.needs_input_grad[3]:
-        dbias = _add_at(bias, ids.reshape(-1), dscores.reshape(-1))
+        dbias = add_at(torch.zeros_like(bias), ids.reshape(-1), dscores.reshape(-1))
     return dqueries, ditems, None, dbias, None, None, None
 
 
