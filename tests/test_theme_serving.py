@@ -280,6 +280,21 @@ def test_threads_share_a_store(histories, tmp_path) -> None:
     ("call", "error", "message"),
     [
         (lambda r: r.recommend([[7]], 0), ValueError, "k is 0"),
+        (
+            lambda r: r.recommend([[7]], 2.5),
+            TypeError,
+            "recommend: k is 2.5; expected an int",
+        ),
+        (
+            lambda r: r.recommend([[7]], 2, "no"),
+            TypeError,
+            "recommend: exclude_seen is 'no'; expect",
+        ),
+        (
+            lambda r: r.users().recommend([7], 2, "no"),
+            TypeError,
+            "ThemeStore.recommend: exclude_seen is 'no'; expected True or False",
+        ),
         (lambda r: r.recommend([[7]], times=[[1.0, 2.0]]), ValueError, r"times\[0\] has shape"),
         (lambda r: r.recommend([[7]], times=[[np.nan]]), ValueError, r"\[0\]\[0\] is nan"),
         (

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import seqrec_fast as sf
+from seqrec_fast._checks import checked_flag
 from seqrec_fast._click_layers import linear
 from seqrec_fast._click_targets import Targets, checked_targets
 from seqrec_fast._item_scorer import ItemScorer
@@ -157,6 +158,7 @@ class ThemeRecommender(ItemScorer):
             finite time per event of each history, or times decrease.
         """
         function = "ThemeRecommender.recommend"
+        exclude_seen = checked_flag(function, "exclude_seen", exclude_seen)
         states, items, bounds, _ = self._run(
             function, *self._events(function, histories, offsets, times)
         )

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
+from seqrec_fast._checks import checked_flag
 from seqrec_fast._click_targets import checked_targets
 from seqrec_fast._keys import Key, Keys, checked_keys
 from seqrec_fast._state_files import read_states, write_states
@@ -109,6 +110,7 @@ class ThemeStore:
         checked as in :meth:`push`.
         """
         names = checked_keys(keys, "ThemeStore.recommend")
+        exclude_seen = checked_flag("ThemeStore.recommend", "exclude_seen", exclude_seen)
         with self._lock:
             states = self._states_of(names)
             exclude = None

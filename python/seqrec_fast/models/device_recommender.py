@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import ArrayLike
 
+from seqrec_fast._checks import checked_flag
 from seqrec_fast._item_scorer import Floats, KnownItems
 from seqrec_fast.data.vocabulary import Ids, ItemVocabulary
 from seqrec_fast.nn.functional import topk
@@ -52,6 +53,7 @@ class DeviceRecommender(KnownItems):
         offsets: ArrayLike | None = None,
     ) -> tuple[Ids, Floats]:
         """Return the best items of each session, see :meth:`seqrec_fast.Recommender.recommend`."""
+        exclude_seen = checked_flag("DeviceRecommender.recommend", "exclude_seen", exclude_seen)
         ids, bounds = ragged(sessions, offsets, "DeviceRecommender.recommend: sessions")
         device = self.model.item_table.device
         items, bounds, _ = self.known_items(ids, bounds)
