@@ -73,6 +73,16 @@ def test_gradients_by_session():
             torch.testing.assert_close(found[name][session], p.grad)
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_batched_gradients_and_functionalization(name):
+    function = CASES[name]
+    expected = torch.autograd.functional.jacobian(function, X)
+    found = torch.autograd.functional.jacobian(function, X, vectorize=True)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.func.functionalize(function)(X), function(X))
+
+
 def test_transforms_differentiate_once():
     def total(x):
         return CASES["GRU"](x).sum()

@@ -37,7 +37,7 @@ def rnn_forward(call: RnnCall) -> _Forward:
         for tensor in (x, call.h_0, call.c_0, *call.weights, call.attention)
     )
     call = call._replace(save=save)
-    if _is_transformed() or torch.autograd.forward_ad._current_level >= 0:
+    if _is_differentiated():
         # Whether a transform differentiates, requires_grad does not tell at every level.
         result: _Forward = _TransformedRnn.apply(*call._replace(save=True))  # type: ignore[no-untyped-call]
         return result
@@ -68,14 +68,20 @@ def _operator(*args: Any) -> _Forward:
     return result
 
 
-def _is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` or a batched gradient is at work."""
-    return torch._C._functorch.maybe_current_level() is not None
-
-
 def _is_traced() -> bool:
-    """Whether a dispatch mode is at work."""
-    return bool(torch._C._len_torch_dispatch_stack())
+    """Whether a dispatch mode or a transform of ``torch.func`` is at work."""
+    modes: int = torch._C._len_torch_dispatch_stack()
+    return modes > 0 or torch._C._functorch.maybe_current_level() is not None
+
+
+def _is_differentiated() -> bool:
+    """Whether a transform or a level of dual numbers is at work that ``_TransformedRnn`` knows."""
+    if torch._C._functorch.maybe_current_level() is None:
+        level: int = torch.autograd.forward_ad._current_level
+        return level >= 0
+    interpreter: Any = torch._C._functorch.peek_interpreter_stack()
+    # A functionalization takes no autograd.Function, and does not differentiate.
+    return bool(interpreter.key() != torch._C._functorch.TransformType.Functionalize)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -129,7 +135,8 @@ class _RnnFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if _is_traced() or _is_transformed():
+        is_batched = torch._C._functorch.is_legacy_batchedtensor  # of is_grads_batched
+        if _is_traced() or any(g is not None and is_batched(g) for g in grads):
             return _autograd(ctx, *grads)
         return _backward(ctx, _rnn_ops.rnn_backward_cpu, *grads[:3])
 
