@@ -64,7 +64,7 @@ MatrixView<T> device_view(const char* function, const char* argument,
     view.rows = array.shape.size() == 1 ? 1 : array.shape[0];
     view.columns = array.shape.back();
     view.row_stride = view.columns;
-    static Value nothing;
+    alignas(16) static Value nothing;  // as kernels may ask of an address
     view.data = view.rows * view.columns == 0 ? &nothing : reinterpret_cast<T*>(array.address);
     return view;
 }
