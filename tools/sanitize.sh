@@ -7,10 +7,11 @@ tests="tests/test_rnn.py tests/test_rnn_backward.py tests/test_rnn_ids.py tests/
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
 build=$here/build/sanitize-${kind%%,*}
+no_memory=allocator_may_return_null=1  # a MemoryError, not the end of the process
 case $kind in
-    address*) runtime="libasan.so libubsan.so"; export ASAN_OPTIONS=detect_leaks=0 ;;
+    address*) runtime="libasan.so libubsan.so"; export ASAN_OPTIONS=detect_leaks=0:$no_memory ;;
     # The runtime cannot start threads in a child that was forked beside threads: no test_fork.
-    thread) runtime=libtsan.so; export TSAN_OPTIONS=exitcode=66; deselect="--deselect tests/test_rnn.py::test_fork" ;;
+    thread) runtime=libtsan.so; export TSAN_OPTIONS=exitcode=66:$no_memory; deselect="--deselect tests/test_rnn.py::test_fork" ;;
     *) echo "sanitize: '$kind' is unknown; expected address,undefined or thread" >&2; exit 2 ;;
 esac
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
