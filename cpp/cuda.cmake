@@ -34,7 +34,7 @@ set(SEQREC_CUDA_KERNELS
   cuda/topk_pack_cuda.cu
   cuda/topk_sift_cuda.cu
   cuda/topk_survivors_cuda.cu)
-set(SEQREC_CUDA_HOST
+set(SEQREC_CUDA_BINDINGS
   bindings/cuda/module.cpp
   bindings/cuda/register_cross_entropy.cpp
   bindings/cuda/register_cross_entropy_tensor.cpp
@@ -45,7 +45,8 @@ set(SEQREC_CUDA_HOST
   bindings/cuda/register_row_update.cpp
   bindings/cuda/register_sampled_loss.cpp
   bindings/cuda/register_segments.cpp
-  bindings/cuda/register_topk.cpp
+  bindings/cuda/register_topk.cpp)
+set(SEQREC_CUDA_OPS
   ops/cuda/cross_entropy.cpp
   ops/cuda/cross_entropy_tensor.cpp
   ops/cuda/dispatch.cpp
@@ -57,23 +58,25 @@ set(SEQREC_CUDA_HOST
   ops/cuda/sampled_loss.cpp
   ops/cuda/segment.cpp
   ops/cuda/topk.cpp)
+set_source_files_properties(${SEQREC_CUDA_OPS} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
 
 if(SEQREC_WITH_CUDA)
-  pybind11_add_module(_cuda ${SEQREC_CUDA_HOST} ${SEQREC_CUDA_KERNELS})
+  pybind11_add_module(_cuda ${SEQREC_CUDA_BINDINGS} ${SEQREC_CUDA_OPS} ${SEQREC_CUDA_KERNELS})
   target_compile_definitions(_cuda PRIVATE SEQREC_CUDA_MODULE=_cuda)
   target_compile_options(_cuda PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:${SEQREC_WARNINGS}>
     $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xcudafe=--display_error_number>
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${SEQREC_WERROR}>>:-Werror=all-warnings>)
+  target_precompile_headers(_cuda PRIVATE ${SEQREC_BINDING_HEADERS})
   set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_STANDARD 17)
   target_link_libraries(_cuda PRIVATE seqrec_kernels CUDA::cudart_static)
   install(TARGETS _cuda LIBRARY DESTINATION seqrec_fast)
 endif()
 
 if(SEQREC_CUDA_EMULATION)
-  pybind11_add_module(_cuda_emulated ${SEQREC_CUDA_HOST} cuda/emulation/simt_emulation.cpp)
+  pybind11_add_module(_cuda_emulated ${SEQREC_CUDA_BINDINGS} ${SEQREC_CUDA_OPS})
   # .cu files are C++ to this compiler
-  add_library(seqrec_cuda_emulated STATIC ${SEQREC_CUDA_KERNELS})
+  add_library(seqrec_cuda_emulated STATIC ${SEQREC_CUDA_KERNELS} cuda/emulation/simt_emulation.cpp)
   set_source_files_properties(${SEQREC_CUDA_KERNELS} TARGET_DIRECTORY seqrec_cuda_emulated
     PROPERTIES LANGUAGE CXX)
   target_compile_options(seqrec_cuda_emulated PRIVATE -x c++ -O1 ${SEQREC_WARNINGS})
@@ -83,6 +86,7 @@ if(SEQREC_CUDA_EMULATION)
     target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
   endforeach()
   target_compile_options(_cuda_emulated PRIVATE ${SEQREC_WARNINGS})
+  target_precompile_headers(_cuda_emulated PRIVATE ${SEQREC_BINDING_HEADERS})
   target_link_libraries(_cuda_emulated PRIVATE seqrec_cuda_emulated seqrec_kernels)
   install(TARGETS _cuda_emulated LIBRARY DESTINATION seqrec_fast)
 endif()

@@ -32,48 +32,34 @@ struct AttentionMix {
     V update, keep, keep_by_z, keep_by_a;
 };
 
-struct AugruPaperBlend {
-    static constexpr CellKind kKind = CellKind::augru_paper;
+// The cells are told apart at run time, here and below: time loops of their own would be three
+// times the code, and the product takes a step's time.
+template <class M, class V = typename M::V>
+SEQREC_FN AttentionMix<M> attention_mix(CellKind kind, V z, V a) {
+    const V one = M::set(1);
+    switch (kind) {
+        case CellKind::augru_paper: {
+            const V update = M::mul(a, M::sub(one, z));
+            return {update, M::sub(one, update), a, M::sub(z, one)};
+        }
+        case CellKind::augru_tf: {
+            const V rest = M::sub(one, a);
+            const V keep = M::mul(rest, z);
+            return {M::sub(one, keep), keep, rest, M::sub(M::set(0), z)};
+        }
+        default: return {a, M::sub(one, a), M::set(0), M::set(-1)};
+    }
+}
 
-    template <class M, class V = typename M::V>
-    static SEQREC_FN AttentionMix<M> mix(V z, V a) {
-        const V rest = M::sub(M::set(1), z);
-        const V update = M::mul(a, rest);
-        return {update, M::sub(M::set(1), update), a, M::sub(z, M::set(1))};
+template <class M, class V = typename M::V>
+SEQREC_FN V attention_blend(CellKind kind, V z, V n, V h, V a) {
+    const V one = M::set(1);
+    switch (kind) {
+        case CellKind::augru_paper: return M::mul_add(M::mul(a, M::sub(one, z)), M::sub(n, h), h);
+        case CellKind::augru_tf: return gru_blend<M>(M::mul(M::sub(one, a), z), n, h);
+        default: return M::mul_add(a, M::sub(n, h), h);
     }
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V blend(V z, V n, V h, V a) {
-        return M::mul_add(M::mul(a, M::sub(M::set(1), z)), M::sub(n, h), h);
-    }
-};
-
-struct AugruTfBlend {
-    static constexpr CellKind kKind = CellKind::augru_tf;
-
-    template <class M, class V = typename M::V>
-    static SEQREC_FN AttentionMix<M> mix(V z, V a) {
-        const V rest = M::sub(M::set(1), a);
-        const V keep = M::mul(rest, z);
-        return {M::sub(M::set(1), keep), keep, rest, M::sub(M::set(0), z)};
-    }
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V blend(V z, V n, V h, V a) {
-        return gru_blend<M>(M::mul(M::sub(M::set(1), a), z), n, h);
-    }
-};
-
-struct AgruBlend {
-    static constexpr CellKind kKind = CellKind::agru;
-
-    template <class M, class V = typename M::V>
-    static SEQREC_FN AttentionMix<M> mix(V, V a) {
-        return {a, M::sub(M::set(1), a), M::set(0), M::set(-1)};
-    }
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V blend(V, V n, V h, V a) {
-        return M::mul_add(a, M::sub(n, h), h);
-    }
-};
+}
 
 // As gru_blend_grad; `attention` is this unit's part of dloss/da.
 template <class M, class V = typename M::V>
@@ -81,10 +67,10 @@ struct AttentionGrad : GruGrad<M> {
     V attention;
 };
 
-template <class M, class Blend, class V = typename M::V>
-SEQREC_FN AttentionGrad<M> attention_blend_grad(V z, V n, V h, V dh, V scale, V a) {
+template <class M, class V = typename M::V>
+SEQREC_FN AttentionGrad<M> attention_blend_grad(CellKind kind, V z, V n, V h, V dh, V scale, V a) {
     const V one = M::set(1);
-    const AttentionMix<M> mix = Blend::template mix<M>(z, a);
+    const AttentionMix<M> mix = attention_mix<M>(kind, z, a);
     const V keep_grad = M::mul(dh, M::sub(h, M::mul(scale, n)));
     AttentionGrad<M> grad;
     grad.z_pre = M::mul(M::mul(M::mul(keep_grad, mix.keep_by_z), z), M::sub(one, z));

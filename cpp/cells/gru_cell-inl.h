@@ -13,7 +13,6 @@
 #define SEQREC_CELLS_GRU_CELL_INL_H_
 #endif
 
-#include "cells/cell_kind.h"
 #include "cells/target_macros.h"
 
 SEQREC_BEFORE_NAMESPACE();
@@ -30,16 +29,6 @@ template <class M, class V = typename M::V>
 SEQREC_FN V gru_blend(V z, V n, V h) {
     return M::mul_add(z, M::sub(h, n), n);
 }
-
-// The same in the form that the cells with attention have (augru_cell-inl.h).
-struct GruBlend {
-    static constexpr CellKind kKind = CellKind::gru;
-
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V blend(V z, V n, V h, V /*attention*/) {
-        return gru_blend<M>(z, n, h);
-    }
-};
 
 // Gradients of one step, given dh = dloss/dh', where n was multiplied by `scale` before the blend.
 // `n_pre` and the others are with respect to the sums inside the non-linearities; `h` is the part

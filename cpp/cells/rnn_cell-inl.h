@@ -9,6 +9,7 @@
 #define SEQREC_CELLS_RNN_CELL_INL_H_
 #endif
 
+#include "cells/cell_kind.h"
 #include "cells/target_macros.h"
 
 SEQREC_BEFORE_NAMESPACE();
@@ -27,28 +28,17 @@ SEQREC_FN V rnn_activation(V h, V h_before, V keep, V scale, V rounding) {
     return M::zero_unless_positive(all, M::div(M::zero_unless_positive(beyond, rest), all));
 }
 
-struct TanhActivation {
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V apply(V sum) {
-        return M::tanh(sum);
-    }
-    // dloss/dsum, given h' and dloss/dh'.
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V grad(V h, V dh) {
-        return M::mul(dh, M::neg_mul_add(h, h, M::set(1)));
-    }
-};
+template <class M, class V = typename M::V>
+SEQREC_FN V rnn_activate(CellKind kind, V sum) {
+    return kind == CellKind::rnn_relu ? M::relu(sum) : M::tanh(sum);
+}
 
-struct ReluActivation {
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V apply(V sum) {
-        return M::relu(sum);
-    }
-    template <class M, class V = typename M::V>
-    static SEQREC_FN V grad(V h, V dh) {
-        return M::zero_unless_positive(h, dh);
-    }
-};
+// dloss/dsum, given the activation and dloss/dactivation.
+template <class M, class V = typename M::V>
+SEQREC_FN V rnn_activate_grad(CellKind kind, V h, V dh) {
+    return kind == CellKind::rnn_relu ? M::zero_unless_positive(h, dh)
+                                      : M::mul(dh, M::neg_mul_add(h, h, M::set(1)));
+}
 
 }  // namespace SEQREC_TARGET_NAMESPACE
 }  // namespace seqrec_fast

@@ -14,11 +14,7 @@ namespace HWY_NAMESPACE {
 
 template <class T>
 void augru_backward(const RnnBackwardArgs<T>& args) {
-    switch (args.weights->kind) {
-        case CellKind::augru_paper: return run_backward<GruGradCell<AugruPaperBlend>>(args);
-        case CellKind::augru_tf: return run_backward<GruGradCell<AugruTfBlend>>(args);
-        default: return run_backward<GruGradCell<AgruBlend>>(args);
-    }
+    run_backward<GruGradCell<CellKind::augru_paper>>(args);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -6,7 +6,6 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h
 #include "base/dispatch-inl.h"
-#include "cells/augru_cell-inl.h"
 #include "cpu/gru_forward-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -15,11 +14,7 @@ namespace HWY_NAMESPACE {
 
 template <class T>
 void augru_forward(const RnnForwardArgs<T>& args) {
-    switch (args.weights->kind) {
-        case CellKind::augru_paper: return run_forward<GruCell<AugruPaperBlend>>(args);
-        case CellKind::augru_tf: return run_forward<GruCell<AugruTfBlend>>(args);
-        default: return run_forward<GruCell<AgruBlend>>(args);
-    }
+    run_forward<GruCell<true>>(args);
 }
 
 }  // namespace HWY_NAMESPACE

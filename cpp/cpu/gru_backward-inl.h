@@ -16,7 +16,7 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-template <class View, class Blend>
+template <class View, bool kAttention>
 struct GruGradOp {
     using T = typename View::T;
     using D = Lanes<T>;
@@ -34,8 +34,9 @@ struct GruGradOp {
         const V h = view.h_before(row, unit);
         const V scale = view.candidate_scale(row, unit);
         const V dh = hn::LoadU(d, view.dh + row * view.stride + unit);
-        if constexpr (has_attention(Blend::kKind)) {
-            const auto grad = attention_blend_grad<M, Blend>(z, n, h, dh, scale, attention);
+        if constexpr (kAttention) {
+            const auto grad =
+                attention_blend_grad<M>(view.weights->kind, z, n, h, dh, scale, attention);
             attention_sum = M::add(attention_sum, grad.attention);
             store(grad, r, h_n, row, unit);
         } else {
@@ -61,24 +62,24 @@ struct GruGradOp {
     const View& view;
 };
 
-template <class Blend>
+template <CellKind kCell>  // any of those with attention stands for all
 struct GruGradCell {
-    static constexpr CellKind kKind = Blend::kKind;
+    static constexpr CellKind kKind = kCell;
+    static constexpr bool kAttention = has_attention(kCell);
 
     template <class View>
     static void step_grad(const View& view) {
         using T = typename View::T;
         const Lanes<T> d;
-        const GruGradOp<View, Blend> op{view};
+        const GruGradOp<View, kAttention> op{view};
         for (std::int64_t row = 0; row < view.rows; ++row) {
             const std::int64_t event = view.events[row];
-            const auto attention =
-                hn::Set(d, has_attention(kKind) ? view.args->attention[event] : T(0));
+            const auto attention = hn::Set(d, kAttention ? view.args->attention[event] : T(0));
             auto sum = hn::Zero(d);
             for (std::int64_t unit = 0; unit < view.padded_hidden; unit += lane_count<T>()) {
                 op.apply(row, unit, attention, sum);
             }
-            if constexpr (has_attention(kKind)) {
+            if constexpr (kAttention) {
                 view.args->dattention[event] = hn::GetLane(hn::SumOfLanes(d, sum));
             }
         }

@@ -79,7 +79,7 @@ void gru_backward(const RnnBackwardArgs<T>& args) {
     if (args.weights->kind == CellKind::gru_reset_before) {
         run_backward<GruResetBeforeGradCell>(args);
     } else {
-        run_backward<GruGradCell<GruBlend>>(args);
+        run_backward<GruGradCell<CellKind::gru>>(args);
     }
 }
 

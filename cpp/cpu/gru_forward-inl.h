@@ -1,5 +1,6 @@
 // What the forward passes of the GRU and of its relatives with attention share: r, z and n of a
-// step, and the new state by the cell's `Blend` (cells/gru_cell-inl.h, cells/augru_cell-inl.h).
+// step, and the new state by the formulas of cells/gru_cell-inl.h or, with `kAttention`, of
+// cells/augru_cell-inl.h.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_GRU_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -9,6 +10,7 @@
 #define SEQREC_CPU_GRU_FORWARD_INL_H_
 #endif
 
+#include "cells/augru_cell-inl.h"
 #include "cells/gru_cell-inl.h"
 #include "cpu/rnn_forward-inl.h"
 
@@ -17,7 +19,7 @@ namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
 // What both forms of the cell need of one block of units.
-template <class T, class Blend>
+template <class T, bool kAttention>
 struct GruBlock {
     using D = Lanes<T>;
     using V = hn::Vec<D>;
@@ -36,14 +38,18 @@ struct GruBlock {
     HWY_INLINE V state(std::int64_t row, std::int64_t lane) const {
         return hn::LoadU(D(), view.h + row * view.state_stride + unit0 + lane);
     }
-    HWY_INLINE V attention(std::int64_t row) const {
-        return hn::Set(D(), has_attention(Blend::kKind) ? view.attention[row] : T(0));
+    HWY_INLINE V blend(V z, V n, std::int64_t row, std::int64_t lane) const {
+        if constexpr (kAttention) {
+            const V attention = hn::Set(D(), view.attention[row]);
+            return attention_blend<M>(view.weights->kind, z, n, state(row, lane), attention);
+        } else {
+            return gru_blend<M>(z, n, state(row, lane));
+        }
     }
     // h' from z and n.
     HWY_INLINE void store(V z, V n, std::int64_t row, std::int64_t lane) const {
         const std::int64_t unit = unit0 + lane;
-        const V scaled = M::mul(view.candidate_scale(row, unit), n);
-        const V h = Blend::template blend<M>(z, scaled, state(row, lane), attention(row));
+        const V h = blend(z, M::mul(view.candidate_scale(row, unit), n), row, lane);
         hn::StoreU(h, D(), view.h_next + row * view.state_stride + unit);
         if (view.y_rows != nullptr) {
             store_part(h, D(), view.y_rows[row] + unit, view.weights->hidden_size - unit);
@@ -61,9 +67,9 @@ struct GruBlock {
 };
 
 // Reset-after: one pass over h gives r, z and h_n.
-template <class T, class Blend>
+template <class T, bool kAttention>
 struct GruOp {
-    using B = GruBlock<T, Blend>;
+    using B = GruBlock<T, kAttention>;
     using V = typename B::V;
     using M = typename B::M;
 
@@ -95,12 +101,12 @@ struct GruOp {
     const StepView<T>& view;
 };
 
-template <class Blend>
+template <bool kAttention>
 struct GruCell {
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;
-        multiply_gates<3>(GruOp<T, Blend>{view}, view.h_rows, view.rows, weights.state_size,
+        multiply_gates<3>(GruOp<T, kAttention>{view}, view.h_rows, view.rows, weights.state_size,
                           weights.recurrent, RowRange::unit, view.odd_step);
     }
 };

@@ -15,7 +15,7 @@ namespace HWY_NAMESPACE {
 // Reset-before, first pass: r * h into `work`, z into h_next until the second pass replaces it.
 template <class T>
 struct GruResetOp {
-    using B = GruBlock<T, GruBlend>;
+    using B = GruBlock<T, false>;
     using V = typename B::V;
     using M = typename B::M;
 
@@ -49,7 +49,7 @@ struct GruResetOp {
 // Reset-before, second pass: n and the new state.
 template <class T>
 struct GruCandidateOp {
-    using B = GruBlock<T, GruBlend>;
+    using B = GruBlock<T, false>;
     using V = typename B::V;
     using M = typename B::M;
 
@@ -100,7 +100,7 @@ void gru_forward(const RnnForwardArgs<T>& args) {
     if (args.weights->kind == CellKind::gru_reset_before) {
         run_forward<GruResetBeforeCell>(args);
     } else {
-        run_forward<GruCell<GruBlend>>(args);
+        run_forward<GruCell<false>>(args);
     }
 }
 

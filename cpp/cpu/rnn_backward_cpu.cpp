@@ -24,9 +24,7 @@ struct RnnGradOp {
         const hn::Vec<D> scale = view.candidate_scale(row, unit);
         const hn::Vec<D> dh_scaled = M::mul(scale, hn::LoadU(D(), dh));
         const hn::Vec<D> value = activation(row, unit, scale);
-        const hn::Vec<D> dsum = view.weights->kind == CellKind::rnn_relu
-                                    ? ReluActivation::grad<M>(value, dh_scaled)
-                                    : TanhActivation::grad<M>(value, dh_scaled);
+        const hn::Vec<D> dsum = rnn_activate_grad<M>(view.weights->kind, value, dh_scaled);
         view.store_gate(dsum, row, 0, unit);
         hn::StoreU(hn::Zero(D()), D(), dh);
     }

@@ -39,9 +39,7 @@ struct RnnOp {
             }
         }
         HWY_INLINE V activation(V sum) const {
-            using M = SimdMath<D>;
-            return view.weights->kind == CellKind::rnn_relu ? ReluActivation::apply<M>(sum)
-                                                            : TanhActivation::apply<M>(sum);
+            return rnn_activate<SimdMath<D>>(view.weights->kind, sum);
         }
         HWY_INLINE std::int64_t unit(int v, std::int64_t lane) const {
             return (block0 + v) * kPackedLanes<T> + lane;

@@ -5,13 +5,7 @@ namespace seqrec_fast {
 
 template <class S>
 void augru_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
-    switch (args.kind) {
-        case CellKind::augru_paper:
-            return cuda::run_backward<cuda::GruLoopCell<cuda::AugruPaperBlend>>(args, stream);
-        case CellKind::augru_tf:
-            return cuda::run_backward<cuda::GruLoopCell<cuda::AugruTfBlend>>(args, stream);
-        default: return cuda::run_backward<cuda::GruLoopCell<cuda::AgruBlend>>(args, stream);
-    }
+    cuda::run_backward<cuda::GruLoopCell<CellKind::augru_paper>>(args, stream);
 }
 
 template void augru_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);

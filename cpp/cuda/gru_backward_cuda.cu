@@ -8,7 +8,7 @@ void gru_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
     switch (args.kind) {
         case CellKind::gru_reset_before:
             return cuda::run_backward<cuda::GruResetBeforeLoopCell>(args, stream);
-        default: return cuda::run_backward<cuda::GruLoopCell<cuda::GruBlend>>(args, stream);
+        default: return cuda::run_backward<cuda::GruLoopCell<CellKind::gru>>(args, stream);
     }
 }
 

@@ -8,7 +8,7 @@ void gru_forward_cuda(const RnnLoopArgs<S>& args, cudaStream_t stream) {
     switch (args.kind) {
         case CellKind::gru_reset_before:
             return cuda::run_forward<cuda::GruResetBeforeLoopCell>(args, stream);
-        default: return cuda::run_forward<cuda::GruLoopCell<cuda::GruBlend>>(args, stream);
+        default: return cuda::run_forward<cuda::GruLoopCell<CellKind::gru>>(args, stream);
     }
 }
 

@@ -266,7 +266,8 @@ class BackwardLoop {
         }
         const T past_c = noise.split(noise.keep_c, dc);
         args_.h_before[event * hidden_ + unit] = narrow<S>(state.h_before);
-        const UnitGrad<T, kSlots> grad = Cell::template step_grad<M>(state, noise, dh, dc);
+        const UnitGrad<T, kSlots> grad =
+            Cell::template step_grad<M>(args_.kind, state, noise, dh, dc);
         for (int slot = 0; slot < kSlots; ++slot) {
             store_slot(event, r, slot, unit, grad.slots[slot]);
         }

@@ -5,14 +5,7 @@ namespace seqrec_fast {
 
 template <class S>
 void rnn_backward_cuda(const RnnLoopGradArgs<S>& args, cudaStream_t stream) {
-    switch (args.kind) {
-        case CellKind::rnn_relu:
-            return cuda::run_backward<cuda::RnnLoopCell<cuda::ReluActivation, CellKind::rnn_relu>>(
-                args, stream);
-        default:
-            return cuda::run_backward<cuda::RnnLoopCell<cuda::TanhActivation, CellKind::rnn_tanh>>(
-                args, stream);
-    }
+    cuda::run_backward<cuda::RnnLoopCell>(args, stream);
 }
 
 template void rnn_backward_cuda(const RnnLoopGradArgs<float>&, cudaStream_t);

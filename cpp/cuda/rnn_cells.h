@@ -27,14 +27,14 @@ struct UnitGrad {
     T h, c, attention;
 };
 
-// Reset-after GRUs.
-template <class Blend>
+// Reset-after GRUs. Any of those with attention stands for all: which it is, a step is told.
+template <CellKind kCell>
 struct GruLoopCell {
-    static constexpr CellKind kKind = Blend::kKind;
+    static constexpr CellKind kKind = kCell;
 
     template <class M, class T = typename M::V>
-    static SEQREC_FN T step(const T (&x)[3], const T (&sum)[3], T h, T& /*c*/, T attention, T scale,
-                            T* saved) {
+    static SEQREC_FN T step(CellKind kind, const T (&x)[3], const T (&sum)[3], T h, T& /*c*/,
+                            T attention, T scale, T* saved) {
         const T r = M::sigmoid(x[0] + sum[0]);
         const T z = M::sigmoid(x[1] + sum[1]);
         const T n = gru_candidate<M>(x[2], sum[2], r);
@@ -42,18 +42,19 @@ struct GruLoopCell {
         saved[1] = z;
         saved[2] = n;
         saved[3] = sum[2];
-        return Blend::template blend<M>(z, scale * n, h, attention);
+        return has_attention(kKind) ? attention_blend<M>(kind, z, scale * n, h, attention)
+                                    : gru_blend<M>(z, scale * n, h);
     }
 
     template <class M, class T = typename M::V>
-    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 4>& unit,
+    static SEQREC_FN UnitGrad<T, 4> step_grad(CellKind kind, const UnitState<T, 4>& unit,
                                               const UnitNoise<T>& noise, T dh, T /*dc*/) {
         const T r = unit.saved[0], z = unit.saved[1], n = unit.saved[2], h_n = unit.saved[3];
         GruGrad<M> grad;
         T attention = 0;
         if constexpr (has_attention(kKind)) {
-            const auto all = attention_blend_grad<M, Blend>(z, n, unit.h_before, dh, noise.scale,
-                                                            unit.attention);
+            const auto all =
+                attention_blend_grad<M>(kind, z, n, unit.h_before, dh, noise.scale, unit.attention);
             grad = all;
             attention = all.attention;
         } else {
@@ -75,8 +76,8 @@ struct LstmLoopCell {
     static constexpr CellKind kKind = CellKind::lstm;
 
     template <class M, class T = typename M::V>
-    static SEQREC_FN T step(const T (&x)[4], const T (&sum)[4], T /*h*/, T& c, T /*attention*/,
-                            T scale, T* saved) {
+    static SEQREC_FN T step(CellKind, const T (&x)[4], const T (&sum)[4], T /*h*/, T& c,
+                            T /*attention*/, T scale, T* saved) {
         const auto step =
             lstm_step<M>(x[0] + sum[0], x[1] + sum[1], x[2] + sum[2], x[3] + sum[3], c, scale);
         saved[0] = step.i;
@@ -88,7 +89,7 @@ struct LstmLoopCell {
     }
 
     template <class M, class T = typename M::V>
-    static SEQREC_FN UnitGrad<T, 4> step_grad(const UnitState<T, 5>& unit,
+    static SEQREC_FN UnitGrad<T, 4> step_grad(CellKind, const UnitState<T, 5>& unit,
                                               const UnitNoise<T>& noise, T dh, T dc) {
         const T(&saved)[6] = unit.saved;
         // With zoneout what was saved is the state after it.
@@ -101,24 +102,23 @@ struct LstmLoopCell {
     }
 };
 
-template <class Activation, CellKind kCell>
 struct RnnLoopCell {
-    static constexpr CellKind kKind = kCell;
+    static constexpr CellKind kKind = CellKind::rnn_tanh;  // rnn_relu has the same counts
 
     template <class M, class T = typename M::V>
-    static SEQREC_FN T step(const T (&x)[1], const T (&sum)[1], T /*h*/, T& /*c*/, T /*attention*/,
-                            T scale, T* /*saved*/) {
-        return scale * Activation::template apply<M>(x[0] + sum[0]);
+    static SEQREC_FN T step(CellKind kind, const T (&x)[1], const T (&sum)[1], T /*h*/, T& /*c*/,
+                            T /*attention*/, T scale, T* /*saved*/) {
+        return scale * rnn_activate<M>(kind, x[0] + sum[0]);
     }
 
     template <class M, class T = typename M::V>
-    static SEQREC_FN UnitGrad<T, 1> step_grad(const UnitState<T, 0>& unit,
+    static SEQREC_FN UnitGrad<T, 1> step_grad(CellKind kind, const UnitState<T, 0>& unit,
                                               const UnitNoise<T>& noise, T dh, T /*dc*/) {
         const T h = noise.drops || noise.zones
                         ? rnn_activation<M>(unit.saved[0], unit.h_before, noise.keep_h, noise.scale,
                                             noise.rounding)
                         : unit.saved[0];
-        return {{Activation::template grad<M>(h, noise.scale * dh)}, T(0), T(0), T(0)};
+        return {{rnn_activate_grad<M>(kind, h, noise.scale * dh)}, T(0), T(0), T(0)};
     }
 };
 

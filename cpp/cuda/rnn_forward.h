@@ -226,7 +226,8 @@ class ForwardLoop {
             }
             const UnitNoise<T> noise = unit_noise<S>(args_.noise, sums.in.noise[i]);
             const T c_before = c, before = h_[unit].of[r];
-            const T next = Cell::template step<M>(x, h, before, c, a, noise.scale, saved);
+            const T next =
+                Cell::template step<M>(args_.kind, x, h, before, c, a, noise.scale, saved);
             if constexpr (kCellState) {
                 saved[kSaved - 1] = c = noise.blend(noise.keep_c, c_before, c);
                 c_[unit].of[r] = step(s + 1).reset[r] ? T(0) : c;
