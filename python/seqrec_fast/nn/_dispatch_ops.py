@@ -10,6 +10,7 @@ from torch import Tensor
 from seqrec_fast import _core
 
 from . import _devices
+from ._differentiable import differentiable
 from ._tensors import array
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -155,8 +156,7 @@ def _segment_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 def _segment_sum_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (segment_offsets,) = ctx.saved_tensors
-    expand = torch.ops.seqrec_fast.expand_segments
-    return expand(grad, segment_offsets, ctx.n_events, ctx.mean), None, None
+    return expand_segments(grad, segment_offsets, ctx.n_events, ctx.mean), None, None
 
 
 def _expand_segments_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -166,7 +166,7 @@ def _expand_segments_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
 
 def _expand_segments_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (segment_offsets,) = ctx.saved_tensors
-    return torch.ops.seqrec_fast.segment_sum(grad, segment_offsets, ctx.mean), None, None, None
+    return segment_sum(grad, segment_offsets, ctx.mean), None, None, None
 
 
 def _rows_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -179,8 +179,8 @@ def _rows_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _dispatch_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     values, position, weights = ctx.saved_tensors
     if not ctx.needs_input_grad[2]:
-        return torch.ops.seqrec_fast.combine_rows(grad, position, weights), None, None, None
-    gradients = torch.ops.seqrec_fast.dispatch_rows_grad(grad, values, position, weights)
+        return combine_rows(grad, position, weights), None, None, None
+    gradients = dispatch_rows_grad(grad, values, position, weights)
     return gradients[0], None, gradients[1], None
 
 
@@ -193,11 +193,11 @@ def _dispatch_rows_grad_backward(
 ) -> tuple[Tensor | None, ...]:
     # Products of three factors, of which these ops take two each: so are their derivatives.
     grad, values, position, weights = ctx.saved_tensors
-    ops, n = torch.ops.seqrec_fast, grad.shape[0]
-    through_dvalues = ops.dispatch_rows(of_dvalues, position, weights, n)
-    of_grad = through_dvalues + ops.dispatch_rows(values, position, of_dweights, n)
-    of_values = ops.combine_rows(grad, position, of_dweights)
-    _, of_weights = ops.dispatch_rows_grad(grad, of_dvalues, position, weights)
+    n = grad.shape[0]
+    through_dvalues = dispatch_rows(of_dvalues, position, weights, n)
+    of_grad = through_dvalues + dispatch_rows(values, position, of_dweights, n)
+    of_values = combine_rows(grad, position, of_dweights)
+    _, of_weights = dispatch_rows_grad(grad, of_dvalues, position, weights)
     return of_grad, of_values, None, of_weights
 
 
@@ -205,20 +205,18 @@ def _combine_rows_grad_backward(
     ctx: Any, of_drows: Tensor, of_dweights: Tensor
 ) -> tuple[Tensor | None, ...]:
     grad, rows, position, weights = ctx.saved_tensors
-    ops = torch.ops.seqrec_fast
-    through_drows = ops.combine_rows(of_drows, position, weights)
-    of_grad = through_drows + ops.combine_rows(rows, position, of_dweights)
-    of_rows = ops.dispatch_rows(grad, position, of_dweights, rows.shape[0])
-    _, of_weights = ops.combine_rows_grad(grad, of_drows, position, weights)
+    through_drows = combine_rows(of_drows, position, weights)
+    of_grad = through_drows + combine_rows(rows, position, of_dweights)
+    of_rows = dispatch_rows(grad, position, of_dweights, rows.shape[0])
+    _, of_weights = combine_rows_grad(grad, of_drows, position, weights)
     return of_grad, of_rows, None, of_weights
 
 
 def _combine_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     rows, position, weights = ctx.saved_tensors
     if not ctx.needs_input_grad[2]:
-        dispatch = torch.ops.seqrec_fast.dispatch_rows
-        return dispatch(grad, position, weights, ctx.n_rows), None, None
-    gradients = torch.ops.seqrec_fast.combine_rows_grad(grad, rows, position, weights)
+        return dispatch_rows(grad, position, weights, ctx.n_rows), None, None
+    gradients = combine_rows_grad(grad, rows, position, weights)
     return gradients[0], None, gradients[1]
 
 
@@ -239,14 +237,15 @@ if "CUDA" in _devices.DEVICES:
 torch.library.register_fake(
     "seqrec_fast::dispatch_by_expert", _dispatch_by_expert_fake, lib=_library
 )
-for _name, _backward, _setup in (
-    ("dispatch_rows_grad", _dispatch_rows_grad_backward, _rows_grad_setup),
-    ("combine_rows_grad", _combine_rows_grad_backward, _rows_grad_setup),
-    ("segment_sum", _segment_sum_backward, _segment_sum_setup),
-    ("expand_segments", _expand_segments_backward, _expand_segments_setup),
-    ("dispatch_rows", _dispatch_rows_backward, _rows_setup),
-    ("combine_rows", _combine_rows_backward, _rows_setup),
-):
-    torch.library.register_autograd(
-        f"seqrec_fast::{_name}", _backward, setup_context=_setup, lib=_library
-    )
+segment_sum = differentiable("segment_sum", _segment_sum_backward, _segment_sum_setup, _library)
+expand_segments = differentiable(
+    "expand_segments", _expand_segments_backward, _expand_segments_setup, _library
+)
+dispatch_rows = differentiable("dispatch_rows", _dispatch_rows_backward, _rows_setup, _library)
+dispatch_rows_grad = differentiable(
+    "dispatch_rows_grad", _dispatch_rows_grad_backward, _rows_grad_setup, _library
+)
+combine_rows = differentiable("combine_rows", _combine_rows_backward, _rows_setup, _library)
+combine_rows_grad = differentiable(
+    "combine_rows_grad", _combine_rows_grad_backward, _rows_grad_setup, _library
+)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _devices
+from ._differentiable import differentiable
 from ._differentiable_once import differentiable_once
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -109,6 +110,4 @@ for _device in _devices.DEVICES:
     _library.impl("expert_gate_grad", _expert_gate_grad, _device)
 torch.library.register_fake("seqrec_fast::expert_gate", _expert_gate_fake, lib=_library)
 torch.library.register_fake("seqrec_fast::expert_gate_grad", _expert_gate_grad_fake, lib=_library)
-torch.library.register_autograd(
-    "seqrec_fast::expert_gate", _backward, setup_context=_setup, lib=_library
-)
+expert_gate = differentiable("expert_gate", _backward, _setup, _library)

@@ -19,6 +19,7 @@ from seqrec_fast._packing import RNN_PARAMETERS
 from . import _rnn_cuda_ops as _rnn_cuda_ops  # registers the operators on CUDA
 from . import _rnn_flops as _rnn_flops  # counts the operations of the operators
 from . import _rnn_ops
+from ._differentiable import differentiable, is_differentiated
 from ._differentiable_once import differentiable_once
 from ._rnn_call import DIFFERENTIABLE, TENSORS, RnnCall
 
@@ -37,9 +38,9 @@ def rnn_forward(call: RnnCall) -> _Forward:
         for tensor in (x, call.h_0, call.c_0, *call.weights, call.attention)
     )
     call = call._replace(save=save)
-    if _is_differentiated():
+    if is_differentiated():
         # Whether a transform differentiates, requires_grad does not tell at every level.
-        result: _Forward = _TransformedRnn.apply(*call._replace(save=True))  # type: ignore[no-untyped-call]
+        result: _Forward = _differentiable_operator(*call._replace(save=True))
         return result
     if torch.compiler.is_compiling():
         return _operator(*call)
@@ -72,16 +73,6 @@ def _is_traced() -> bool:
     """Whether a dispatch mode or a transform of ``torch.func`` is at work."""
     modes: int = torch._C._len_torch_dispatch_stack()
     return modes > 0 or torch._C._functorch.maybe_current_level() is not None
-
-
-def _is_differentiated() -> bool:
-    """Whether a transform or a level of dual numbers is at work that ``_TransformedRnn`` knows."""
-    if torch._C._functorch.maybe_current_level() is None:
-        level: int = torch.autograd.forward_ad._current_level
-        return level >= 0
-    interpreter: Any = torch._C._functorch.peek_interpreter_stack()
-    # A functionalization takes no autograd.Function, and does not differentiate.
-    return bool(interpreter.key() != torch._C._functorch.TransformType.Functionalize)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -145,37 +136,6 @@ def _autograd(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     return _backward(ctx, torch.ops.seqrec_fast.rnn_backward, *grads[:3])
 
 
-class _TransformedRnn(torch.autograd.Function):
-    """The operator in the form that ``torch.func`` asks for; forward mode is refused, never 0."""
-
-    @staticmethod
-    def forward(*args: Any) -> _Forward:
-        return _operator(*args)
-
-    setup_context = staticmethod(_setup_context)
-    backward = staticmethod(_autograd)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-        raise NotImplementedError(
-            "seqrec_fast.rnn_forward: has no forward-mode derivative (torch.func.jvp, jacfwd, "
-            "dual numbers); expected reverse mode (torch.func.vjp, jacrev)"
-        )
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        found = [
-            _TransformedRnn.apply(  # type: ignore[no-untyped-call]
-                *(
-                    arg if dim is None else arg.select(dim, i)
-                    for arg, dim in zip(args, in_dims, strict=True)
-                )
-            )
-            for i in range(info.batch_size)
-        ]
-        return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])
-
-
-torch.library.register_autograd(
-    "seqrec_fast::rnn_forward", _autograd, setup_context=_setup_context, lib=_rnn_ops.library
+_differentiable_operator = differentiable(
+    "rnn_forward", _autograd, _setup_context, _rnn_ops.library
 )

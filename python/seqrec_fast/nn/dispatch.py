@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec_fast._checks import checked_int
 
-from . import _dispatch_ops as _dispatch_ops  # registers the operators
+from . import _dispatch_ops
 from ._checks import check_dtype, check_floating, check_offsets, check_partition, check_shape
 from ._loss_checks import as_working
 from ._tensors import working
@@ -116,7 +116,7 @@ def dispatch_by_expert(
         if weights is not None:
             weights = expand_segments(weights, segment_offsets, values.shape[0])
     plan = Dispatch(*torch.ops.seqrec_fast.dispatch_by_expert(offsets, ids, experts, kept))
-    dispatched: Tensor = torch.ops.seqrec_fast.dispatch_rows(
+    dispatched: Tensor = _dispatch_ops.dispatch_rows(
         working(values), plan.position, weights, plan.index.shape[0]
     )
     return dispatched, plan
@@ -161,5 +161,5 @@ def combine_by_expert(
         weights = weights[:, None] if weights.dim() == 1 else weights
         check_shape(name, "weights", weights, *position.shape)
         weights = as_working(weights, dispatched)
-    out: Tensor = torch.ops.seqrec_fast.combine_rows(working(dispatched), position, weights)
+    out: Tensor = _dispatch_ops.combine_rows(working(dispatched), position, weights)
     return out

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqrec_fast._checks import checked_number
 from seqrec_fast.gating import checked_options
 
-from . import _gate_ops as _gate_ops  # registers the operators
+from . import _gate_ops
 from ._checks import check_bias_and_mask, check_floating, check_shape
 from ._tensors import working
 from .gate_losses import as_gate_reads, check_valid, sequence_of_row
@@ -74,9 +74,7 @@ def expert_gate(
     logits = working(logits)
     if bias is not None:
         bias = bias.detach().to(logits.dtype)
-    result: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.expert_gate(
-        logits, k, *options, bias, mask, scale
-    )
+    result: tuple[Tensor, Tensor] = _gate_ops.expert_gate(logits, k, *options, bias, mask, scale)
     return result
 
 

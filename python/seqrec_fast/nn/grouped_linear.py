@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import _devices, _grouped_linear_cuda
 from ._checks import check_floating, check_offsets, check_shape
+from ._differentiable import differentiable
 from ._loss_checks import as_working
 from ._tensors import autocast_precision, working
 
@@ -113,9 +114,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needed = ctx.needs_input_grad[:3]
-    found = torch.ops.seqrec_fast.grouped_linear_grad(
-        grad, *ctx.saved_tensors, *needed, ctx.precision
-    )
+    found = _grouped_linear_grad(grad, *ctx.saved_tensors, *needed, ctx.precision)
     return *(g if need else None for g, need in zip(found, needed, strict=True)), None, None
 
 
@@ -130,21 +129,21 @@ def _grad_backward(
 ) -> tuple[Tensor | None, ...]:
     # dx, dweight and dbias are linear in each of their factors, so these ops are all it takes.
     grad, x, weight, group_offsets = ctx.saved_tensors
-    ops, precision = torch.ops.seqrec_fast, ctx.precision
+    precision = ctx.precision
     given = (of_dx, of_dweight, of_dbias)
     of_dx, of_dweight, of_dbias = (g if n else None for g, n in zip(given, ctx.needed, strict=True))
     of_grad = of_x = of_weight = None
     if of_dx is not None:
-        of_grad = ops.grouped_linear(of_dx, weight, of_dbias, group_offsets, precision)
-        _, of_weight, _ = ops.grouped_linear_grad(
+        of_grad = _grouped_linear(of_dx, weight, of_dbias, group_offsets, precision)
+        _, of_weight, _ = _grouped_linear_grad(
             grad, of_dx, weight, group_offsets, False, True, False, precision
         )
     elif of_dbias is not None:
         of_grad = of_dbias[_grouped_linear_cuda.group_of_rows(group_offsets, x.shape[0])]
     if of_dweight is not None:
-        part = ops.grouped_linear(x, of_dweight, None, group_offsets, precision)
+        part = _grouped_linear(x, of_dweight, None, group_offsets, precision)
         of_grad = part if of_grad is None else of_grad + part
-        of_x, _, _ = ops.grouped_linear_grad(
+        of_x, _, _ = _grouped_linear_grad(
             grad, x, of_dweight, group_offsets, True, False, False, precision
         )
     return of_grad, of_x, of_weight, *(None,) * 5
@@ -160,12 +159,8 @@ for _name, _fake in (
     ("grouped_linear_grad", _grouped_linear_grad_fake),
 ):
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
-torch.library.register_autograd(
-    "seqrec_fast::grouped_linear", _backward, setup_context=_setup, lib=_library
-)
-torch.library.register_autograd(
-    "seqrec_fast::grouped_linear_grad", _grad_backward, setup_context=_grad_setup, lib=_library
-)
+_grouped_linear = differentiable("grouped_linear", _backward, _setup, _library)
+_grouped_linear_grad = differentiable("grouped_linear_grad", _grad_backward, _grad_setup, _library)
 
 
 def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor) -> Tensor:
@@ -208,7 +203,7 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets
         check_shape(name, "bias", bias, *weight.shape[:2])
     check_offsets(name, "group_offsets", group_offsets, weight.shape[0])
     rows = working(x)
-    y: Tensor = torch.ops.seqrec_fast.grouped_linear(
+    y: Tensor = _grouped_linear(
         rows,
         as_working(weight, rows),
         None if bias is None else as_working(bias, rows),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _loss_ops as ops
+from ._differentiable import with_transforms
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working, check_reduction, check_tables, check_targets
 from ._tensors import asked_precision, working
@@ -21,18 +22,23 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         target: Tensor,
         options: tuple[float, float, float, str],
         update: RowUpdate | None,
-    ) -> Tensor:
-        loss, log_sum = torch.ops.seqrec_fast.cross_entropy(hidden, weight, target, bias, *options)
-        ctx.save_for_backward(hidden, weight, bias, target, log_sum)
-        ctx.options, ctx.update = options, update
-        return loss  # type: ignore[no-any-return]
+    ) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.cross_entropy(
+            hidden, weight, target, bias, *options
+        )
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.options, ctx.update = inputs
+        ctx.save_for_backward(*tensors, output[1])
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     @differentiable_once("linear_cross_entropy")
@@ -53,6 +59,9 @@ class _CrossEntropy(torch.autograd.Function):
             ctx.update.count()
         needed = (need_hidden, need_weight, need_bias)
         return *(g if n else None for g, n in zip(found, needed, strict=True)), None, None, None
+
+
+_cross_entropy = with_transforms("linear_cross_entropy", _CrossEntropy)
 
 
 def linear_cross_entropy(
@@ -143,10 +152,11 @@ def linear_cross_entropy(
             "hidden is computed in"
         )
     with torch.autocast("cpu", enabled=False):
-        loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        losses: tuple[Tensor, Tensor] = _cross_entropy(
             rows, weight, None if bias is None else as_working(bias, rows), wanted, options,
             update,
         )  # fmt: skip
+        loss = losses[0]
         if reduction == "none":
             return loss.reshape(target.shape)
         return loss.sum() if reduction == "sum" else loss.sum() / (wanted >= 0).sum()

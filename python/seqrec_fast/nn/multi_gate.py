@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import _devices
 from ._checks import check_floating, check_shape
+from ._differentiable import differentiable
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working
 from ._tensors import working
@@ -103,9 +104,7 @@ for _name, _fake in (
     ("multi_gate_mixture_grad", _mixture_grad_fake),
 ):
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
-torch.library.register_autograd(
-    "seqrec_fast::multi_gate_mixture", _backward, setup_context=_setup, lib=_library
-)
+_multi_gate_mixture = differentiable("multi_gate_mixture", _backward, _setup, _library)
 
 
 def multi_gate_mixture(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
@@ -146,7 +145,5 @@ def multi_gate_mixture(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:
                 f"{name}: {argument} has shape {tuple(tensor.shape)}; expected at least one matrix"
             )
     outputs = working(expert_outputs)
-    mixture: Tensor = torch.ops.seqrec_fast.multi_gate_mixture(
-        outputs, as_working(gate_logits, outputs)
-    )
+    mixture: Tensor = _multi_gate_mixture(outputs, as_working(gate_logits, outputs))
     return mixture

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from seqrec_fast.gating import checked_options
 
-from . import _devices
+from . import _devices, _dispatch_ops
 from . import _gate_ops as _gate_ops  # registers the operator of the gradient
 from ._checks import check_bias_and_mask, check_floating, check_offsets, check_shape
+from ._differentiable import differentiable
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working
 from ._tensors import working
@@ -109,16 +110,14 @@ def _backward(
         through = dlogits @ prototypes
         dmeans = through if dmeans is None else through + dmeans
     if dmeans is not None and ctx.needs_input_grad[0]:
-        dvalues = ops.expand_segments(dmeans, segment_offsets, ctx.n_events, True)
+        dvalues = _dispatch_ops.expand_segments(dmeans, segment_offsets, ctx.n_events, True)
     return dvalues, None, dprototypes, *(None,) * 7
 
 
 for _device in _devices.DEVICES:
     _library.impl("route_segments", _route_segments, _device)
 torch.library.register_fake("seqrec_fast::route_segments", _route_segments_fake, lib=_library)
-torch.library.register_autograd(
-    "seqrec_fast::route_segments", _backward, setup_context=_setup, lib=_library
-)
+_differentiable_route = differentiable("route_segments", _backward, _setup, _library)
 
 
 def route_segments(
@@ -176,7 +175,7 @@ def route_segments(
     check_offsets(name, "segment_offsets", segment_offsets, "S")
     check_bias_and_mask(name, bias, mask, segment_offsets.shape[0] - 1, experts)
     rows = working(values)
-    found = torch.ops.seqrec_fast.route_segments(
+    found = _differentiable_route(
         rows, segment_offsets, as_working(prototypes, rows), k, *options,
         None if bias is None else as_working(bias.detach(), rows), mask, scale,
     )  # fmt: skip

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _loss_ops as ops
+from ._differentiable import is_differentiated, with_transforms
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working, check_reduction, check_tables
 from ._tensors import add_at, asked_precision, working
 
 __all__ = ["bpr_max_loss", "gbce_loss", "sampled_softmax_loss", "top1_max_loss"]
 
+_Options = tuple[Any, ...]  # name, kind, collisions, scale and the other numbers
 _COLLISIONS = ("mask", "own", "keep")
 
 
-class _SampledLoss(torch.autograd.Function):
-    """Loss of targets against negatives; mean and sum make the gradients along with it."""
+class _RowLosses(torch.autograd.Function):
+    """Every row's loss of targets against negatives; backward computes them anew."""
 
     @staticmethod
     def forward(
-        ctx: Any,
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -30,49 +32,87 @@ class _SampledLoss(torch.autograd.Function):
         negatives: Tensor,
         log_q: Tensor | None,
         target_log_q: Tensor | None,
-        options: tuple[Any, ...],
-        reduction: str,
+        options: _Options,
         sparse: bool,
     ) -> Tensor:
-        name, kind, collisions, *numbers = options
-        arguments = (
-            name, kind, collisions, hidden, weight, target, negatives, bias, log_q, target_log_q,
-            *numbers,
-        )  # fmt: skip
-        ctx.shape, ctx.sparse, ctx.arguments = weight.shape, sparse, None
-        needed = any(ctx.needs_input_grad[:3])
-        if reduction == "none" or not needed:
-            loss: Tensor = torch.ops.seqrec_fast.sampled_loss(*arguments, None)[0]
-            ctx.arguments = arguments
-            ctx.save_for_backward(hidden, weight, bias, target, negatives, log_q, target_log_q)
-            return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
-        rows = hidden.shape[0]
-        row_grad = hidden.new_full((rows,), 1 / max(rows, 1) if reduction == "mean" else 1.0)
-        loss, *gradients = torch.ops.seqrec_fast.sampled_loss(*arguments, row_grad)
-        found = _by_item(ctx, hidden, target, negatives, numbers[0], gradients)
-        ctx.save_for_backward(*found, hidden, weight, bias)  # what gradients are of
-        return loss.mean() if reduction == "mean" else loss.sum()
+        tensors = (hidden, weight, bias, target, negatives, log_q, target_log_q)
+        return _sampled_loss(tensors, options, None)[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.options, ctx.sparse = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.shape = tensors[1].shape
 
     @staticmethod
     @differentiable_once("sampled_loss")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, _, _, target, negatives, _, _ = ctx.saved_tensors
+        row_grad = gradients[0].contiguous()
+        _, *parts = _sampled_loss(ctx.saved_tensors, ctx.options, row_grad)
+        found = _by_item(ctx, hidden, target, negatives, ctx.options[3], parts)
+        return *_of_tables(ctx, *found), *(None,) * 6
+
+
+_row_losses = with_transforms("sampled_loss", _RowLosses)
+
+
+class _ReducedLoss(torch.autograd.Function):
+    """Mean or sum of those losses, which makes the gradients along with them."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *tensors, options, sparse, reduction = inputs
+        hidden, weight, bias, target, negatives, _, _ = tensors
+        ctx.shape, ctx.sparse = weight.shape, sparse
+        rows = hidden.shape[0]
+        row_grad = hidden.new_full((rows,), 1 / max(rows, 1) if reduction == "mean" else 1.0)
+        loss, *gradients = _sampled_loss(tensors, options, row_grad)
+        found = _by_item(ctx, hidden, target, negatives, options[3], gradients)
+        ctx.save_for_backward(*found, hidden, weight, bias)  # what gradients are of
+        return _reduced(loss, reduction)
+
+    @staticmethod
+    @differentiable_once("sampled_loss")
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ids, *found = ctx.saved_tensors[:4]
         upstream = gradients[0]
-        if ctx.arguments is None:
-            ids, *found = ctx.saved_tensors[:4]
-            if not _sums_now(upstream) or upstream != 1:
-                found = [None if g is None else g * upstream for g in found]
-        else:
-            hidden, _, _, target, negatives, _, _ = ctx.saved_tensors
-            upstream = upstream.expand(hidden.shape[0]).contiguous()
-            _, *parts = torch.ops.seqrec_fast.sampled_loss(*ctx.arguments, upstream)
-            ids, *found = _by_item(ctx, hidden, target, negatives, ctx.arguments[10], parts)
-        dhidden, drows, dbias_rows = found
-        dweight = dbias = None
-        if drows is not None:
-            dweight = _scatter(ids, drows, ctx.shape, ctx.sparse)
-        if dbias_rows is not None:
-            dbias = _scatter(ids, dbias_rows[:, 0], ctx.shape[:1], False)
-        return dhidden, dweight, dbias, *(None,) * 7
+        if not _sums_now(upstream) or upstream != 1:
+            found = [None if g is None else g * upstream for g in found]
+        return *_of_tables(ctx, ids, *found), *(None,) * 7
+
+
+def _sampled_loss(
+    tensors: Sequence[Tensor | None], options: _Options, row_grad: Tensor | None
+) -> list[Tensor]:
+    """Return the losses of all rows and, given their gradients, parts of those of the inputs."""
+    hidden, weight, bias, target, negatives, log_q, target_log_q = tensors
+    name, kind, collisions, *numbers = options
+    found: list[Tensor] = torch.ops.seqrec_fast.sampled_loss(
+        name, kind, collisions, hidden, weight, target, negatives, bias, log_q, target_log_q,
+        *numbers, row_grad,
+    )  # fmt: skip
+    return found
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    return loss.mean() if reduction == "mean" else loss.sum()
+
+
+def _of_tables(
+    ctx: Any,
+    ids: Tensor,
+    dhidden: Tensor | None,
+    drows: Tensor | None,
+    dbias_rows: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of hidden, weight and bias."""
+    dweight = dbias = None
+    if drows is not None:
+        dweight = _scatter(ids, drows, ctx.shape, ctx.sparse)
+    if dbias_rows is not None:
+        dbias = _scatter(ids, dbias_rows[:, 0], ctx.shape[:1], False)
+    return dhidden, dweight, dbias
 
 
 def _by_item(
@@ -82,7 +122,7 @@ def _by_item(
     negatives: Tensor,
     scale: float,
     gradients: list[Tensor],
-) -> list[Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Return ids, dhidden, and the gradients of their vectors and biases where needed."""
     dhidden, dtarget, dnegatives, dbias = gradients
     need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
@@ -97,7 +137,7 @@ def _by_item(
             unique, drows = _sum_rows(ids, [hidden, dnegatives], [1, 1], factors)
     if need_bias:
         unique, dbias_rows = _sum_rows(ids, [dtarget[:, None], dbias[:, None]], [1, 1], None)
-    return [unique, dhidden if need_hidden else None, drows, dbias_rows]
+    return unique, dhidden if need_hidden else None, drows, dbias_rows
 
 
 def _sums_now(ids: Tensor) -> bool:
@@ -186,12 +226,18 @@ def _sampled(
         asked_precision(hidden),
     )  # fmt: skip
     with torch.autocast("cpu", enabled=False):
-        loss: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
-            working(hidden), as_working(weight, hidden),
-            None if bias is None else as_working(bias, hidden), target, negatives, log_q,
-            target_log_q, options, reduction, sparse,
-        )  # fmt: skip
-    return loss
+        rows = working(hidden)
+        weight = as_working(weight, hidden)
+        bias = None if bias is None else as_working(bias, hidden)
+        arguments = (rows, weight, bias, target, negatives, log_q, target_log_q, options, sparse)
+        needed = torch.is_grad_enabled() and any(
+            tensor is not None and tensor.requires_grad for tensor in (rows, weight, bias)
+        )
+        if needed and reduction != "none" and not is_differentiated():
+            loss: Tensor = _ReducedLoss.apply(*arguments, reduction)  # type: ignore[no-untyped-call]
+            return loss
+        losses: Tensor = _row_losses(*arguments)
+        return losses if reduction == "none" else _reduced(losses, reduction)
 
 
 def sampled_softmax_loss(

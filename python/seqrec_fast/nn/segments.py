@@ -10,8 +10,7 @@ from torch import Tensor
 from seqrec_fast import segments as of_arrays
 from seqrec_fast._checks import checked_int
 
-from . import _devices
-from . import _dispatch_ops as _dispatch_ops  # registers the operators of values
+from . import _devices, _dispatch_ops
 from ._checks import (
     check_floating,
     check_offsets,
@@ -184,7 +183,7 @@ def segment_mean(values: Tensor, segment_offsets: Tensor) -> Tensor:
     check_rows("segment_mean", "values", values)
     check_offsets("segment_mean", "segment_offsets", segment_offsets, "S")
     rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
-    means: Tensor = torch.ops.seqrec_fast.segment_sum(rows, segment_offsets, True)
+    means: Tensor = _dispatch_ops.segment_sum(rows, segment_offsets, True)
     return means.reshape(means.shape[0], *values.shape[1:])
 
 
@@ -225,7 +224,7 @@ def expand_segments(
     whole = not per_segment.is_floating_point()
     rows = per_segment.long() if whole else working(per_segment)
     rows = rows.reshape(rows.shape[0], per_segment.shape[1:].numel())
-    out: Tensor = torch.ops.seqrec_fast.expand_segments(rows, segment_offsets, n, False)
+    out: Tensor = _dispatch_ops.expand_segments(rows, segment_offsets, n, False)
     return out.to(per_segment.dtype if whole else out.dtype).reshape(n, *per_segment.shape[1:])
 
 
@@ -286,7 +285,7 @@ def segment_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
 def sum_of(values: Tensor, offsets: Tensor) -> Tensor:
     """Return :func:`segment_sum` of what is checked."""
     rows = working(values).reshape(values.shape[0], values.shape[1:].numel())
-    sums: Tensor = torch.ops.seqrec_fast.segment_sum(rows, offsets, False)
+    sums: Tensor = _dispatch_ops.segment_sum(rows, offsets, False)
     return sums.reshape(sums.shape[0], *values.shape[1:])
 
 

@@ -12,6 +12,7 @@ from seqrec_fast.index import topk as topk_of_arrays
 
 from . import _devices
 from ._checks import check_tensor
+from ._differentiable import differentiable
 from ._tensors import add_at
 from ._topk_cuda import topk_cuda
 
@@ -28,11 +29,6 @@ _library.define(
     " Tensor? allow=None) -> (Tensor scores, Tensor ids)"
 )
 _library.define("index_rows(int index, Tensor ids, SymInt dim) -> Tensor")
-
-
-def _index_topk(*args: Any) -> tuple[Tensor, Tensor]:
-    result: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.index_topk(*args)
-    return result
 
 
 def _array(tensor: Tensor) -> Any:
@@ -157,10 +153,8 @@ _library.impl("index_rows", _index_rows_cpu, "CPU")
 torch.library.register_fake("seqrec_fast::topk", _fake, lib=_library)
 torch.library.register_fake("seqrec_fast::index_topk", _fake, lib=_library)
 torch.library.register_fake("seqrec_fast::index_rows", _index_rows_fake, lib=_library)
-torch.library.register_autograd("seqrec_fast::topk", _backward, setup_context=_setup, lib=_library)
-torch.library.register_autograd(
-    "seqrec_fast::index_topk", _index_backward, setup_context=_index_setup, lib=_library
-)
+_topk = differentiable("topk", _backward, _setup, _library)
+_index_topk = differentiable("index_topk", _index_backward, _index_setup, _library)
 
 
 def _single(argument: str, tensor: Tensor) -> Tensor:
@@ -227,9 +221,12 @@ def topk(
     if isinstance(items, ItemIndex):
         if bias is not None:
             raise ValueError("topk: bias is given; an ItemIndex has its own")
-        return _index_topk(_single("queries", queries), items.number, k, values, offsets, allow)
-    result: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.topk(
+        found: tuple[Tensor, Tensor] = _index_topk(
+            _single("queries", queries), items.number, k, values, offsets, allow
+        )
+        return found
+    found = _topk(
         _single("queries", queries), _single("items", items), k,
         None if bias is None else _single("bias", bias), values, offsets, allow,
     )  # fmt: skip
-    return result
+    return found
