@@ -7,6 +7,7 @@ import torch
 from torch.autograd import forward_ad
 
 import seqrec_fast.nn as snn
+from transform_checks import check_gradients, check_jacobian
 
 X = torch.randn(5, 2, 4, generator=torch.Generator().manual_seed(0))
 OFFSETS = torch.tensor([0, 2, 2, 3, 10])
@@ -39,22 +40,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_reverse_mode(name):
-    function = CASES[name]
-
-    def loss(x):
-        return function(x).square().sum()
-
-    x = X.clone().requires_grad_()
-    y = function(x)
-    (expected,) = torch.autograd.grad(y.square().sum(), x)
-    torch.testing.assert_close(torch.func.grad(loss)(X), expected)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.func.grad(loss)(X), expected)
-    primal, vjp = torch.func.vjp(function, X)
-    torch.testing.assert_close(primal, y)
-    torch.testing.assert_close(vjp(2 * y.detach())[0], expected)
-    jacobian = torch.autograd.functional.jacobian(function, X)
-    torch.testing.assert_close(torch.func.jacrev(function)(X), jacobian)
+    check_gradients(CASES[name], X)
+    check_jacobian(CASES[name], X)
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")

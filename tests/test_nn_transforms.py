@@ -8,6 +8,7 @@ from torch.autograd import forward_ad
 
 import seqrec_fast as sf
 from seqrec_fast.nn import functional as SF
+from transform_checks import check_gradients, check_jacobian
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 4, generator=GENERATOR)
@@ -55,22 +56,9 @@ SUMS_IDS = {"sampled_softmax_loss, weight"}
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_reverse_mode(name):
-    function = CASES[name]
-
-    def loss(x):
-        return function(x).square().sum()
-
-    x = X.clone().requires_grad_()
-    y = function(x)
-    (expected,) = torch.autograd.grad(y.square().sum(), x)
-    assert expected.abs().sum() > 0
-    torch.testing.assert_close(torch.func.grad(loss)(X), expected)
-    primal, vjp = torch.func.vjp(function, X)
-    torch.testing.assert_close(primal, y)
-    torch.testing.assert_close(vjp(2 * y.detach())[0], expected)
+    check_gradients(CASES[name], X)
     if name not in SUMS_IDS:
-        jacobian = torch.autograd.functional.jacobian(function, X)
-        torch.testing.assert_close(torch.func.jacrev(function)(X), jacobian)
+        check_jacobian(CASES[name], X)
 
 
 @pytest.mark.parametrize("name", CASES)
