@@ -100,7 +100,7 @@ void gru_forward(const RnnForwardArgs<T>& args) {
     if (args.weights->kind == CellKind::gru_reset_before) {
         run_forward<GruResetBeforeCell>(args);
     } else {
-        run_forward<GruCell<false>>(args);
+        run_forward<GruCell</*kAttention=*/false>>(args);
     }
 }
 

@@ -56,13 +56,19 @@ class _Transforms:
 
 def with_transforms(name: str, function: Any) -> Callable[..., Any]:
     """Return what applies the autograd.Function `function` of `name`, transformed or not."""
-    # A class of its own: compilers take none that defines these.
-    transformed: Any = type(f"_Transformed_{name}", (_Transforms, function), {"operator": name})
+    return _choice(_transformed(name, function).apply, function.apply)
 
-    def apply(*args: Any) -> Any:
-        return transformed.apply(*args) if is_differentiated() else function.apply(*args)
 
-    return apply
+def _transformed(name: str, function: Any) -> Any:
+    # A class of its own: compilers take none that defines jvp and vmap.
+    return type(f"_Transformed_{name}", (_Transforms, function), {"operator": name})
+
+
+def _choice(transformed: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        return transformed(*args) if is_differentiated() else plain(*args)
+
+    return call
 
 
 def differentiable(
@@ -82,9 +88,5 @@ def differentiable(
         "setup_context": staticmethod(setup_context),
         "backward": staticmethod(backward),
     }
-    transformed = with_transforms(name, type(name, (torch.autograd.Function,), members))
-
-    def call(*args: Any) -> Any:
-        return transformed(*args) if is_differentiated() else operator(*args)
-
-    return call
+    function = type(name, (torch.autograd.Function,), members)
+    return _choice(_transformed(name, function).apply, operator)
