@@ -4,8 +4,9 @@
 // of kDepthBlock whose sums are added in order, whatever the tile that computes it. So a row's
 // result does not depend on the batch it came in, and rounding grows with the block, not with k.
 // An op that selects (top-k) has one block, so that its sums never leave the registers.
-// Blocking: kRows x kVectors accumulators stay in registers for the whole depth; a panel (depth x
-// 64 B x vectors) stays in L1 while all rows of a tile pass over it.
+// Blocking: kRows x kVectors accumulators stay in registers for a block; the block's part of a
+// panel (kDepthBlock x 64 B x vectors) stays in L1 while a group of rows passes over it, and so do
+// the sums of the group. An op that selects keeps its accumulators for the whole depth.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -36,6 +37,8 @@ constexpr int kAccumulators = 12;
 #endif
 
 constexpr std::int64_t kDepthBlock = 64;
+// A multiple of every tile's rows. With more, sums and rows would drive the panel out of L1.
+constexpr std::int64_t kGroupRows = 24;
 
 template <int kVectors>
 constexpr int max_rows() {
@@ -90,7 +93,7 @@ struct SumsFromZero {
     }
 };
 
-// Hands the sums of a tile to `op`, row by row. Kept out of line, and the sums in memory, so that
+// Hands sums of rows to `op`, row by row. Kept out of line, and the sums in memory, so that
 // a cell's formula is compiled once and not once per row of every tile shape.
 template <int kVectors, class T, class Op>
 HWY_NOINLINE void finish_rows(const Op& op, const T* sums, std::int64_t row0, std::int64_t rows,
@@ -118,50 +121,80 @@ template <class Op>
 struct RowStep<Op, std::enable_if_t<(Op::kRowStep > 0)>>
     : std::integral_constant<std::int64_t, Op::kRowStep> {};
 
-// One register tile: `op.init` gives what a row's sums start from, `op.finish` takes the sums.
-// `lane` is where this target's vector lies inside the packed vector. For an op that selects
-// (Op::kSelects) a sum is one chain, and a tile that `op.wanted` refuses ends in the registers.
 template <int kRows, int kSlices, int kVectors, class T, class Op>
-HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t row0, const T* panel,
-                              std::int64_t depth, std::int64_t lane) {
+HWY_INLINE void init_tile(const Op& op, std::int64_t row0, std::int64_t lane,
+                          hn::Vec<Lanes<T>> (&acc)[kRows][kSlices][kVectors]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+            op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
+        }
+    }
+}
+
+// A register tile of one block of terms, k0 to k0 + depth: `op.init` gives what a row's sums start
+// from, later blocks are added to the `sums` of the group that begins with row0 - row. Those of a
+// slice are (kGroupRows, kVectors * lanes). `lane` is where this target's vector lies inside the
+// packed vector.
+template <int kRows, int kSlices, int kVectors, class T, class Op>
+HWY_INLINE void block_tile(const Op& op, const T* const* rows, std::int64_t row0, std::int64_t row,
+                           const T* panel, std::int64_t k0, std::int64_t depth, std::int64_t lane,
+                           T* sums) {
+    constexpr std::int64_t kLanes = lane_count<T>();
     const Lanes<T> d;
     hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
-    constexpr bool kSelects = Selects<Op>::value;
-    // The blocks' sums meet in memory (L1): the registers are full.
-    alignas(kCacheLine) T sums[kSlices][kRows][kVectors * lane_count<T>()];
-    for (std::int64_t k = 0; k == 0 || (!kSelects && k < depth); k += kDepthBlock) {
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-            for (int s = 0; s < kSlices; ++s) {
-                if (k == 0) {
-                    op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
-                } else {
-#pragma GCC unroll 8
-                    for (int v = 0; v < kVectors; ++v) {
-                        acc[r][s][v] = hn::Zero(d);
-                    }
-                }
-            }
-        }
-        multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
-            d, rows + row0, panel + lane + k * kVectors * kPackedLanes<T>, k,
-            kSelects ? depth : std::min(depth - k, kDepthBlock), acc);
-        if constexpr (kSelects) {
-            if (!op.wanted(row0, lane, acc)) {
-                return;
-            }
-        }
+    if (k0 == 0) {
+        init_tile<kRows, kSlices, kVectors, T>(op, row0, lane, acc);
+    } else {
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
             for (int s = 0; s < kSlices; ++s) {
 #pragma GCC unroll 8
                 for (int v = 0; v < kVectors; ++v) {
-                    T* sum = sums[s][r] + v * lane_count<T>();
-                    hn::Store(k == 0 ? acc[r][s][v] : hn::Add(acc[r][s][v], hn::Load(d, sum)), d,
-                              sum);
+                    acc[r][s][v] = hn::Zero(d);
                 }
+            }
+        }
+    }
+    multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
+        d, rows + row0, panel + lane + k0 * kVectors * kPackedLanes<T>, k0, depth, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) {
+                T* sum = sums + ((lane / kLanes + s) * kGroupRows + row + r) * kVectors * kLanes +
+                         v * kLanes;
+                hn::Store(k0 == 0 ? acc[r][s][v] : hn::Add(acc[r][s][v], hn::Load(d, sum)), d, sum);
+            }
+        }
+    }
+}
+
+// A register tile of an op that selects (Op::kSelects), over the whole depth: a sum is one chain,
+// and a tile that `op.wanted` refuses ends in the registers.
+template <int kRows, int kSlices, int kVectors, class T, class Op>
+HWY_INLINE void select_tile(const Op& op, const T* const* rows, std::int64_t row0, const T* panel,
+                            std::int64_t depth, std::int64_t lane) {
+    const Lanes<T> d;
+    hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
+    init_tile<kRows, kSlices, kVectors, T>(op, row0, lane, acc);
+    multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(d, rows + row0, panel + lane, 0,
+                                                               depth, acc);
+    if (!op.wanted(row0, lane, acc)) {
+        return;
+    }
+    alignas(kCacheLine) T sums[kSlices][kRows][kVectors * lane_count<T>()];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) {
+                hn::Store(acc[r][s][v], d, sums[s][r] + v * lane_count<T>());
             }
         }
     }
@@ -170,38 +203,70 @@ HWY_INLINE void register_tile(const Op& op, const T* const* rows, std::int64_t r
     }
 }
 
-// All rows against one panel of kVectors packed vectors.
-template <int kVectors, class T, class Op>
-HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t n_rows,
-                               const T* panel, std::int64_t depth) {
+// Cuts rows into register tiles: tile(kRows, kSlices, row) as integral constants, for each packed
+// vector's slices at `lane`.
+template <int kVectors, class T, class Tile>
+HWY_INLINE void for_each_tile(std::int64_t n_rows, const Tile& tile) {
     constexpr int kRows = max_rows<kVectors>();
     constexpr std::int64_t kLanes = lane_count<T>();
+    using One = std::integral_constant<int, 1>;
     if (n_rows == 1) {
         // One row gives too few independent sums to hide the latency; neighbouring slices help.
         constexpr int kSlices = kLanes * 2 <= kPackedLanes<T> ? 2 : 1;
         for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kSlices * kLanes) {
-            register_tile<1, kSlices, kVectors>(op, rows, 0, panel, depth, lane);
+            tile(One(), std::integral_constant<int, kSlices>(), 0, lane);
         }
         return;
     }
     for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kLanes) {
         std::int64_t row = 0;
         for (; row + kRows <= n_rows; row += kRows) {
-            register_tile<kRows, 1, kVectors>(op, rows, row, panel, depth, lane);
+            tile(std::integral_constant<int, kRows>(), One(), row, lane);
         }
         if constexpr (kRows > 4) {
             if (row + 4 <= n_rows) {
-                register_tile<4, 1, kVectors>(op, rows, row, panel, depth, lane);
+                tile(std::integral_constant<int, 4>(), One(), row, lane);
                 row += 4;
             }
         }
         if constexpr (kRows > 2) {
             for (; row + 2 <= n_rows; row += 2) {
-                register_tile<2, 1, kVectors>(op, rows, row, panel, depth, lane);
+                tile(std::integral_constant<int, 2>(), One(), row, lane);
             }
         }
         if (row < n_rows) {
-            register_tile<1, 1, kVectors>(op, rows, row, panel, depth, lane);
+            tile(One(), One(), row, lane);
+        }
+    }
+}
+
+// All rows against one panel of kVectors packed vectors.
+template <int kVectors, class T, class Op>
+HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t n_rows,
+                               const T* panel, std::int64_t depth) {
+    if constexpr (Selects<Op>::value) {
+        for_each_tile<kVectors, T>(
+            n_rows, [&](auto tile_rows, auto slices, std::int64_t row, std::int64_t lane) {
+                select_tile<decltype(tile_rows)::value, decltype(slices)::value, kVectors>(
+                    op, rows, row, panel, depth, lane);
+            });
+    } else {
+        constexpr std::int64_t kLanes = lane_count<T>();
+        alignas(kCacheLine) T sums[kGroupRows * kVectors * kPackedLanes<T>];
+        for (std::int64_t row0 = 0; row0 < n_rows; row0 += kGroupRows) {
+            const std::int64_t in_group = std::min(kGroupRows, n_rows - row0);
+            for (std::int64_t k = 0; k == 0 || k < depth; k += kDepthBlock) {
+                const std::int64_t terms = std::min(depth - k, kDepthBlock);
+                for_each_tile<kVectors, T>(in_group, [&](auto tile_rows, auto slices,
+                                                         std::int64_t row, std::int64_t lane) {
+                    block_tile<decltype(tile_rows)::value, decltype(slices)::value, kVectors>(
+                        op, rows, row0 + row, row, panel, k, terms, lane, sums);
+                });
+            }
+            for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kLanes) {
+                finish_rows<kVectors>(op, sums + lane * kGroupRows * kVectors, row0, in_group,
+                                      lane);
+            }
         }
     }
 }

@@ -16,8 +16,8 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// Events of one pass: a panel of inputs (events x 256 B) stays in L1.
-constexpr std::int64_t kEventsPerPass = 96;
+// Events of one pass, in whole blocks of a sum: the packed gates and inputs stay in L2.
+constexpr std::int64_t kEventsPerPass = 2 * kDepthBlock;
 
 // weight += the sums over a pass. Its rows are the gates, whose gradients lie in packed vectors.
 template <class T>
