@@ -18,8 +18,8 @@ demo: $(VENV)/.installed
 	$(BIN)/seqrec-fast demo
 
 test: $(VENV)/.installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -o python_files='bench_*.py' bench --benchmark-disable
+	OMP_NUM_THREADS=1 SEQREC_FAST_NUM_THREADS=2 $(BIN)/python -m pytest -q -n auto tests
+	OMP_NUM_THREADS=1 SEQREC_FAST_NUM_THREADS=2 $(BIN)/python -m pytest -q -n auto -o python_files='bench_*.py' bench --benchmark-disable
 
 bench: $(VENV)/.installed $(VENV)/.bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.run

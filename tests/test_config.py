@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -72,8 +73,26 @@ def test_threads():
     for bad in (0, -1, 1025):
         with pytest.raises(ValueError, match=f"set_num_threads: n is {bad}"):
             sf.set_num_threads(bad)
-    from_environment = run_with("print(sf.get_num_threads())", SEQREC_FAST_NUM_THREADS="5")
-    assert from_environment.stdout.strip() == "5"
+
+
+@pytest.mark.parametrize(
+    ("ours", "openmp", "expected"),
+    [("5", "3", 5), ("", "3", 3), ("", "4,2", 4), ("", "9999", 1024)],
+)
+def test_threads_from_the_environment(ours, openmp, expected):
+    printed = run_with(
+        "print(sf.get_num_threads())", SEQREC_FAST_NUM_THREADS=ours, OMP_NUM_THREADS=openmp
+    )
+    assert printed.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize("openmp", ["", "0", "-2", "many"])
+def test_threads_without_a_number_in_the_environment(openmp):
+    printed = run_with(
+        "print(sf.get_num_threads())", SEQREC_FAST_NUM_THREADS="", OMP_NUM_THREADS=openmp
+    )
+    affinity = getattr(os, "sched_getaffinity", None)
+    assert int(printed.stdout) == (len(affinity(0)) if affinity else os.cpu_count())
 
 
 def test_show_config(capsys):

@@ -27,5 +27,5 @@ for library in $runtime; do
     preload+="${preload:+:}$(c++ -print-file-name=$library)"
 done
 cd "$here"
-env LD_PRELOAD="$preload" PYTHONPATH="$build/site" OMP_NUM_THREADS=1 \
+env LD_PRELOAD="$preload" PYTHONPATH="$build/site" OMP_NUM_THREADS=1 SEQREC_FAST_NUM_THREADS=2 \
     "$python" -m pytest -q -n auto -p no:cacheprovider ${deselect:-} $tests

@@ -32,10 +32,19 @@ int processors() {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+// What users limit all their numerical libraries with; torchrun sets it for several processes. As
+// OpenMP does, the first number of a list counts and what is no number is ignored.
+int openmp_threads() {
+    const char* wanted = std::getenv("OMP_NUM_THREADS");
+    const long n = wanted == nullptr ? 0 : std::strtol(wanted, nullptr, 10);
+    return n >= 1 ? static_cast<int>(std::min<long>(n, kMaxThreads)) : 0;
+}
+
 int initial_threads() {
     const char* wanted = std::getenv("SEQREC_FAST_NUM_THREADS");
     if (wanted == nullptr || *wanted == '\0') {
-        return std::min(processors(), kMaxThreads);
+        const int shared = openmp_threads();
+        return shared != 0 ? shared : std::min(processors(), kMaxThreads);
     }
     char* end = nullptr;
     const long n = std::strtol(wanted, &end, 10);

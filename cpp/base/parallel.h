@@ -7,7 +7,7 @@
 namespace seqrec_fast {
 
 // Threads that parallel_for may use, the calling one included. At first SEQREC_FAST_NUM_THREADS,
-// else the processors this process may run on.
+// else OMP_NUM_THREADS, else the processors this process may run on.
 int num_threads();
 // Throws std::invalid_argument unless 1 <= n <= 1024.
 void set_num_threads(int n);

@@ -22,7 +22,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        1 to 1024. At first ``SEQREC_FAST_NUM_THREADS``, else the processors of this process.
+        1 to 1024. At first ``SEQREC_FAST_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the
+        processors of this process.
 
     Raises
     ------
