@@ -79,7 +79,8 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),
     callback=set_threads,
-    help="Threads to use; by default SEQREC_FAST_NUM_THREADS, else OMP_NUM_THREADS, else all processors.",
+    help="Threads to use; by default SEQREC_FAST_NUM_THREADS, else OMP_NUM_THREADS, else all "
+    "processors.",
 )
 
 precision_option = click.option(

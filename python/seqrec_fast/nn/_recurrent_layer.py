@@ -281,10 +281,10 @@ class RecurrentLayer(torch.nn.RNNBase):
             values = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
             if self.dropout and self.training and layer < self.num_layers - 1:
                 values = self._dropped(values, events.batch_first)
-        values, *states = (
-            t.to(dtype) for t in (values, _stacked(h_n), *((_stacked(c_n),) if lstm else ()))
-        )
-        return values, tuple(states) if lstm else states[0]
+        state = (_stacked(h_n), _stacked(c_n)) if lstm else _stacked(h_n)
+        if values.dtype != dtype:
+            values, state = values.to(dtype), _mapped(state, lambda part: part.to(dtype))
+        return values, state
 
     def _autocast(self, values: Tensor, hx: State | None, events: _Input) -> tuple[Any, str]:
         """Dtype of the results, and precision of the products, as torch.nn has them."""

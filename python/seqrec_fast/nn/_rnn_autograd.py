@@ -37,7 +37,8 @@ def rnn_forward(call: RnnCall) -> _Forward:
         tensor is not None and tensor.requires_grad
         for tensor in (x, call.h_0, call.c_0, *call.weights, call.attention)
     )
-    call = call._replace(save=save)
+    if save:
+        call = call._replace(save=True)
     if is_differentiated():
         # Whether a transform differentiates, requires_grad does not tell at every level.
         result: _Forward = _differentiable_operator(*call._replace(save=True))
@@ -50,7 +51,7 @@ def rnn_forward(call: RnnCall) -> _Forward:
     if type(x) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu" or _is_traced():
         return _operator(*call)
     if not save:
-        return _rnn_ops.rnn_forward_cpu(*call)
+        return _rnn_ops.forward(call)
     result = _RnnFunction.apply(*call)  # type: ignore[no-untyped-call]
     return result
 

@@ -55,7 +55,7 @@ def _flat(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
     if tensor is None:
         return None
     values = array(tensor)
-    return values.reshape(-1, values.shape[-1])  # type: ignore[no-any-return]
+    return values if values.ndim == 2 else values.reshape(-1, values.shape[-1])  # type: ignore[no-any-return]
 
 
 def _mask(reset: Tensor | None) -> np.ndarray[Any, Any] | None:
@@ -119,7 +119,11 @@ def _sizes(call: RnnCall) -> tuple[list[int], list[int], list[int], list[int]]:
 
 def rnn_forward_cpu(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kernel of the operator; takes the fields of an RnnCall."""
-    call = RnnCall(*args, **options)
+    return forward(RnnCall(*args, **options))
+
+
+def forward(call: RnnCall) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run a call on the CPU, outside the dispatcher and autograd."""
     dtype, working = call.x.dtype, _working_dtype(call)
     x, h_0, c_0 = _cast(working, call.x), _cast(working, call.h_0), _cast(working, call.c_0)
     weights = [_flat(_cast(working, weight)) for weight in call.weights]

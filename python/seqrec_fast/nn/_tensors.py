@@ -10,7 +10,12 @@ from torch import Tensor
 
 def array(tensor: Tensor | None) -> Any:
     """Return the contiguous array of a tensor."""
-    return None if tensor is None else tensor.detach().contiguous().numpy()
+    if tensor is None:
+        return None
+    # Calls of PyTorch that would change nothing are most of the time of a small layer.
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy()
 
 
 def working(tensor: Tensor) -> Tensor:
