@@ -203,8 +203,8 @@ HWY_INLINE void select_tile(const Op& op, const T* const* rows, std::int64_t row
     }
 }
 
-// Cuts rows into register tiles: tile(kRows, kSlices, row) as integral constants, for each packed
-// vector's slices at `lane`.
+// Cuts rows and a packed vector's slices into register tiles: calls tile(kRows, kSlices, row,
+// lane), the first two as integral constants.
 template <int kVectors, class T, class Tile>
 HWY_INLINE void for_each_tile(std::int64_t n_rows, const Tile& tile) {
     constexpr int kRows = max_rows<kVectors>();
