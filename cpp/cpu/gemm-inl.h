@@ -147,16 +147,7 @@ HWY_INLINE void block_tile(const Op& op, const T* const* rows, std::int64_t row0
     if (k0 == 0) {
         init_tile<kRows, kSlices, kVectors, T>(op, row0, lane, acc);
     } else {
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-            for (int s = 0; s < kSlices; ++s) {
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; ++v) {
-                    acc[r][s][v] = hn::Zero(d);
-                }
-            }
-        }
+        init_tile<kRows, kSlices, kVectors, T>(SumsFromZero<T>(), row0, lane, acc);
     }
     multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
         d, rows + row0, panel + lane + k0 * kVectors * kPackedLanes<T>, k0, depth, acc);
