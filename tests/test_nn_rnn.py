@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import math
 import warnings
 
 import numpy as np
@@ -119,6 +120,20 @@ def test_cells(kind):
         ours(torch.randn(6, 9))
     with pytest.raises(RuntimeError, match="hidden has shape"):
         ours(torch.randn(5, 10), hx)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_shows_from_the_first_step(kind, value):
+    """Zero times it is NaN, so a layer that diverged says so for sessions of one event too."""
+    theirs, ours = pair(kind, 5, 7)
+    with torch.no_grad():
+        for module in (theirs, ours):
+            module.weight_hh_l0[2, 3] = value
+    x = torch.randn(3, 2, 5)
+    expected = theirs(x)[0]
+    assert expected[0].isnan().any()
+    assert torch.equal(ours(x)[0].isnan(), expected.isnan())
 
 
 @pytest.mark.parametrize("kind", KINDS)

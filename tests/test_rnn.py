@@ -67,6 +67,19 @@ def test_initial_state(cell, target, rng):
         assert relative_error(c_n[0], expected[2]) < 1e-6
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_state_of_zeros_beside_others_is_no_state(cell, target, rng):
+    """Products with zeros are left out only where a whole tile has none but zeros."""
+    layer = layer_of(cell, make_weights(rng, cell, 5, 20))
+    x, offsets = ragged(rng, [4, 1], 5, "float32")
+    alone = run(layer, x[:4], offsets[:2])
+    for other in (0, 1):
+        states = [np.stack([np.zeros(20), np.full(20, other)])[None].astype("f") for _ in range(2)]
+        beside = run(layer, x, offsets, tuple(states) if cell == "lstm" else states[0])
+        np.testing.assert_array_equal(beside[0][:4], alone[0])
+        np.testing.assert_array_equal(beside[1][0, 0], alone[1].reshape(-1))
+
+
 @pytest.mark.parametrize("projection", [1, 16, 30])
 def test_lstm_projection(projection, target, rng):
     weights = make_weights(rng, "lstm", 9, 40, projection)

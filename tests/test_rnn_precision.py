@@ -81,6 +81,11 @@ def test_same_bits_for_any_batch_threads_and_event_by_event(cell, precision, rng
     y, h_n, c_n = run(layer, x, offsets)
     sf.set_num_threads(2)
     np.testing.assert_array_equal(run(layer, x, offsets)[0], y)
+    # States of zeros, but for a session of no events: products are not left out.
+    h_0, c_0 = (np.zeros((1, 24, 70), "f") for _ in range(2))
+    h_0[0, 2::6] = 1
+    beside = run(layer, x, offsets, (h_0, c_0) if cell == "lstm" else h_0)
+    np.testing.assert_array_equal(beside[0], y)
     for b in (0, 3, 5):
         session = x[offsets[b] : offsets[b + 1]]
         alone = run(layer, session, [0, len(session)])

@@ -9,6 +9,7 @@
 #define SEQREC_CPU_DOT_PRODUCT_INL_H_
 #endif
 
+#include <cstring>
 #include <type_traits>
 
 #include "base/workspace.h"
@@ -138,28 +139,36 @@ inline Workspace& dot_workspace() {
     return workspace;
 }
 
+// `op` on the sums of neighbouring panels.
 template <int kVectors, class Op>
-HWY_INLINE void multiply_dot_panels(const Op& op, const PackedDots& weights,
-                                    const DotBackend& backend, const DotRows& rows,
-                                    std::int64_t n_rows, std::int64_t first, std::int64_t n_panels,
-                                    std::int64_t vectors_per_part, void* sums) {
-    const std::int64_t vector0 = first * weights.words.panel_vectors();
+HWY_INLINE void finish_dot_panels(const Op& op, const PackedDots& weights, const DotRows& rows,
+                                  std::int64_t n_rows, std::int64_t first, std::int64_t n_panels,
+                                  std::int64_t vectors_per_part, const void* sums) {
     constexpr std::int64_t kWidth = kVectors * kPackedLanes<float>;
-    const std::int32_t* offsets = weights.offsets.data();
-    backend.multiply({rows.words, n_rows, weights.words.panel(first), n_panels, weights.depth,
-                      weights.words.depth(), kVectors,
-                      offsets == nullptr ? nullptr : offsets + vector0 * kPackedLanes<float>,
-                      sums});
     for (std::int64_t p = 0; p < n_panels; ++p) {
-        const std::int64_t vector = vector0 + p * kVectors;
+        const std::int64_t vector = first * weights.words.panel_vectors() + p * kVectors;
         finish_dots<kVectors>(op.part(vector / vectors_per_part), weights, vector,
                               static_cast<const float*>(sums) + p * n_rows * kWidth, n_rows,
                               rows.units);
     }
 }
 
-// All rows of `depth` values against all panels. kGates > 1: a panel is one part of the op (a block
-// of units); else a part begins at any packed vector.
+template <int kVectors, class Op>
+HWY_INLINE void multiply_dot_panels(const Op& op, const PackedDots& weights,
+                                    const DotBackend& backend, const DotRows& rows,
+                                    std::int64_t n_rows, std::int64_t first, std::int64_t n_panels,
+                                    std::int64_t vectors_per_part, void* sums) {
+    const std::int64_t vector0 = first * weights.words.panel_vectors();
+    const std::int32_t* offsets = weights.offsets.data();
+    backend.multiply({rows.words, n_rows, weights.words.panel(first), n_panels, weights.depth,
+                      weights.words.depth(), kVectors,
+                      offsets == nullptr ? nullptr : offsets + vector0 * kPackedLanes<float>,
+                      sums});
+    finish_dot_panels<kVectors>(op, weights, rows, n_rows, first, n_panels, vectors_per_part, sums);
+}
+
+// All rows of `depth` values against all panels; a depth of 0 stands for rows of zeros. kGates > 1:
+// a panel is one part of the op (a block of units); else a part begins at any packed vector.
 template <int kGates, class Op>
 HWY_INLINE void multiply_dots(const Op& op, const float* const* rows, std::int64_t n_rows,
                               std::int64_t depth, const PackedDots& weights, RowRange range) {
@@ -180,12 +189,20 @@ HWY_INLINE void multiply_dots(const Op& op, const float* const* rows, std::int64
                           workspace.take<float>(padded_rows)};
     float* sums = workspace.take<float>(n_sums);
     round_rows(weights, backend, rows, n_rows, depth, range, rounded);
+    if (depth == 0) {
+        std::memset(sums, 0, static_cast<std::size_t>(n_sums) * sizeof(float));
+    }
     constexpr std::int64_t kPerPart = kGates > 1 ? kGates : 1;
     for (std::int64_t panel = 0; panel < words.n_panels();) {
         const std::int64_t n = panel < whole ? std::min(step, whole - panel) : 1;
         const auto run = [&](auto vectors) {
-            multiply_dot_panels<decltype(vectors)::value>(op, weights, backend, rounded, n_rows,
-                                                          panel, n, kPerPart, sums);
+            constexpr int kVectors = decltype(vectors)::value;
+            if (depth == 0) {
+                finish_dot_panels<kVectors>(op, weights, rounded, n_rows, panel, n, kPerPart, sums);
+            } else {
+                multiply_dot_panels<kVectors>(op, weights, backend, rounded, n_rows, panel, n,
+                                              kPerPart, sums);
+            }
         };
         if constexpr (kGates > 1) {
             run(std::integral_constant<int, kGates>());
@@ -201,7 +218,7 @@ HWY_INLINE void multiply_dots(const Op& op, const float* const* rows, std::int64
     }
 }
 
-// As multiply_gates and multiply_plain of gemm-inl.h; `depth` values of a row are read.
+// As multiply_gates and multiply_plain of gemm-inl.h. A depth of 0 stands for rows of zeros.
 template <int kGates, class T, class Op>
 HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t n_rows,
                                std::int64_t depth, const PackedMatrix<T>& matrix, RowRange range,
@@ -211,7 +228,7 @@ HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t 
             return multiply_dots<kGates>(op, rows, n_rows, depth, matrix.dots, range);
         }
     }
-    multiply_gates<kGates>(op, rows, n_rows, matrix.panels, backwards);
+    multiply_gates<kGates>(op, rows, n_rows, depth, matrix.panels, backwards);
 }
 
 template <class T, class Op>
@@ -222,7 +239,7 @@ HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t 
             return multiply_dots<1>(op, rows, n_rows, depth, matrix.dots, range);
         }
     }
-    multiply_plain(op, rows, n_rows, matrix.panels);
+    multiply_plain(op, rows, n_rows, depth, matrix.panels);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -262,33 +262,32 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
     }
 }
 
-// All rows against all panels of a gated matrix, where a panel is one block of units.
-// `op.part(block)` is the op for one block. Steps that alternate the direction find the panel that
-// the step before ended with in L1.
+// The first `depth` terms of all rows against all panels of a gated matrix, where a panel is one
+// block of units. `op.part(block)` is the op for one block. Steps that alternate the direction find
+// the panel that the step before ended with in L1.
 template <int kGates, class T, class Op>
 HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t n_rows,
-                               const PackedPanels<T>& panels, bool backwards = false) {
+                               std::int64_t depth, const PackedPanels<T>& panels, bool backwards) {
     const std::int64_t n = panels.n_panels();
     for (std::int64_t i = 0; i < n; ++i) {
         const std::int64_t block = backwards ? n - 1 - i : i;
-        multiply_panel<kGates>(op.part(block), rows, n_rows, panels.panel(block), panels.depth());
+        multiply_panel<kGates>(op.part(block), rows, n_rows, panels.panel(block), depth);
     }
 }
 
-// The same for the panels [begin, end) of a plain matrix, where a panel is up to four blocks of
-// columns and `op.part` gets the first of them.
+// The same for a plain matrix, where a panel is up to four blocks of columns and `op.part` gets the
+// first of them.
 template <class T, class Op>
 HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t n_rows,
-                               const PackedPanels<T>& panels, std::int64_t begin,
-                               std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
+                               std::int64_t depth, const PackedPanels<T>& panels) {
+    for (std::int64_t p = 0; p < panels.n_panels(); ++p) {
         const auto part = op.part(p * kMaxPanelVectors);
         const T* panel = panels.panel(p);
         switch (panels.vectors_in(p)) {
-            case 4: multiply_panel<4>(part, rows, n_rows, panel, panels.depth()); break;
-            case 3: multiply_panel<3>(part, rows, n_rows, panel, panels.depth()); break;
-            case 2: multiply_panel<2>(part, rows, n_rows, panel, panels.depth()); break;
-            default: multiply_panel<1>(part, rows, n_rows, panel, panels.depth()); break;
+            case 4: multiply_panel<4>(part, rows, n_rows, panel, depth); break;
+            case 3: multiply_panel<3>(part, rows, n_rows, panel, depth); break;
+            case 2: multiply_panel<2>(part, rows, n_rows, panel, depth); break;
+            default: multiply_panel<1>(part, rows, n_rows, panel, depth); break;
         }
     }
 }
@@ -296,7 +295,7 @@ HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t 
 template <class T, class Op>
 HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t n_rows,
                                const PackedPanels<T>& panels) {
-    multiply_plain(op, rows, n_rows, panels, 0, panels.n_panels());
+    multiply_plain(op, rows, n_rows, panels.depth(), panels);
 }
 
 }  // namespace HWY_NAMESPACE

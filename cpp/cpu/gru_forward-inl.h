@@ -106,7 +106,7 @@ struct GruCell {
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;
-        multiply_gates<3>(GruOp<T, kAttention>{view}, view.h_rows, view.rows, weights.state_size,
+        multiply_gates<3>(GruOp<T, kAttention>{view}, view.h_rows, view.rows, view.state_terms,
                           weights.recurrent, RowRange::unit, view.odd_step);
     }
 };

@@ -88,9 +88,9 @@ struct GruResetBeforeCell {
     template <class T>
     static void step(const StepView<T>& view) {
         const PackedRnn<T>& weights = *view.weights;
-        multiply_gates<2>(GruResetOp<T>{view}, view.h_rows, view.rows, weights.state_size,
+        multiply_gates<2>(GruResetOp<T>{view}, view.h_rows, view.rows, view.state_terms,
                           weights.recurrent, RowRange::unit, view.odd_step);
-        multiply_plain(GruCandidateOp<T>{view}, view.work_rows, view.rows, weights.state_size,
+        multiply_plain(GruCandidateOp<T>{view}, view.work_rows, view.rows, view.state_terms,
                        weights.candidate, RowRange::unit);
     }
 };

@@ -97,12 +97,12 @@ struct LstmCell {
         const RowRange range = weights.has_projection() ? RowRange::dynamic : RowRange::unit;
         if (!weights.has_projection()) {
             const LstmOp<T> op{view, view.h_next, view.y_rows};
-            multiply_gates<4>(op, view.h_rows, view.rows, weights.state_size, weights.recurrent,
+            multiply_gates<4>(op, view.h_rows, view.rows, view.state_terms, weights.recurrent,
                               range, view.odd_step);
             return;
         }
         const LstmOp<T> op{view, view.work, nullptr};
-        multiply_gates<4>(op, view.h_rows, view.rows, weights.state_size, weights.recurrent, range,
+        multiply_gates<4>(op, view.h_rows, view.rows, view.state_terms, weights.recurrent, range,
                           view.odd_step);
         multiply_plain(LstmProjectionOp<T>{view}, view.work_rows, view.rows, weights.hidden_size,
                        weights.projection, RowRange::unit);

@@ -1,5 +1,9 @@
 #include "cpu/packed_rnn.h"
 
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
 namespace seqrec_fast {
 namespace {
 
@@ -56,6 +60,22 @@ T bias_at(const T* bias, std::int64_t i) {
     return bias == nullptr ? T(0) : bias[i];
 }
 
+template <class T>
+bool all_finite(const T* values, std::int64_t n) {
+    using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    constexpr T kInfinity = std::numeric_limits<T>::infinity();
+    Bits infinity;
+    std::memcpy(&infinity, &kInfinity, sizeof(Bits));
+    // No way out of the loop, so that it is compiled to vectors.
+    Bits found = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+        Bits bits;
+        std::memcpy(&bits, values + i, sizeof(Bits));
+        found |= static_cast<Bits>((bits & infinity) == infinity);
+    }
+    return found == 0;
+}
+
 }  // namespace
 
 template <class T>
@@ -67,7 +87,8 @@ PackedRnn<T>::PackedRnn(const RnnWeights<T>& w, Precision wanted)
       state_size(w.state_size),
       gates(gate_count(w.kind)),
       blocks(blocks_of<T>(w.hidden_size)),
-      input_bias(static_cast<std::size_t>(blocks * gates * kPackedLanes<T>)) {
+      input_bias(static_cast<std::size_t>(blocks * gates * kPackedLanes<T>)),
+      finite_recurrent(all_finite(w.weight_hh, gates * hidden_size * state_size)) {
     const bool reset_before = kind == CellKind::gru_reset_before;
     if (w.weight_ih != nullptr) {
         input = {pack_gates(w.weight_ih, hidden_size, input_size, 0, gates), precision};

@@ -41,6 +41,7 @@ struct PackedRnn {
     PackedMatrix<T> projection;       // LSTM with weight_hr: o * tanh(c) -> h
     AlignedBuffer<T> input_bias;      // in vector order: b_ih, and b_hh where it may be added to it
     AlignedBuffer<T> candidate_bias;  // b_hn of a GRU, blocks * lanes
+    bool finite_recurrent;            // no infinity and no NaN in weight_hh
     // float64 arithmetic for float32 data: states are rounded to float32 after every step, so that
     // a session has the same states whole and event by event.
     bool float32_states = false;

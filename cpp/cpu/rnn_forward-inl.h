@@ -41,6 +41,7 @@ struct StepView {
     const PackedRnn<T>* weights;
     bool odd_step;
     std::int64_t rows;          // still active
+    std::int64_t state_terms;   // of products with h: S, or 0 while all states are zeros
     std::int64_t state_stride;  // of h, h_next, c and work: padded S or H, whichever is larger
     const T* h;                 // (rows, state_stride), padded with zeros
     const T* const* h_rows;     // rows of h
@@ -156,6 +157,13 @@ class ForwardTile {
             h_next_rows_[r] = h_next_ + r * stride_;
             work_rows_[r] = work_ + r * stride_;
         }
+        // A weight that is not finite makes NaN of a state of zero.
+        starts_from_zero_ =
+            weights_.finite_recurrent && (args_.h_0 == nullptr || all_zero(h_, rows * stride_));
+    }
+
+    static bool all_zero(const T* values, std::int64_t n) {
+        return std::all_of(values, values + n, [](T value) { return value == T(0); });
     }
 
     void store_final_states(std::int64_t first, std::int64_t last) {
@@ -239,6 +247,7 @@ class ForwardTile {
         const StepView<T> view{&weights_,
                                (s & 1) != 0,
                                active,
+                               s == 0 && starts_from_zero_ ? 0 : weights_.state_size,
                                stride_,
                                h_,
                                h_rows_,
@@ -299,6 +308,7 @@ class ForwardTile {
     const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_, **gates_rows_;
     T **y_rows_, **saved_rows_;
     T* attention_;
+    bool starts_from_zero_ = false;
     NoiseTile<T> noise_;
 };
 

@@ -63,8 +63,8 @@ struct RnnCell {
         // A ReLU's states have no bound.
         const RowRange range =
             weights.kind == CellKind::rnn_relu ? RowRange::dynamic : RowRange::unit;
-        multiply_plain(RnnOp<T>{view}, view.h_rows, view.rows, weights.state_size,
-                       weights.recurrent, range);
+        multiply_plain(RnnOp<T>{view}, view.h_rows, view.rows, view.state_terms, weights.recurrent,
+                       range);
     }
 };
 
