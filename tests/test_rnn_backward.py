@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,15 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 class Call:
     """One ragged batch with resets, its forward and backward pass in float64."""
 
-    def __init__(self, cell: str, inputs: int, hidden: int, projection: int, reverse: bool) -> None:
+    def __init__(
+        self, cell: str, inputs: int, hidden: int, projection: int, reverse: bool,
+        lengths: Sequence[int] = LENGTHS,
+    ) -> None:  # fmt: skip
         rng = np.random.default_rng(5)
         self.cell, self.hidden, self.reverse = cell, hidden, reverse
         state = projection or hidden
-        self.offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
-        n, batch = int(self.offsets[-1]), len(LENGTHS)
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+        n, batch = int(self.offsets[-1]), len(lengths)
         self.values: dict[str, Any] = make_weights(rng, cell, inputs, hidden, projection)
         self.values |= {"x": rng.normal(size=(n, inputs)), "h_0": rng.normal(size=(batch, state))}
         if cell == "lstm":
@@ -34,6 +40,19 @@ class Call:
         self.wanted: dict[str, np.ndarray] = {}  # arrays for the gradients, else new ones
         self.seeds = [rng.normal(size=(n, state)), rng.normal(size=(batch, state))]
         self.seeds.append(rng.normal(size=(batch, hidden)))
+
+    def of_sessions(self, first: int, last: int) -> Call:
+        """The same call with some of the sessions only."""
+        part = copy.copy(self)
+        rows = slice(self.offsets[first], self.offsets[last])
+        part.offsets = self.offsets[first : last + 1] - self.offsets[first]
+        part.values = dict(self.values)
+        for name, own in (("x", rows), ("attention", rows), ("h_0", None), ("c_0", None)):
+            if name in self.values:
+                part.values[name] = self.values[name][own or slice(first, last)]
+        part.reset = self.reset[rows]
+        part.seeds = [self.seeds[0][rows], *(seed[first:last] for seed in self.seeds[1:])]
+        return part
 
     def forward(self, values: dict[str, Any]) -> tuple[float, np.ndarray, np.ndarray | None]:
         """The scalar whose gradient is taken, y and saved."""
@@ -59,7 +78,7 @@ class Call:
         dy, dh_n, dc_n = self.seeds
         lstm = self.cell == "lstm"
         _core.rnn_backward_f64(
-            self.cell, values["weight_ih"], values["weight_hh"], values.get("weight_hr"),
+            self.cell, values.get("weight_ih"), values["weight_hh"], values.get("weight_hr"),
             _core.SequenceLayout.ragged("test", self.offsets, len(y)),
             values["x"], values["h_0"], values.get("c_0"), self.reset, self.reverse,
             y, saved, dy, dh_n, dc_n if lstm else None,
@@ -95,6 +114,32 @@ def test_same_bits_for_every_thread_count(cell):
     sf.set_num_threads(3)
     for name, grad in call.gradients().items():
         np.testing.assert_array_equal(grad, one[name], err_msg=name)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", [*CELLS, *ATTENTION_CELLS, "projection", "input gates"])
+def test_a_batch_that_is_cut_into_ranges_of_steps(cell, reverse):
+    """Its sums over events are those of its sessions, a few of which need no cut."""
+    lengths = [*np.random.default_rng(7).integers(0, 90, 40), 0, 500, 500]
+    inputs, hidden = 9, 200
+    projection = 30 if cell == "projection" else 0
+    kind = {"projection": "lstm", "input gates": "gru"}.get(cell, cell)
+    call = Call(kind, inputs, hidden, projection, reverse, lengths)
+    if cell == "input gates":
+        del call.values["weight_ih"]
+        call.values["x"] = np.random.default_rng(8).normal(size=(len(call.values["x"]), 3 * hidden))
+    whole = call.gradients()
+    bounds = [0, 20, 40, 42, 43]
+    parts = [call.of_sessions(*pair).gradients() for pair in itertools.pairwise(bounds)]
+    for name, grad in whole.items():
+        grads = [part[name] for part in parts]
+        if name in NAMES:
+            np.testing.assert_allclose(grad, sum(grads), rtol=1e-9, atol=1e-10, err_msg=name)
+        else:
+            np.testing.assert_array_equal(grad, np.concatenate(grads), err_msg=name)
+    sf.set_num_threads(3)
+    for name, grad in call.gradients().items():
+        np.testing.assert_array_equal(grad, whole[name], err_msg=name)
 
 
 def test_attention_belongs_to_its_cells_only():

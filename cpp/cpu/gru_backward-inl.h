@@ -54,7 +54,7 @@ struct GruGradOp {
         view.store_gate(grad.z_pre, row, 1, unit);
         view.store_gate(grad.n_pre, row, 2, unit);
         hn::StoreU(h_gate_n, d, view.dgates_at(row, 3, unit));
-        store_part(h_gate_n, d, view.args->dh_gates_n + view.events[row] * hidden + unit,
+        store_part(h_gate_n, d, view.args->dh_gates_n + (view.first + row) * hidden + unit,
                    hidden - unit);
         hn::StoreU(grad.h, d, view.dh + row * view.stride + unit);
     }

@@ -31,7 +31,7 @@ struct GruCandidateGradOp {
             gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh), view.candidate_scale(row, unit));
         view.store_gate(grad.z_pre, row, 1, unit);
         view.store_gate(grad.n_pre, row, 2, unit);
-        store_part(M::mul(r, h), d, view.args->rh_before + view.events[row] * hidden + unit,
+        store_part(M::mul(r, h), d, view.args->rh_before + (view.first + row) * hidden + unit,
                    hidden - unit);
         hn::StoreU(grad.h, d, dh);
         hn::StoreU(hn::Zero(d), d, view.work + row * view.stride + unit);

@@ -66,7 +66,7 @@ struct LstmUnprojectedOp {
         const hn::Vec<D> c = cell_state_inside(view, row, unit);
         const std::int64_t hidden = view.weights->hidden_size;
         store_part(M::mul(o, M::tanh(c)), D(),
-                   view.args->unprojected + view.events[row] * hidden + unit, hidden - unit);
+                   view.args->unprojected + (view.first + row) * hidden + unit, hidden - unit);
     }
 
     const View& view;
@@ -83,7 +83,7 @@ struct LstmGradCell {
         if (weights.has_projection()) {
             for (std::int64_t row = 0; row < view.rows; ++row) {
                 std::copy_n(view.dh + row * view.stride, weights.state_size,
-                            view.args->dprojected + view.events[row] * weights.state_size);
+                            view.args->dprojected + (view.first + row) * weights.state_size);
             }
             clear(view, view.work);
             view.add_product(view.work, view.dh_rows, padded_to_vectors<T>(weights.state_size),

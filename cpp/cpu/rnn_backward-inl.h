@@ -40,6 +40,7 @@ struct GradView {
     std::int64_t stride;         // of dh, dc, c_before and work
     std::int64_t padded_hidden;  // H in whole packed vectors
     const std::int64_t* events;  // (rows)
+    std::int64_t first;          // row of the matrices of M rows that the first one here has
     T* dh;                       // in: dloss/dh'; out: dloss/dh
     T* dc;                       // LSTM: the same for c
     T* c_before;                 // LSTM
@@ -80,8 +81,12 @@ struct GradView {
                                std::int64_t unit) const {
         hn::StoreU(value, Lanes<T>(), dgates_at(row, gate_slot(Cell::kKind, gate), unit));
         const std::int64_t hidden = weights->hidden_size;
-        T* to = args->dx_gates + (events[row] * kGates + gate) * hidden + unit;
+        T* to = args->dx_gates + ((first + row) * kGates + gate) * hidden + unit;
         store_part(value, Lanes<T>(), to, hidden - unit);
+        if (args->dinput_gates != nullptr) {
+            to = args->dinput_gates + (events[row] * kGates + gate) * hidden + unit;
+            store_part(value, Lanes<T>(), to, hidden - unit);
+        }
     }
     // Vectors of the state before and after the event of a row.
     HWY_INLINE hn::Vec<Lanes<T>> h_before(std::int64_t row, std::int64_t unit) const {
@@ -128,7 +133,8 @@ class BackwardTile {
         const DotSession session(dot_type(weights_.precision));
         load_states();
         std::int64_t active = 0;
-        for (std::int64_t s = tile_.max_steps() - 1; s >= 0; --s) {
+        for (std::int64_t s = std::min(tile_.max_steps(), args_.last_step) - 1;
+             s >= args_.first_step; --s) {
             while (active < tile_.rows() && tile_.steps(active) > s) {
                 ++active;
             }
@@ -142,6 +148,7 @@ class BackwardTile {
                                          stride_,
                                          padded_hidden_,
                                          events_,
+                                         args_.step_rows[s - args_.first_step] + tile_.first_row(),
                                          dh_,
                                          dc_,
                                          c_before_,

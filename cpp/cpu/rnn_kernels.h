@@ -41,7 +41,9 @@ struct RnnInputGatesArgs {
 };
 
 // Gradients of the same call, but for the weights': those follow by rnn_weight_grad_cpu from the
-// matrices written here. Reads y and saved of the forward pass.
+// matrices of M rows written here. Reads y and saved of the forward pass. One call goes through the
+// steps [first_step, last_step) of all sessions, counted in the order of the forward pass. M are
+// their events, step after step, those of a step as in SequenceLayout::by_length.
 template <class T>
 struct RnnBackwardArgs {
     const PackedRnnGrad<T>* weights;
@@ -50,19 +52,22 @@ struct RnnBackwardArgs {
     const T* c_0;               // (B, H), LSTM; optional: zeros
     const std::uint8_t* reset;  // (N); optional
     bool reverse;
-    const T* y;             // (N, S)
-    const T* saved;         // as written by the forward pass
-    const T* dy;            // (N, S)
-    const T* dh_n;          // (B, S)
-    const T* dc_n;          // (B, H), LSTM
-    T* dx;                  // (N, input_size); optional
-    T* dx_gates;            // (N, G * H): with respect to W_ih x + b_ih
-    T* dh_gates_n;          // (N, H), reset-after: with respect to W_hn h + b_hn (r, z as dx_gates)
-    T* rh_before;           // (N, H), gru_reset_before: r * h_before
-    T* dprojected;          // (N, S), LSTM with projection: with respect to h after it
-    T* unprojected;         // (N, H), LSTM with projection: o * tanh(c)
-    T* dh_0;                // (B, S); optional
-    T* dc_0;                // (B, H), LSTM
+    const T* y;      // (N, S)
+    const T* saved;  // as written by the forward pass
+    const T* dy;     // (N, S)
+    std::int64_t first_step, last_step;
+    const std::int64_t* step_rows;  // (last_step - first_step): where a step's rows begin
+    const T* dh_n;                  // (B, S): with respect to the states after the steps
+    const T* dc_n;                  // (B, H), LSTM
+    T* dx;                          // (N, input_size); optional
+    T* dinput_gates;                // (N, G * H): dx where the input is the input gates; optional
+    T* dx_gates;                    // (M, G * H): with respect to W_ih x + b_ih
+    T* dh_gates_n;          // (M, H), reset-after: with respect to W_hn h + b_hn (r, z as dx_gates)
+    T* rh_before;           // (M, H), gru_reset_before: r * h_before
+    T* dprojected;          // (M, S), LSTM with projection: with respect to h after it
+    T* unprojected;         // (M, H), LSTM with projection: o * tanh(c)
+    T* dh_0;                // (B, S): before the steps; optional; may be dh_n
+    T* dc_0;                // (B, H), LSTM; may be dc_n
     const RnnNoise* noise;  // as in forward
     const T* attention;     // (N); cells with attention
     T* dattention;          // (N); the same
@@ -92,6 +97,7 @@ struct RnnWeightGradArgs {
     T* weight;            // (n_gates, width); optional
     T* bias;              // (n_gates); optional
     Precision precision;  // full or bfloat16
+    bool add = false;     // to what weight and bias hold, in place of writing them
 };
 
 template <class T>

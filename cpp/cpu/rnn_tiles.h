@@ -23,11 +23,14 @@ class SessionTile {
   public:
     SessionTile(const SequenceLayout& layout, std::int64_t tile, std::int64_t rows, bool reverse)
         : layout_(layout),
-          sessions_(layout.by_length().data() + tile * rows),
+          first_row_(tile * rows),
+          sessions_(layout.by_length().data() + first_row_),
           rows_(std::min(rows, layout.batch() - tile * rows)),
           reverse_(reverse) {}
 
     std::int64_t rows() const { return rows_; }
+    // Sessions in the tiles before.
+    std::int64_t first_row() const { return first_row_; }
     std::int64_t session(std::int64_t row) const { return sessions_[row]; }
     std::int64_t max_steps() const { return steps(0); }
     // Rows that have a step `s` (a prefix), given that `at_most` rows had the step before.
@@ -48,6 +51,7 @@ class SessionTile {
 
   private:
     const SequenceLayout& layout_;
+    std::int64_t first_row_;
     const std::int64_t* sessions_;
     std::int64_t rows_;
     bool reverse_;

@@ -72,10 +72,10 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
         }
     }
     T* bias = args.bias == nullptr ? nullptr : args.bias + begin;
-    if (weight != nullptr) {
+    if (weight != nullptr && !args.add) {
         std::fill_n(weight, n_gates * args.width, T(0));
     }
-    if (bias != nullptr) {
+    if (bias != nullptr && !args.add) {
         std::fill_n(bias, n_gates, T(0));
     }
     Workspace& workspace = thread_workspace();

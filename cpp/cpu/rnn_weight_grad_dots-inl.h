@@ -117,14 +117,15 @@ class WeightGradDots {
         }
     }
 
-    // weight = the transposed total.
+    // weight = the transposed total, or more by it.
     void store() const {
         float* weight = args_.weight + begin_ * width_;
         for (std::int64_t gate0 = 0; gate0 < n_gates_; gate0 += kDotTile) {
             const std::int64_t end = std::min(gate0 + kDotTile, n_gates_);
             for (std::int64_t i = 0; i < width_; ++i) {
                 for (std::int64_t gate = gate0; gate < end; ++gate) {
-                    weight[gate * width_ + i] = total_[i * columns_ + gate];
+                    float& sum = weight[gate * width_ + i];
+                    sum = (args_.add ? sum : 0.0F) + total_[i * columns_ + gate];
                 }
             }
         }

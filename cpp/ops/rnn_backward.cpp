@@ -1,40 +1,45 @@
+#include <algorithm>
 #include <vector>
 
 #include "cpu/rnn_kernels.h"
 #include "ops/rnn.h"
 #include "ops/rnn_checks.h"
+#include "ops/step_ranges.h"
 
 namespace seqrec_fast {
 namespace {
 
-// Matrices between the reverse loop and the sums over events; each empty unless the cell has it.
+// Matrices between the reverse loop and the sums over the events of a range, each empty unless the
+// cell has it.
 template <class T>
 struct GateGradients {
-    AlignedBuffer<T> dx_gates_storage;
-    T* dx_gates;  // (N, G * H): with respect to W_ih x + b_ih
-    AlignedBuffer<T>
-        dh_gates_n;  // (N, H), reset-after: with respect to W_hn h + b_hn (r, z as dx_gates)
-    AlignedBuffer<T> rh_before;    // (N, H), gru_reset_before: r * h_before
-    AlignedBuffer<T> dprojected;   // (N, S), LSTM with projection: with respect to h after it
-    AlignedBuffer<T> unprojected;  // (N, H), LSTM with projection: o * tanh(c)
+    AlignedBuffer<T> dx_gates;     // (M, G * H): with respect to W_ih x + b_ih
+    AlignedBuffer<T> dh_gates_n;   // (M, H), reset-after: to W_hn h + b_hn (r, z as dx_gates)
+    AlignedBuffer<T> rh_before;    // (M, H), gru_reset_before: r * h_before
+    AlignedBuffer<T> dprojected;   // (M, S), LSTM with projection: to h after it
+    AlignedBuffer<T> unprojected;  // (M, H), LSTM with projection: o * tanh(c)
 
-    explicit GateGradients(const RnnBackward<T>& call) {
-        const PackedRnnGrad<T>& weights = *call.weights;
+    GateGradients(const PackedRnnGrad<T>& weights, std::int64_t rows) {
         const auto matrix = [&](std::int64_t columns, bool wanted) {
-            return wanted ? AlignedBuffer<T>(
-                                static_cast<std::size_t>(call.layout->n_events() * columns))
+            return wanted ? AlignedBuffer<T>(static_cast<std::size_t>(rows * columns))
                           : AlignedBuffer<T>();
         };
-        // Without weight_ih the input is the input gates, and so is its gradient.
-        const bool is_dx = call.dx.present() && !weights.has_input_weights;
-        dx_gates_storage = matrix(weights.gates * weights.hidden_size, !is_dx);
-        dx_gates = is_dx ? call.dx.data : dx_gates_storage.data();
+        dx_gates = matrix(weights.gates * weights.hidden_size, true);
         dh_gates_n = matrix(weights.hidden_size, is_reset_after(weights.kind));
         rh_before = matrix(weights.hidden_size, weights.kind == CellKind::gru_reset_before);
         dprojected = matrix(weights.state_size, weights.has_projection());
         unprojected = matrix(weights.hidden_size, weights.has_projection());
     }
 };
+
+// Events of which the matrices above stay in the caches. With all of a long sequence, fresh pages
+// for them took a third of the time.
+template <class T>
+std::int64_t range_events(const PackedRnnGrad<T>& weights) {
+    constexpr std::int64_t kBytes = std::int64_t{8} << 20;
+    return kBytes / static_cast<std::int64_t>(sizeof(T)) /
+           ((weights.gates + 1) * weights.hidden_size);
+}
 
 // The state each event started from: that after the event before it, h_0, or `zeros`.
 template <class T>
@@ -60,46 +65,67 @@ std::vector<const T*> states_before(const RnnBackward<T>& call, const T* zeros) 
 // where dh_gates is dx_gates, but for a GRU: reset-after has dh_gates_n as its last H columns,
 // reset-before has rh_before in place of h_before for its last H columns.
 // LSTM with projection: dW_hr = dprojected' unprojected.
+// These are the sums over one range; `add` to those over others.
 template <class T>
 void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradients,
-                      const std::vector<const T*>& h_before) {
+                      const RangeEvents& range, const std::vector<const T*>& h_before, bool add) {
     const PackedRnnGrad<T>& weights = *call.weights;
     const CellKind kind = weights.kind;
-    const std::int64_t events = call.layout->n_events(), hidden = weights.hidden_size;
+    const std::int64_t events = range.count(), hidden = weights.hidden_size;
     const std::int64_t state = weights.state_size, all = weights.gates * hidden;
     const bool reset_after = is_reset_after(kind),
                reset_before = kind == CellKind::gru_reset_before;
     const std::int64_t plain = reset_after || reset_before ? 2 * hidden : all;
     const auto rest = [&](T* bias) { return bias == nullptr ? nullptr : bias + plain; };
+    const auto sum = [&](const T* gates, std::int64_t stride, std::int64_t n_gates,
+                         const std::vector<const T*>& rows, std::int64_t width, T* weight,
+                         T* bias) {
+        rnn_weight_grad_cpu<T>({gates, stride, n_gates, events, rows.data(), width, weight, bias,
+                                weights.precision, add});
+    };
 
     if (call.dweight_ih.present() || call.dbias_ih.present()) {
         const bool wanted = call.dweight_ih.present();
         const std::int64_t width = wanted ? call.x.columns : 0;
-        const auto x = row_pointers(call.x.data, wanted ? events : 0, width);
-        rnn_weight_grad_cpu<T>({gradients.dx_gates, all, all, events, x.data(), width,
-                                call.dweight_ih.data, call.dbias_ih.data, weights.precision});
+        const auto x = wanted ? range.rows_of(call.x.data, width) : std::vector<const T*>();
+        sum(gradients.dx_gates.data(), all, all, x, width, call.dweight_ih.data,
+            call.dbias_ih.data);
     }
     if (call.dweight_hh.present() || call.dbias_hh.present()) {
         T* const weight = call.dweight_hh.data;
         T* const weight_n = weight == nullptr ? nullptr : weight + plain * state;
         T* const bias = call.dbias_hh.data;
-        rnn_weight_grad_cpu<T>({gradients.dx_gates, all, plain, events, h_before.data(), state,
-                                weight, bias, weights.precision});
+        std::vector<const T*> before;
+        before.reserve(range.events.size());
+        for (const std::int64_t event : range.events) {
+            before.push_back(h_before[static_cast<std::size_t>(event)]);
+        }
+        sum(gradients.dx_gates.data(), all, plain, before, state, weight, bias);
         if (reset_after) {
-            rnn_weight_grad_cpu<T>({gradients.dh_gates_n.data(), hidden, hidden, events,
-                                    h_before.data(), state, weight_n, rest(bias),
-                                    weights.precision});
+            sum(gradients.dh_gates_n.data(), hidden, hidden, before, state, weight_n, rest(bias));
         }
         if (reset_before) {
             const auto rh = row_pointers(gradients.rh_before.data(), events, hidden);
-            rnn_weight_grad_cpu<T>({gradients.dx_gates + plain, all, hidden, events, rh.data(),
-                                    hidden, weight_n, rest(bias), weights.precision});
+            sum(gradients.dx_gates.data() + plain, all, hidden, rh, hidden, weight_n, rest(bias));
         }
     }
     if (call.dweight_hr.present()) {
         const auto rows = row_pointers(gradients.unprojected.data(), events, hidden);
-        rnn_weight_grad_cpu<T>({gradients.dprojected.data(), state, state, events, rows.data(),
-                                hidden, call.dweight_hr.data, nullptr, weights.precision});
+        sum(gradients.dprojected.data(), state, state, rows, hidden, call.dweight_hr.data, nullptr);
+    }
+}
+
+template <class T>
+void reverse_loop(const RnnBackwardArgs<T>& args) {
+    switch (args.weights->kind) {
+        case CellKind::gru:
+        case CellKind::gru_reset_before: gru_backward_cpu(args); break;
+        case CellKind::augru_paper:
+        case CellKind::augru_tf:
+        case CellKind::agru: augru_backward_cpu(args); break;
+        case CellKind::lstm: lstm_backward_cpu(args); break;
+        case CellKind::rnn_tanh:
+        case CellKind::rnn_relu: rnn_backward_cpu(args); break;
     }
 }
 
@@ -153,40 +179,52 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
     AlignedBuffer<T> zeros(static_cast<std::size_t>(weights.state_size));
     zeros.fill_zero();
     const std::vector<const T*> h_before = states_before(call, zeros.data());
-    GateGradients<T> gradients(call);
-    const RnnBackwardArgs<T> args{call.weights,
-                                  call.layout,
-                                  h_before.data(),
-                                  call.c_0.data,
-                                  call.reset.data,
-                                  call.reverse,
-                                  call.y.data,
-                                  call.saved.data,
-                                  call.dy.data,
-                                  call.dh_n.data,
-                                  call.dc_n.data,
-                                  weights.has_input_weights ? call.dx.data : nullptr,
-                                  gradients.dx_gates,
-                                  gradients.dh_gates_n.data(),
-                                  gradients.rh_before.data(),
-                                  gradients.dprojected.data(),
-                                  gradients.unprojected.data(),
-                                  call.dh_0.data,
-                                  call.dc_0.data,
-                                  call.noise,
-                                  call.attention.data,
-                                  call.dattention.data};
-    switch (weights.kind) {
-        case CellKind::gru:
-        case CellKind::gru_reset_before: gru_backward_cpu(args); break;
-        case CellKind::augru_paper:
-        case CellKind::augru_tf:
-        case CellKind::agru: augru_backward_cpu(args); break;
-        case CellKind::lstm: lstm_backward_cpu(args); break;
-        case CellKind::rnn_tanh:
-        case CellKind::rnn_relu: rnn_backward_cpu(args); break;
+    const std::vector<StepRange> ranges = step_ranges(*call.layout, range_events(weights));
+    std::int64_t most = 0;
+    for (const StepRange& range : ranges) {
+        most = std::max(most, range.events);
     }
-    weight_gradients(call, gradients, h_before);
+    GateGradients<T> gradients(weights, most);
+    // What one range hands to the one before.
+    const bool carries = ranges.size() > 1, lstm = weights.kind == CellKind::lstm;
+    const auto carried = [&](std::int64_t columns, bool wanted) {
+        return wanted ? AlignedBuffer<T>(static_cast<std::size_t>(call.layout->batch() * columns))
+                      : AlignedBuffer<T>();
+    };
+    AlignedBuffer<T> dh = carried(weights.state_size, carries);
+    AlignedBuffer<T> dc = carried(weights.hidden_size, carries && lstm);
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+        const StepRange& range = ranges[i];
+        const bool first = i == 0, last = i + 1 == ranges.size();
+        const RangeEvents events(*call.layout, call.reverse, range);
+        reverse_loop<T>({call.weights,
+                         call.layout,
+                         h_before.data(),
+                         call.c_0.data,
+                         call.reset.data,
+                         call.reverse,
+                         call.y.data,
+                         call.saved.data,
+                         call.dy.data,
+                         range.first,
+                         range.last,
+                         events.step_rows.data(),
+                         first ? call.dh_n.data : dh.data(),
+                         first ? call.dc_n.data : dc.data(),
+                         weights.has_input_weights ? call.dx.data : nullptr,
+                         weights.has_input_weights ? nullptr : call.dx.data,
+                         gradients.dx_gates.data(),
+                         gradients.dh_gates_n.data(),
+                         gradients.rh_before.data(),
+                         gradients.dprojected.data(),
+                         gradients.unprojected.data(),
+                         last ? call.dh_0.data : dh.data(),
+                         last ? call.dc_0.data : dc.data(),
+                         call.noise,
+                         call.attention.data,
+                         call.dattention.data});
+        weight_gradients(call, gradients, events, h_before, !first);
+    }
 }
 
 Precision backward_precision(Precision forward) {
