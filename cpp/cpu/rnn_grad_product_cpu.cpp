@@ -14,62 +14,41 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// out += product, in place.
+// Adds to rows of `out`, or writes those of events. One op for both: tiles take long to compile.
 template <class T>
-struct AccumulateOp {
+struct GradProductOp : SumsFromZero<T> {
     T* out;
     std::int64_t stride;
-
-    HWY_INLINE AccumulateOp part(std::int64_t block) const {
-        return {out + block * kPackedLanes<T>, stride};
-    }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t row, std::int64_t lane,
-                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::LoadU(Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
-        }
-    }
-    template <int kVectors>
-    HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
-                           const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            hn::StoreU(acc[v], Lanes<T>(), out + row * stride + v * kPackedLanes<T> + lane);
-        }
-    }
-};
-
-// Rows of `out` at their events.
-template <class T>
-struct ScatterOp : SumsFromZero<T> {
-    T* out;
-    std::int64_t width;
     const std::int64_t* events;
     std::int64_t column;
 
-    HWY_INLINE ScatterOp part(std::int64_t block) const {
-        return {{}, out, width, events, block * kPackedLanes<T>};
+    HWY_INLINE GradProductOp part(std::int64_t block) const {
+        return {{}, out, stride, events, block * kPackedLanes<T>};
     }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                            const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
+        const Lanes<T> d;
+        const std::int64_t first = column + lane;
+        if (events == nullptr) {
+            T* to = out + row * stride + first;
+            for (int v = 0; v < kVectors; ++v, to += kPackedLanes<T>) {
+                hn::StoreU(hn::Add(hn::LoadU(d, to), acc[v]), d, to);
+            }
+            return;
+        }
+        T* to = out + events[row] * stride + first;
         for (int v = 0; v < kVectors; ++v) {
-            const std::int64_t first = column + v * kPackedLanes<T> + lane;
-            store_part(acc[v], Lanes<T>(), out + events[row] * width + first, width - first);
+            const std::int64_t shift = v * kPackedLanes<T>;
+            store_part(acc[v], d, to + shift, stride - first - shift);
         }
     }
 };
 
 template <class T>
 void grad_product(const RnnGradProductArgs<T>& args) {
-    const auto multiply = [&](const auto& op) {
-        multiply_plain(op, args.rows, args.n_rows, args.depth, *args.matrix, RowRange::dynamic);
-    };
-    if (args.events == nullptr) {
-        multiply(AccumulateOp<T>{args.out, args.stride});
-    } else {
-        multiply(ScatterOp<T>{{}, args.out, args.stride, args.events, 0});
-    }
+    multiply_plain(GradProductOp<T>{{}, args.out, args.stride, args.events, 0}, args.rows,
+                   args.n_rows, args.depth, *args.matrix, RowRange::dynamic);
 }
 
 }  // namespace HWY_NAMESPACE
