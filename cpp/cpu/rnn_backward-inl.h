@@ -102,10 +102,12 @@ struct GradView {
 template <class Cell, class T>
 class BackwardTile {
   public:
-    BackwardTile(const RnnBackwardArgs<T>& args, const SessionTile& tile)
+    // `first_row`: sessions of the range before the tile.
+    BackwardTile(const RnnBackwardArgs<T>& args, const SessionTile& tile, std::int64_t first_row)
         : args_(args),
           weights_(*args.weights),
           tile_(tile),
+          first_row_(first_row),
           padded_hidden_(weights_.blocks * kPackedLanes<T>),
           stride_(std::max(padded_to_vectors<T>(weights_.state_size), padded_hidden_)),
           gates_stride_(slot_count(Cell::kKind) * padded_hidden_),
@@ -133,8 +135,8 @@ class BackwardTile {
         const DotSession session(dot_type(weights_.precision));
         load_states();
         std::int64_t active = 0;
-        for (std::int64_t s = std::min(tile_.max_steps(), args_.last_step) - 1;
-             s >= args_.first_step; --s) {
+        for (std::int64_t s = std::min(tile_.max_steps(), args_.range->last_step) - 1;
+             s >= args_.range->first_step; --s) {
             while (active < tile_.rows() && tile_.steps(active) > s) {
                 ++active;
             }
@@ -148,7 +150,7 @@ class BackwardTile {
                                          stride_,
                                          padded_hidden_,
                                          events_,
-                                         args_.step_rows[s - args_.first_step] + tile_.first_row(),
+                                         args_.step_rows[s - args_.range->first_step] + first_row_,
                                          dh_,
                                          dc_,
                                          c_before_,
@@ -268,7 +270,7 @@ class BackwardTile {
     const RnnBackwardArgs<T>& args_;
     const PackedRnnGrad<T>& weights_;
     const SessionTile& tile_;
-    const std::int64_t padded_hidden_, stride_, gates_stride_;
+    const std::int64_t first_row_, padded_hidden_, stride_, gates_stride_;
     T *dh_, *dc_, *c_before_, *work_, *dgates_;
     const T **dh_rows_, **dgates_rows_, **candidate_rows_, **slots_rows_;
     std::int64_t* events_;
@@ -277,15 +279,13 @@ class BackwardTile {
 
 template <class Cell, class T>
 void run_backward(const RnnBackwardArgs<T>& args) {
-    const std::int64_t batch = args.layout->batch();
-    const std::int64_t rows = tile_rows(batch);
-    if (batch == 0) {
-        return;
-    }
-    parallel_for((batch + rows - 1) / rows, [&](std::int64_t i) {
-        const SessionTile tile(*args.layout, i, rows, args.reverse);
-        BackwardTile<Cell, T>(args, tile).run();
-    });
+    const StepRange& range = *args.range;
+    for_each_tile_of_rows(range.last_session - range.first_session,
+                          [&](std::int64_t first, std::int64_t last) {
+                              const SessionTile tile(*args.layout, range.first_session + first,
+                                                     range.first_session + last, args.reverse);
+                              BackwardTile<Cell, T>(args, tile, first).run();
+                          });
 }
 
 // Calls cell(row, unit) for every active row and every vector of its hidden units.

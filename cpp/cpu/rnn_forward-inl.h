@@ -314,13 +314,8 @@ class ForwardTile {
 
 template <class Cell, class T>
 void run_forward(const RnnForwardArgs<T>& args) {
-    const std::int64_t batch = args.layout->batch();
-    const std::int64_t rows = tile_rows(batch);
-    if (batch == 0) {
-        return;
-    }
-    parallel_for((batch + rows - 1) / rows, [&](std::int64_t i) {
-        const SessionTile tile(*args.layout, i, rows, args.reverse);
+    for_each_tile_of_rows(args.layout->batch(), [&](std::int64_t first, std::int64_t last) {
+        const SessionTile tile(*args.layout, first, last, args.reverse);
         ForwardTile<Cell, T>(args, tile).run();
     });
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/sequence_layout.h"
+#include "base/step_ranges.h"
 #include "cpu/packed_rnn.h"
 #include "cpu/rnn_noise.h"
 
@@ -41,9 +42,8 @@ struct RnnInputGatesArgs {
 };
 
 // Gradients of the same call, but for the weights': those follow by rnn_weight_grad_cpu from the
-// matrices of M rows written here. Reads y and saved of the forward pass. One call goes through the
-// steps [first_step, last_step) of all sessions, counted in the order of the forward pass. M are
-// their events, step after step, those of a step as in SequenceLayout::by_length.
+// matrices of M rows written here, the events of `range` in the order of RangeEvents. Reads y and
+// saved of the forward pass.
 template <class T>
 struct RnnBackwardArgs {
     const PackedRnnGrad<T>* weights;
@@ -55,8 +55,8 @@ struct RnnBackwardArgs {
     const T* y;      // (N, S)
     const T* saved;  // as written by the forward pass
     const T* dy;     // (N, S)
-    std::int64_t first_step, last_step;
-    const std::int64_t* step_rows;  // (last_step - first_step): where a step's rows begin
+    const StepRange* range;
+    const std::int64_t* step_rows;  // RangeEvents::step_rows
     const T* dh_n;                  // (B, S): with respect to the states after the steps
     const T* dc_n;                  // (B, H), LSTM
     T* dx;                          // (N, input_size); optional

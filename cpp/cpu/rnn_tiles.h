@@ -18,19 +18,27 @@ inline std::int64_t tile_rows(std::int64_t batch) {
     return std::min(kTileRows, (share + 7) / 8 * 8);
 }
 
-// The sessions of one tile, longest first.
+// Calls task(first, last) for tiles of [0, batch), on all threads.
+template <class Task>
+void for_each_tile_of_rows(std::int64_t batch, const Task& task) {
+    const std::int64_t rows = tile_rows(batch);
+    if (batch == 0) {
+        return;
+    }
+    parallel_for((batch + rows - 1) / rows,
+                 [&](std::int64_t i) { task(i * rows, std::min(batch, (i + 1) * rows)); });
+}
+
+// The sessions of one tile, longest first: [first, last) of SequenceLayout::by_length.
 class SessionTile {
   public:
-    SessionTile(const SequenceLayout& layout, std::int64_t tile, std::int64_t rows, bool reverse)
+    SessionTile(const SequenceLayout& layout, std::int64_t first, std::int64_t last, bool reverse)
         : layout_(layout),
-          first_row_(tile * rows),
-          sessions_(layout.by_length().data() + first_row_),
-          rows_(std::min(rows, layout.batch() - tile * rows)),
+          sessions_(layout.by_length().data() + first),
+          rows_(last - first),
           reverse_(reverse) {}
 
     std::int64_t rows() const { return rows_; }
-    // Sessions in the tiles before.
-    std::int64_t first_row() const { return first_row_; }
     std::int64_t session(std::int64_t row) const { return sessions_[row]; }
     std::int64_t max_steps() const { return steps(0); }
     // Rows that have a step `s` (a prefix), given that `at_most` rows had the step before.
@@ -51,7 +59,6 @@ class SessionTile {
 
   private:
     const SequenceLayout& layout_;
-    std::int64_t first_row_;
     const std::int64_t* sessions_;
     std::int64_t rows_;
     bool reverse_;

@@ -4,7 +4,6 @@
 #include "cpu/rnn_kernels.h"
 #include "ops/rnn.h"
 #include "ops/rnn_checks.h"
-#include "ops/step_ranges.h"
 
 namespace seqrec_fast {
 namespace {
@@ -195,7 +194,6 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
     AlignedBuffer<T> dc = carried(weights.hidden_size, carries && lstm);
     for (std::size_t i = 0; i < ranges.size(); ++i) {
         const StepRange& range = ranges[i];
-        const bool first = i == 0, last = i + 1 == ranges.size();
         const RangeEvents events(*call.layout, call.reverse, range);
         reverse_loop<T>({call.weights,
                          call.layout,
@@ -206,11 +204,10 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
                          call.y.data,
                          call.saved.data,
                          call.dy.data,
-                         range.first,
-                         range.last,
+                         &range,
                          events.step_rows.data(),
-                         first ? call.dh_n.data : dh.data(),
-                         first ? call.dc_n.data : dc.data(),
+                         range.newest ? call.dh_n.data : dh.data(),
+                         range.newest ? call.dc_n.data : dc.data(),
                          weights.has_input_weights ? call.dx.data : nullptr,
                          weights.has_input_weights ? nullptr : call.dx.data,
                          gradients.dx_gates.data(),
@@ -218,12 +215,12 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
                          gradients.rh_before.data(),
                          gradients.dprojected.data(),
                          gradients.unprojected.data(),
-                         last ? call.dh_0.data : dh.data(),
-                         last ? call.dc_0.data : dc.data(),
+                         range.oldest ? call.dh_0.data : dh.data(),
+                         range.oldest ? call.dc_0.data : dc.data(),
                          call.noise,
                          call.attention.data,
                          call.dattention.data});
-        weight_gradients(call, gradients, events, h_before, !first);
+        weight_gradients(call, gradients, events, h_before, i > 0);
     }
 }
 

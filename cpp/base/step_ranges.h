@@ -1,4 +1,4 @@
-// Steps of a batch of sessions, cut into ranges that a backward pass goes through one by one.
+// A batch of sessions, cut into ranges of steps that a backward pass goes through one by one.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +8,17 @@
 
 namespace seqrec_fast {
 
-// Steps [first, last) of all sessions, in the order of the forward pass, and their events.
+// Steps [first_step, last_step), in the order of the forward pass, of the sessions [first_session,
+// last_session) of SequenceLayout::by_length.
 struct StepRange {
-    std::int64_t first, last, events;
+    std::int64_t first_session, last_session, first_step, last_step;
+    std::int64_t events;
+    bool newest, oldest;  // the first and the last range of its sessions
 };
 
-// All steps, the last ones first, in ranges of up to `most_events` or a few steps. There is one at
-// least. Threads do not matter: the order of sums depends on the ranges.
+// All steps of all sessions, in ranges of up to `most_events` or a few steps of some hundreds of
+// sessions; of the same sessions the last steps first. There is one range at least. Threads do not
+// matter: the order of sums depends on the ranges.
 std::vector<StepRange> step_ranges(const SequenceLayout& layout, std::int64_t most_events);
 
 // The events of a range, step after step, those of a step as in SequenceLayout::by_length.
