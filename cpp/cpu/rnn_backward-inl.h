@@ -1,7 +1,7 @@
 // The reverse time loop of all recurrent cells: a thread runs all steps of its tile, newest first,
 // without a barrier. Per step: the cell's point-wise gradients, then one product with weight_hh.
 // The input gradient follows while the gates' gradients are in L1; weight gradients are sums over
-// whole sequences, see rnn_weight_grad_cpu.cpp.
+// the events of many steps, see rnn_weight_grad_cpu.cpp.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_RNN_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
