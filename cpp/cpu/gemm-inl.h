@@ -47,11 +47,11 @@ constexpr int max_rows() {
 
 // acc[row][slice][vector] += sum over k of rows[row][k * kRowStep] * panel[k][vector], for one or
 // more neighbouring slices (this target's vectors) of the packed vectors. `panel` starts at term
-// k0.
+// k0; its terms are `step` values apart.
 template <int kRows, int kSlices, int kVectors, std::int64_t kRowStep, class Tag,
           class T = hn::TFromD<Tag>>
 HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* HWY_RESTRICT panel,
-                             std::int64_t k0, std::int64_t depth,
+                             std::int64_t step, std::int64_t k0, std::int64_t depth,
                              hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
     constexpr std::int64_t kLanes = lane_count<T>();
     const T* row[kRows];
@@ -59,7 +59,7 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* 
     for (int r = 0; r < kRows; ++r) {
         row[r] = rows[r] + k0 * kRowStep;
     }
-    for (std::int64_t k = 0; k < depth; ++k, panel += kVectors * kPackedLanes<T>) {
+    for (std::int64_t k = 0; k < depth; ++k, panel += step) {
         hn::Vec<Tag> w[kSlices][kVectors];
 #pragma GCC unroll 8
         for (int s = 0; s < kSlices; ++s) {
@@ -133,14 +133,25 @@ HWY_INLINE void init_tile(const Op& op, std::int64_t row0, std::int64_t lane,
     }
 }
 
+// What of a panel is multiplied: the lanes [first_lane, last_lane) of its first vectors. `step`:
+// values of all its vectors.
+struct PanelPart {
+    std::int64_t first_lane, last_lane, step;
+};
+
+template <int kVectors, class T>
+constexpr PanelPart whole_panel() {
+    return {0, kPackedLanes<T>, kVectors * kPackedLanes<T>};
+}
+
 // A register tile of one block of terms, k0 to k0 + depth: `op.init` gives what a row's sums start
 // from, later blocks are added to the `sums` of the group that begins with row0 - row. Those of a
 // slice are (kGroupRows, kVectors * lanes). `lane` is where this target's vector lies inside the
 // packed vector.
 template <int kRows, int kSlices, int kVectors, class T, class Op>
 HWY_INLINE void block_tile(const Op& op, const T* const* rows, std::int64_t row0, std::int64_t row,
-                           const T* panel, std::int64_t k0, std::int64_t depth, std::int64_t lane,
-                           T* sums) {
+                           const T* panel, std::int64_t step, std::int64_t k0, std::int64_t depth,
+                           std::int64_t lane, T* sums) {
     constexpr std::int64_t kLanes = lane_count<T>();
     const Lanes<T> d;
     hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
@@ -150,7 +161,7 @@ HWY_INLINE void block_tile(const Op& op, const T* const* rows, std::int64_t row0
         init_tile<kRows, kSlices, kVectors, T>(SumsFromZero<T>(), row0, lane, acc);
     }
     multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
-        d, rows + row0, panel + lane + k0 * kVectors * kPackedLanes<T>, k0, depth, acc);
+        d, rows + row0, panel + lane + k0 * step, step, k0, depth, acc);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
@@ -173,8 +184,8 @@ HWY_INLINE void select_tile(const Op& op, const T* const* rows, std::int64_t row
     const Lanes<T> d;
     hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
     init_tile<kRows, kSlices, kVectors, T>(op, row0, lane, acc);
-    multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(d, rows + row0, panel + lane, 0,
-                                                               depth, acc);
+    multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
+        d, rows + row0, panel + lane, kVectors * kPackedLanes<T>, 0, depth, acc);
     if (!op.wanted(row0, lane, acc)) {
         return;
     }
@@ -194,22 +205,26 @@ HWY_INLINE void select_tile(const Op& op, const T* const* rows, std::int64_t row
     }
 }
 
-// Cuts rows and a packed vector's slices into register tiles: calls tile(kRows, kSlices, row,
-// lane), the first two as integral constants.
+// Cuts rows and a part's slices into register tiles: calls tile(kRows, kSlices, row, lane), the
+// first two as integral constants.
 template <int kVectors, class T, class Tile>
-HWY_INLINE void for_each_tile(std::int64_t n_rows, const Tile& tile) {
+HWY_INLINE void for_each_tile(std::int64_t n_rows, const PanelPart& part, const Tile& tile) {
     constexpr int kRows = max_rows<kVectors>();
     constexpr std::int64_t kLanes = lane_count<T>();
     using One = std::integral_constant<int, 1>;
     if (n_rows == 1) {
         // One row gives too few independent sums to hide the latency; neighbouring slices help.
         constexpr int kSlices = kLanes * 2 <= kPackedLanes<T> ? 2 : 1;
-        for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kSlices * kLanes) {
+        std::int64_t lane = part.first_lane;
+        for (; lane + kSlices * kLanes <= part.last_lane; lane += kSlices * kLanes) {
             tile(One(), std::integral_constant<int, kSlices>(), 0, lane);
+        }
+        if (lane < part.last_lane) {
+            tile(One(), One(), 0, lane);
         }
         return;
     }
-    for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kLanes) {
+    for (std::int64_t lane = part.first_lane; lane < part.last_lane; lane += kLanes) {
         std::int64_t row = 0;
         for (; row + kRows <= n_rows; row += kRows) {
             tile(std::integral_constant<int, kRows>(), One(), row, lane);
@@ -231,13 +246,14 @@ HWY_INLINE void for_each_tile(std::int64_t n_rows, const Tile& tile) {
     }
 }
 
-// All rows against one panel of kVectors packed vectors.
+// All rows against a part of a panel, of kVectors packed vectors.
 template <int kVectors, class T, class Op>
 HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t n_rows,
-                               const T* panel, std::int64_t depth) {
+                               const T* panel, std::int64_t depth,
+                               const PanelPart& part = whole_panel<kVectors, T>()) {
     if constexpr (Selects<Op>::value) {
         for_each_tile<kVectors, T>(
-            n_rows, [&](auto tile_rows, auto slices, std::int64_t row, std::int64_t lane) {
+            n_rows, part, [&](auto tile_rows, auto slices, std::int64_t row, std::int64_t lane) {
                 select_tile<decltype(tile_rows)::value, decltype(slices)::value, kVectors>(
                     op, rows, row, panel, depth, lane);
             });
@@ -248,18 +264,32 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
             const std::int64_t in_group = std::min(kGroupRows, n_rows - row0);
             for (std::int64_t k = 0; k == 0 || k < depth; k += kDepthBlock) {
                 const std::int64_t terms = std::min(depth - k, kDepthBlock);
-                for_each_tile<kVectors, T>(in_group, [&](auto tile_rows, auto slices,
-                                                         std::int64_t row, std::int64_t lane) {
-                    block_tile<decltype(tile_rows)::value, decltype(slices)::value, kVectors>(
-                        op, rows, row0 + row, row, panel, k, terms, lane, sums);
-                });
+                for_each_tile<kVectors, T>(
+                    in_group, part,
+                    [&](auto tile_rows, auto slices, std::int64_t row, std::int64_t lane) {
+                        block_tile<decltype(tile_rows)::value, decltype(slices)::value, kVectors>(
+                            op, rows, row0 + row, row, panel, part.step, k, terms, lane, sums);
+                    });
             }
-            for (std::int64_t lane = 0; lane < kPackedLanes<T>; lane += kLanes) {
+            for (std::int64_t lane = part.first_lane; lane < part.last_lane; lane += kLanes) {
                 finish_rows<kVectors>(op, sums + lane * kGroupRows * kVectors, row0, in_group,
                                       lane);
             }
         }
     }
+}
+
+// `n` rounded up to whole vectors of this target.
+template <class T>
+HWY_INLINE std::int64_t in_whole_vectors(std::int64_t n) {
+    constexpr std::int64_t kLanes = lane_count<T>();
+    return (n + kLanes - 1) / kLanes * kLanes;
+}
+
+// Lanes of the panel's last vector that are computed, the others hold no columns.
+template <class T>
+HWY_INLINE std::int64_t used_lanes(const PackedPanels<T>& panels, std::int64_t panel) {
+    return in_whole_vectors<T>(panels.lanes_in(panel));
 }
 
 // The first `depth` terms of all rows against all panels of a gated matrix, where a panel is one
@@ -271,7 +301,8 @@ HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t 
     const std::int64_t n = panels.n_panels();
     for (std::int64_t i = 0; i < n; ++i) {
         const std::int64_t block = backwards ? n - 1 - i : i;
-        multiply_panel<kGates>(op.part(block), rows, n_rows, panels.panel(block), depth);
+        multiply_panel<kGates>(op.part(block), rows, n_rows, panels.panel(block), depth,
+                               {0, used_lanes(panels, block), kGates * kPackedLanes<T>});
     }
 }
 
@@ -283,11 +314,22 @@ HWY_INLINE void multiply_plain(const Op& op, const T* const* rows, std::int64_t 
     for (std::int64_t p = 0; p < panels.n_panels(); ++p) {
         const auto part = op.part(p * kMaxPanelVectors);
         const T* panel = panels.panel(p);
-        switch (panels.vectors_in(p)) {
-            case 4: multiply_panel<4>(part, rows, n_rows, panel, depth); break;
-            case 3: multiply_panel<3>(part, rows, n_rows, panel, depth); break;
-            case 2: multiply_panel<2>(part, rows, n_rows, panel, depth); break;
-            default: multiply_panel<1>(part, rows, n_rows, panel, depth); break;
+        const auto multiply = [&](std::int64_t vectors, const PanelPart& lanes) {
+            switch (vectors) {
+                case 4: return multiply_panel<4>(part, rows, n_rows, panel, depth, lanes);
+                case 3: return multiply_panel<3>(part, rows, n_rows, panel, depth, lanes);
+                case 2: return multiply_panel<2>(part, rows, n_rows, panel, depth, lanes);
+                case 1: return multiply_panel<1>(part, rows, n_rows, panel, depth, lanes);
+                default: return;
+            }
+        };
+        // Beyond its lanes the last vector takes no part.
+        const std::int64_t vectors = panels.vectors_in(p), used = used_lanes(panels, p);
+        const std::int64_t step = vectors * kPackedLanes<T>;
+        const PanelPart parts[] = {{0, used, step}, {used, kPackedLanes<T>, step}};
+        const int n_parts = used < kPackedLanes<T> ? 2 : 1;
+        for (int i = 0; i < n_parts; ++i) {
+            multiply(vectors - i, parts[i]);
         }
     }
 }

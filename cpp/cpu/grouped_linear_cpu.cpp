@@ -95,7 +95,7 @@ void multiply_groups(const GroupedLinearArgs<T>& args, const T* from, std::int64
     const std::vector<GroupRows> tasks = tasks_of(args.offsets, args.groups);
     parallel_for(static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i) {
         const GroupRows& task = tasks[static_cast<std::size_t>(i)];
-        PackedPanels<T> panels(blocks_of<T>(width), depth, kMaxPanelVectors);
+        PackedPanels<T> panels(width, depth, kMaxPanelVectors);
         fill(args.weight + task.group * args.out * args.in, args.out, args.in, panels);
         for (std::int64_t row = task.first; row < task.last; row += kRowsPerTile) {
             const std::int64_t n = std::min(kRowsPerTile, task.last - row);
@@ -131,7 +131,7 @@ void grouped_linear_grad(const GroupedLinearArgs<T>& args) {
     for (std::int64_t m = 0; m < args.groups; ++m) {
         const std::int64_t first = args.offsets[m];
         rnn_weight_grad_cpu<T>(
-            {args.dy + first * args.out, args.out, args.out, args.offsets[m + 1] - first,
+            {args.dy + first * args.out, args.out, args.out, 0, args.offsets[m + 1] - first,
              inputs.data() + first, args.in,
              args.dweight == nullptr ? nullptr : args.dweight + m * args.out * args.in,
              args.dbias == nullptr ? nullptr : args.dbias + m * args.out, Precision::full});

@@ -47,15 +47,11 @@ struct GruGradOp {
     HWY_INLINE void store(const GruGrad<M>& grad, V r, V h_n, std::int64_t row,
                           std::int64_t unit) const {
         const D d;
-        const std::int64_t hidden = view.weights->hidden_size;
         const V r_pre = gru_reset_grad<M>(r, M::mul(grad.n_pre, h_n));
-        const V h_gate_n = M::mul(grad.n_pre, r);
         view.store_gate(r_pre, row, 0, unit);
         view.store_gate(grad.z_pre, row, 1, unit);
         view.store_gate(grad.n_pre, row, 2, unit);
-        hn::StoreU(h_gate_n, d, view.dgates_at(row, 3, unit));
-        store_part(h_gate_n, d, view.args->dh_gates_n + (view.first + row) * hidden + unit,
-                   hidden - unit);
+        view.store_slot(M::mul(grad.n_pre, r), row, 3, unit);
         hn::StoreU(grad.h, d, view.dh + row * view.stride + unit);
     }
 
@@ -76,7 +72,7 @@ struct GruGradCell {
             const std::int64_t event = view.events[row];
             const auto attention = hn::Set(d, kAttention ? view.args->attention[event] : T(0));
             auto sum = hn::Zero(d);
-            for (std::int64_t unit = 0; unit < view.padded_hidden; unit += lane_count<T>()) {
+            for (std::int64_t unit = 0; unit < view.weights->hidden_size; unit += lane_count<T>()) {
                 op.apply(row, unit, attention, sum);
             }
             if constexpr (kAttention) {

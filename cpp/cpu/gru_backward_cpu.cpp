@@ -68,7 +68,7 @@ struct GruResetBeforeGradCell {
         using T = typename View::T;
         const PackedRnnGrad<T>& weights = *view.weights;
         for_each_unit(view, GruCandidateGradOp<View>{view});
-        view.add_product(view.work, view.candidate_rows, view.padded_hidden, weights.candidate);
+        view.add_product(view.work, view.candidate_rows, weights.hidden_size, weights.candidate);
         for_each_unit(view, GruResetGradOp<View>{view});
         view.add_recurrent_gradient(2);
     }

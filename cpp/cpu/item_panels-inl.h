@@ -113,7 +113,7 @@ class HiddenTiles {
 
     void pack_terms() {
         for (std::int64_t tile = 0; tile < n_tiles(); ++tile) {
-            terms_.emplace_back(blocks_of<T>(dim_), rows_in(tile), kMaxPanelVectors);
+            terms_.emplace_back(dim_, rows_in(tile), kMaxPanelVectors);
             for (std::int64_t r = 0; r < rows_in(tile); ++r) {
                 terms_.back().fill_term(r, rows(tile)[r], dim_);
             }
@@ -146,8 +146,8 @@ class ItemPanel {
     ItemPanel(std::int64_t dim, Precision precision, bool gradients)
         : dim_(dim),
           precision_(precision),
-          columns_(kMaxPanelVectors, dim, kMaxPanelVectors),
-          rows_(gradients ? PackedPanels<T>(blocks_of<T>(dim), kPanelItems<T>, kMaxPanelVectors)
+          columns_(kPanelItems<T>, dim, kMaxPanelVectors),
+          rows_(gradients ? PackedPanels<T>(dim, kPanelItems<T>, kMaxPanelVectors)
                           : PackedPanels<T>()),
           sums_(static_cast<std::size_t>(
               precision == Precision::full

@@ -86,8 +86,7 @@ struct LstmGradCell {
                             view.args->dprojected + (view.first + row) * weights.state_size);
             }
             clear(view, view.work);
-            view.add_product(view.work, view.dh_rows, padded_to_vectors<T>(weights.state_size),
-                             weights.projection);
+            view.add_product(view.work, view.dh_rows, weights.state_size, weights.projection);
             for_each_unit(view, LstmUnprojectedOp<View>{view});
             dh_out = view.work;
         }

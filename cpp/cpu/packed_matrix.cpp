@@ -48,7 +48,8 @@ void pack_bfloat16(const PackedPanels<float>& panels, PackedPanels<std::uint32_t
 PackedDots::PackedDots(const PackedPanels<float>& panels, DotType wanted)
     : type(wanted),
       depth((panels.depth() + values_per_word(type) - 1) / values_per_word(type)),
-      words(panels.n_vectors(), padded_to_dot_tiles(depth), panels.panel_vectors()) {
+      words(panels.n_vectors() * kPackedLanes<float>, padded_to_dot_tiles(depth),
+            panels.panel_vectors()) {
     if (type == DotType::bfloat16) {
         pack_bfloat16(panels, words);
         return;

@@ -36,13 +36,14 @@ template <class T>
 class PackedPanels {
   public:
     PackedPanels() = default;
-    // `n_vectors` packed vectors of `depth` terms each, `panel_vectors` (1 to 4) to a panel; the
-    // last panel takes what is left.
-    PackedPanels(std::int64_t n_vectors, std::int64_t depth, std::int64_t panel_vectors)
-        : n_vectors_(n_vectors),
-          depth_(depth),
-          panel_vectors_(panel_vectors),
-          data_(static_cast<std::size_t>(n_vectors * depth * kPackedLanes<T>)) {}
+    // Columns of `depth` terms each, `panel_vectors` (1 to 4) packed vectors to a panel; the last
+    // panel takes what is left.
+    PackedPanels(std::int64_t columns, std::int64_t depth, std::int64_t panel_vectors)
+        : PackedPanels(columns, blocks_of<T>(columns), depth, panel_vectors) {}
+    // The same units of every gate to a panel.
+    static PackedPanels gated(std::int64_t units, std::int64_t gates, std::int64_t depth) {
+        return {units, blocks_of<T>(units) * gates, depth, gates};
+    }
 
     std::int64_t n_vectors() const { return n_vectors_; }
     std::int64_t depth() const { return depth_; }
@@ -52,6 +53,10 @@ class PackedPanels {
     }
     std::int64_t vectors_in(std::int64_t panel) const {
         return std::min(panel_vectors_, n_vectors_ - panel * panel_vectors_);
+    }
+    // Lanes of the panel's last vector that hold columns; if gated, of all its vectors.
+    std::int64_t lanes_in(std::int64_t panel) const {
+        return panel + 1 < n_panels() ? kPackedLanes<T> : last_lanes_;
     }
     const T* panel(std::int64_t p) const {
         return data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T>;
@@ -113,7 +118,15 @@ class PackedPanels {
     }
 
   private:
-    std::int64_t n_vectors_ = 0, depth_ = 0, panel_vectors_ = 0;
+    PackedPanels(std::int64_t units, std::int64_t n_vectors, std::int64_t depth,
+                 std::int64_t panel_vectors)
+        : n_vectors_(n_vectors),
+          depth_(depth),
+          panel_vectors_(panel_vectors),
+          last_lanes_(units - (blocks_of<T>(units) - 1) * kPackedLanes<T>),
+          data_(static_cast<std::size_t>(n_vectors * depth * kPackedLanes<T>)) {}
+
+    std::int64_t n_vectors_ = 0, depth_ = 0, panel_vectors_ = 0, last_lanes_ = 0;
     AlignedBuffer<T> data_;
 };
 

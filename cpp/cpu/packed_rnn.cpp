@@ -7,19 +7,13 @@
 namespace seqrec_fast {
 namespace {
 
-// Vectors of a plain matrix (no gates) lie in panels of four.
-template <class T>
-PackedPanels<T> plain_panels(std::int64_t columns, std::int64_t depth) {
-    return PackedPanels<T>(blocks_of<T>(columns), depth, kMaxPanelVectors);
-}
-
 // Packs rows first_gate * H .. of a (G * H, depth) matrix with one panel per block of units.
 template <class T>
 PackedPanels<T> pack_gates(const T* weight, std::int64_t hidden_size, std::int64_t depth,
                            std::int64_t first_gate, std::int64_t gates) {
     const std::int64_t blocks = blocks_of<T>(hidden_size);
-    PackedPanels<T> panels = gates == 1 ? plain_panels<T>(hidden_size, depth)
-                                        : PackedPanels<T>(blocks * gates, depth, gates);
+    PackedPanels<T> panels = gates == 1 ? PackedPanels<T>(hidden_size, depth, kMaxPanelVectors)
+                                        : PackedPanels<T>::gated(hidden_size, gates, depth);
     for (std::int64_t block = 0; block < blocks; ++block) {
         const std::int64_t unit = block * kPackedLanes<T>;
         for (std::int64_t gate = 0; gate < gates; ++gate) {
@@ -35,21 +29,18 @@ PackedPanels<T> pack_gates(const T* weight, std::int64_t hidden_size, std::int64
     return panels;
 }
 
-// Packs the transpose: columns of a (G * H, columns) matrix become lanes; element k of the depth
-// is unit k % padded of gate (k / padded - shift) % G, zero for the units beyond H.
+// Packs the transpose: columns of a (G * H, columns) matrix become lanes; term k is unit k % H of
+// gate (k / H - shift) % G.
 template <class T>
 PackedPanels<T> pack_transposed(const T* weight, std::int64_t hidden_size, std::int64_t columns,
                                 std::int64_t first_gate, std::int64_t gates,
                                 std::int64_t shift = 0) {
-    const std::int64_t padded = padded_to_vectors<T>(hidden_size);
-    PackedPanels<T> panels = plain_panels<T>(columns, gates * padded);
+    PackedPanels<T> panels(columns, gates * hidden_size, kMaxPanelVectors);
     for (std::int64_t slot = 0; slot < gates; ++slot) {
         const std::int64_t gate = first_gate + (slot + gates - shift) % gates;
         const T* rows = weight + gate * hidden_size * columns;
-        for (std::int64_t unit = 0; unit < padded; ++unit) {
-            const bool present = unit < hidden_size;
-            panels.fill_term(slot * padded + unit, present ? rows + unit * columns : nullptr,
-                             present ? columns : 0);
+        for (std::int64_t unit = 0; unit < hidden_size; ++unit) {
+            panels.fill_term(slot * hidden_size + unit, rows + unit * columns, columns);
         }
     }
     return panels;

@@ -52,8 +52,8 @@ struct PackedRnn {
     std::int64_t nbytes() const;
 };
 
-// What the backward kernels read: gradients of the gates times weight_hh and weight_ih, with the
-// depth padded to whole blocks per gate so that the gradients can stay in packed vectors.
+// What the backward kernels read: gradients of the gates times weight_hh and weight_ih, their terms
+// in the order of the slots of cells/cell_kind.h.
 template <class T>
 struct PackedRnnGrad {
     // Without `need_dx`, weight_ih is not packed; without `need_dh`, what only gives dh is not.
@@ -63,7 +63,7 @@ struct PackedRnnGrad {
     CellKind kind;
     Precision precision;
     std::int64_t input_size, hidden_size, state_size, gates, blocks;
-    PackedMatrix<T> recurrent;   // d(gates), depth G * blocks * lanes -> dh; reset-before: r, z
+    PackedMatrix<T> recurrent;   // d(gates) -> dh; reset-before: r, z
     PackedMatrix<T> candidate;   // gru_reset_before: d(n) -> d(r * h)
     PackedMatrix<T> input;       // d(gates) -> dx
     PackedMatrix<T> projection;  // LSTM with weight_hr: dh -> d(o * tanh(c))

@@ -38,7 +38,6 @@ struct GradView {
     const PackedRnnGrad<T>* weights;
     std::int64_t rows;           // active
     std::int64_t stride;         // of dh, dc, c_before and work
-    std::int64_t padded_hidden;  // H in whole packed vectors
     const std::int64_t* events;  // (rows)
     std::int64_t first;          // row of the matrices of M rows that the first one here has
     T* dh;                       // in: dloss/dh'; out: dloss/dh
@@ -46,7 +45,7 @@ struct GradView {
     T* c_before;                 // LSTM
     T* work;
     const T* const* dh_rows;
-    T* dgates;                       // (rows, slots * padded_hidden), see PackedRnnGrad
+    T* dgates;                       // (rows, slots * H), rows of RnnBackwardArgs::dgates
     const T* const* dgates_rows;     // from the first recurrent slot on
     const T* const* candidate_rows;  // from the third slot on; read by gru_reset_before only
     const T* dropout;                // (rows, stride): what multiplied candidates; optional
@@ -61,7 +60,7 @@ struct GradView {
     // dh += what comes through the first `gates` recurrent gates.
     void add_recurrent_gradient(std::int64_t gates) const {
         if (need_dh) {
-            add_product(dh, dgates_rows, gates * padded_hidden, weights->recurrent);
+            add_product(dh, dgates_rows, gates * weights->hidden_size, weights->recurrent);
         }
     }
     HWY_INLINE hn::Vec<Lanes<T>> candidate_scale(std::int64_t row, std::int64_t unit) const {
@@ -69,22 +68,25 @@ struct GradView {
         return dropout == nullptr ? hn::Set(d, T(1)) : hn::LoadU(d, dropout + row * stride + unit);
     }
 
-    HWY_INLINE T* dgates_at(std::int64_t row, std::int64_t slot, std::int64_t unit) const {
-        return dgates + (row * kSlots + slot) * padded_hidden + unit;
-    }
     HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
-        return args->saved + events[row] * kSaved * padded_hidden +
-               (unit / kPackedLanes<T> * kSaved + index) * kPackedLanes<T> + unit % kPackedLanes<T>;
+        return args->saved +
+               ((events[row] * weights->blocks + unit / kPackedLanes<T>)*kSaved + index) *
+                   kPackedLanes<T> +
+               unit % kPackedLanes<T>;
+    }
+    HWY_INLINE void store_slot(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t slot,
+                               std::int64_t unit) const {
+        const std::int64_t hidden = weights->hidden_size;
+        store_part(value, Lanes<T>(), dgates + (row * kSlots + slot) * hidden + unit,
+                   hidden - unit);
     }
     // Stores a gate's gradient for the products with the weights and for the caller.
     HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
                                std::int64_t unit) const {
-        hn::StoreU(value, Lanes<T>(), dgates_at(row, gate_slot(Cell::kKind, gate), unit));
-        const std::int64_t hidden = weights->hidden_size;
-        T* to = args->dx_gates + ((first + row) * kGates + gate) * hidden + unit;
-        store_part(value, Lanes<T>(), to, hidden - unit);
+        store_slot(value, row, gate_slot(Cell::kKind, gate), unit);
         if (args->dinput_gates != nullptr) {
-            to = args->dinput_gates + (events[row] * kGates + gate) * hidden + unit;
+            const std::int64_t hidden = weights->hidden_size;
+            T* to = args->dinput_gates + (events[row] * kGates + gate) * hidden + unit;
             store_part(value, Lanes<T>(), to, hidden - unit);
         }
     }
@@ -108,21 +110,18 @@ class BackwardTile {
           weights_(*args.weights),
           tile_(tile),
           first_row_(first_row),
-          padded_hidden_(weights_.blocks * kPackedLanes<T>),
-          stride_(std::max(padded_to_vectors<T>(weights_.state_size), padded_hidden_)),
-          gates_stride_(slot_count(Cell::kKind) * padded_hidden_),
+          stride_(std::max(padded_to_vectors<T>(weights_.state_size),
+                           weights_.blocks * kPackedLanes<T>)),
           noise_(args.noise, weights_.kind, tile.rows(), stride_) {
         const std::int64_t rows = tile.rows();
         Workspace& workspace = thread_workspace();
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
-                          Workspace::bytes_for<T>(rows * gates_stride_) +
                           4 * Workspace::bytes_for<const T*>(rows) +
                           Workspace::bytes_for<std::int64_t>(rows) + noise_.bytes());
         dh_ = workspace.take<T>(rows * stride_);
         dc_ = workspace.take<T>(rows * stride_);
         c_before_ = workspace.take<T>(rows * stride_);
         work_ = workspace.take<T>(rows * stride_);
-        dgates_ = workspace.take<T>(rows * gates_stride_);
         dh_rows_ = workspace.take<const T*>(rows);
         dgates_rows_ = workspace.take<const T*>(rows);
         slots_rows_ = workspace.take<const T*>(rows);
@@ -140,6 +139,8 @@ class BackwardTile {
             while (active < tile_.rows() && tile_.steps(active) > s) {
                 ++active;
             }
+            const std::int64_t first = args_.step_rows[s - args_.range->first_step] + first_row_;
+            T* const slots = point_to_slots(first, active);
             load_step(s, active);
             prefetch_saved(s - 1, active);
             noise_.draw(tile_, s, active);
@@ -148,15 +149,14 @@ class BackwardTile {
                                          &weights_,
                                          active,
                                          stride_,
-                                         padded_hidden_,
                                          events_,
-                                         args_.step_rows[s - args_.range->first_step] + first_row_,
+                                         first,
                                          dh_,
                                          dc_,
                                          c_before_,
                                          work_,
                                          dh_rows_,
-                                         dgates_,
+                                         slots,
                                          dgates_rows_,
                                          candidate_rows_,
                                          noise_.candidate_scale(),
@@ -165,7 +165,7 @@ class BackwardTile {
             Cell::step_grad(view);
             noise_.join(dh_, dc_, active);
             if (args_.dx != nullptr) {
-                rnn_grad_product_cpu<T>({slots_rows_, active, weights_.gates * padded_hidden_,
+                rnn_grad_product_cpu<T>({slots_rows_, active, weights_.gates * weights_.hidden_size,
                                          &weights_.input, args_.dx, weights_.input_size, events_});
             }
             cut_at_resets(active);
@@ -188,9 +188,6 @@ class BackwardTile {
                             dc_ + r * stride_);
             }
             dh_rows_[r] = dh_ + r * stride_;
-            slots_rows_[r] = dgates_ + r * gates_stride_;
-            dgates_rows_[r] = slots_rows_[r] + first_recurrent_slot(Cell::kKind) * padded_hidden_;
-            candidate_rows_[r] = slots_rows_[r] + 2 * padded_hidden_;
         }
     }
 
@@ -206,6 +203,19 @@ class BackwardTile {
                             args_.dc_0 + b * weights_.hidden_size);
             }
         }
+    }
+
+    // Rows of the gates' gradients, from `first` on.
+    T* point_to_slots(std::int64_t first, std::int64_t active) const {
+        const std::int64_t hidden = weights_.hidden_size;
+        const std::int64_t width = slot_count(Cell::kKind) * hidden;
+        T* const slots = args_.dgates + first * width;
+        for (std::int64_t r = 0; r < active; ++r) {
+            slots_rows_[r] = slots + r * width;
+            dgates_rows_[r] = slots_rows_[r] + first_recurrent_slot(Cell::kKind) * hidden;
+            candidate_rows_[r] = slots_rows_[r] + 2 * hidden;
+        }
+        return slots;
     }
 
     bool is_reset(std::int64_t event) const {
@@ -232,7 +242,7 @@ class BackwardTile {
 
     // Fetches what the forward pass saved of a step while the step after it computes.
     void prefetch_saved(std::int64_t s, std::int64_t active) const {
-        const std::int64_t width = saved_count(Cell::kKind) * padded_hidden_;
+        const std::int64_t width = saved_count(Cell::kKind) * weights_.blocks * kPackedLanes<T>;
         for (std::int64_t r = 0; r < active && s >= 0; ++r) {
             const T* saved = args_.saved + tile_.event(r, s) * width;
             for (std::int64_t i = 0; i < width; i += kPackedLanes<T>) {
@@ -245,7 +255,7 @@ class BackwardTile {
         constexpr std::int64_t count = saved_count(Cell::kKind);
         T* c = c_before_ + r * stride_;
         if (!from_zero && before >= 0) {
-            const T* saved = args_.saved + before * count * padded_hidden_;
+            const T* saved = args_.saved + before * count * weights_.blocks * kPackedLanes<T>;
             for (std::int64_t block = 0; block < weights_.blocks; ++block) {
                 std::copy_n(saved + (block * count + count - 1) * kPackedLanes<T>, kPackedLanes<T>,
                             c + block * kPackedLanes<T>);
@@ -270,8 +280,8 @@ class BackwardTile {
     const RnnBackwardArgs<T>& args_;
     const PackedRnnGrad<T>& weights_;
     const SessionTile& tile_;
-    const std::int64_t first_row_, padded_hidden_, stride_, gates_stride_;
-    T *dh_, *dc_, *c_before_, *work_, *dgates_;
+    const std::int64_t first_row_, stride_;
+    T *dh_, *dc_, *c_before_, *work_;
     const T **dh_rows_, **dgates_rows_, **candidate_rows_, **slots_rows_;
     std::int64_t* events_;
     NoiseTile<T> noise_;
@@ -292,7 +302,7 @@ void run_backward(const RnnBackwardArgs<T>& args) {
 template <class View, class PointwiseOp>
 HWY_INLINE void for_each_unit(const View& view, const PointwiseOp& op) {
     for (std::int64_t row = 0; row < view.rows; ++row) {
-        for (std::int64_t unit = 0; unit < view.padded_hidden;
+        for (std::int64_t unit = 0; unit < view.weights->hidden_size;
              unit += lane_count<typename View::T>()) {
             op.apply(row, unit);
         }

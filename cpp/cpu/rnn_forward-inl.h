@@ -43,7 +43,7 @@ struct StepView {
     std::int64_t rows;          // still active
     std::int64_t state_terms;   // of products with h: S, or 0 while all states are zeros
     std::int64_t state_stride;  // of h, h_next, c and work: padded S or H, whichever is larger
-    const T* h;                 // (rows, state_stride), padded with zeros
+    const T* h;                 // (rows, state_stride), padded with what no unit reads
     const T* const* h_rows;     // rows of h
     T* h_next;
     T* c;                       // (rows, state_stride), LSTM: updated in place
@@ -141,8 +141,10 @@ class ForwardTile {
 
     void load_states() {
         const std::int64_t rows = tile_.rows();
-        std::memset(h_, 0, static_cast<std::size_t>(rows * stride_) * sizeof(T));
-        std::memset(c_, 0, static_cast<std::size_t>(rows * stride_) * sizeof(T));
+        const auto bytes = static_cast<std::size_t>(rows * stride_) * sizeof(T);
+        std::memset(h_, 0, bytes);
+        std::memset(h_next_, 0, bytes);
+        std::memset(c_, 0, bytes);
         for (std::int64_t r = 0; r < rows; ++r) {
             const std::int64_t b = tile_.session(r);
             if (args_.h_0 != nullptr) {
@@ -238,6 +240,9 @@ class ForwardTile {
             }
             y_rows_[r] = args_.y + (args_.y == nullptr ? 0 : event * args_.ldy);
             saved_rows_[r] = args_.saved + (args_.saved == nullptr ? 0 : event * saved_stride_);
+            if (args_.saved != nullptr) {
+                clear_unused_lanes(saved_rows_[r]);
+            }
             if (args_.attention != nullptr) {
                 attention_[r] = args_.attention[event];
             }
@@ -272,6 +277,15 @@ class ForwardTile {
         if (weights_.float32_states) {
             round_to_float32(h_, active * stride_);
             round_to_float32(c_, active * stride_);
+        }
+    }
+
+    // What the cell leaves out of the last block, see used_lanes.
+    void clear_unused_lanes(T* saved) const {
+        const std::int64_t unused =
+            weights_.blocks * kPackedLanes<T> - in_whole_vectors<T>(weights_.hidden_size);
+        for (std::int64_t v = 0; unused > 0 && v < saved_count(weights_.kind); ++v) {
+            std::fill_n(saved + saved_stride_ - v * kPackedLanes<T> - unused, unused, T(0));
         }
     }
 

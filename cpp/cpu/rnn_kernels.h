@@ -61,8 +61,7 @@ struct RnnBackwardArgs {
     const T* dc_n;                  // (B, H), LSTM
     T* dx;                          // (N, input_size); optional
     T* dinput_gates;                // (N, G * H): dx where the input is the input gates; optional
-    T* dx_gates;                    // (M, G * H): with respect to W_ih x + b_ih
-    T* dh_gates_n;          // (M, H), reset-after: with respect to W_hn h + b_hn (r, z as dx_gates)
+    T* dgates;              // (M, slot_count * H): of the sums of every gate, see cells/cell_kind.h
     T* rh_before;           // (M, H), gru_reset_before: r * h_before
     T* dprojected;          // (M, S), LSTM with projection: with respect to h after it
     T* unprojected;         // (M, H), LSTM with projection: o * tanh(c)
@@ -91,13 +90,19 @@ struct RnnGradProductArgs {
 template <class T>
 struct RnnWeightGradArgs {
     const T* gates;  // (events, gates_stride) of which n_gates columns are read
-    std::int64_t gates_stride, n_gates, events;
+    std::int64_t gates_stride, n_gates;
+    std::int64_t rotation;  // the gradient of gate i is column (i + rotation) % n_gates
+    std::int64_t events;
     const T* const* inputs;  // (events) rows of `width`
     std::int64_t width;
     T* weight;            // (n_gates, width); optional
     T* bias;              // (n_gates); optional
     Precision precision;  // full or bfloat16
     bool add = false;     // to what weight and bias hold, in place of writing them
+
+    std::int64_t gate_of(std::int64_t column) const {
+        return column < rotation ? column - rotation + n_gates : column - rotation;
+    }
 };
 
 template <class T>

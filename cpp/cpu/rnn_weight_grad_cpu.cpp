@@ -25,58 +25,66 @@ struct WeightGradOp : SumsFromZero<T> {
     static constexpr std::int64_t kRowStep = kPackedLanes<T>;
 
     HWY_INLINE WeightGradOp part(std::int64_t block) const {
-        return {{}, weight, width, block * kPackedLanes<T>};
+        return {{}, args, begin, block * kPackedLanes<T>};
     }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                            const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
         const Lanes<T> d;
-        for (int v = 0; v < kVectors; ++v) {
-            const std::int64_t first = column + v * kPackedLanes<T> + lane;
-            T* to = weight + row * width + first;
-            store_part(hn::Add(load_part(d, to, width - first), acc[v]), d, to, width - first);
+        const std::int64_t first = column + lane;
+        T* to = args.weight + args.gate_of(begin + row) * args.width + first;
+        for (int v = 0; v < kVectors; ++v, to += kPackedLanes<T>) {
+            const std::int64_t left = args.width - first - v * kPackedLanes<T>;
+            store_part(hn::Add(load_part(d, to, left), acc[v]), d, to, left);
         }
     }
 
-    T* weight;
-    std::int64_t width, column;
+    const RnnWeightGradArgs<T>& args;
+    std::int64_t begin, column;
 };
 
-// bias += column sums of a pass.
+// bias += column sums of a pass, of the columns [begin, begin + n_gates).
 template <class T>
-void add_column_sums(const PackedPanels<T>& gates, std::int64_t events, std::int64_t n_gates,
-                     T* bias) {
+void add_column_sums(const RnnWeightGradArgs<T>& args, const PackedPanels<T>& gates,
+                     std::int64_t events, std::int64_t begin, std::int64_t n_gates) {
     const Lanes<T> d;
-    for (std::int64_t gate = 0; gate < n_gates; gate += lane_count<T>()) {
-        const T* from = gates.panel(gate / kPackedLanes<T>) + gate % kPackedLanes<T>;
+    for (std::int64_t column = 0; column < n_gates; column += lane_count<T>()) {
+        const T* from = gates.panel(column / kPackedLanes<T>) + column % kPackedLanes<T>;
         hn::Vec<Lanes<T>> sum = hn::Zero(d);
         for (std::int64_t k = 0; k < events; ++k) {
             sum = hn::Add(sum, hn::LoadU(d, from + k * kPackedLanes<T>));
         }
-        const hn::Vec<Lanes<T>> before = load_part(d, bias + gate, n_gates - gate);
-        store_part(hn::Add(before, sum), d, bias + gate, n_gates - gate);
+        alignas(kCacheLine) T sums[lane_count<T>()];
+        hn::Store(sum, d, sums);
+        for (std::int64_t i = 0; i < std::min(lane_count<T>(), n_gates - column); ++i) {
+            args.bias[args.gate_of(begin + column + i)] += sums[i];
+        }
     }
 }
 
-// The gates [begin, end) over all events, in the events' order whatever the range.
+// The columns [begin, end) over all events, in the events' order whatever the range.
 template <class T>
 void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std::int64_t end,
                        bool reduced) {
     const std::int64_t n_gates = end - begin;
-    T* weight = args.weight == nullptr ? nullptr : args.weight + begin * args.width;
+    bool has_weight = args.weight != nullptr;
     if constexpr (std::is_same_v<T, float>) {
-        if (reduced && weight != nullptr) {
+        if (reduced && has_weight) {
             const DotSession session(dot_type(args.precision));
             WeightGradDots(args, begin, n_gates).run();
-            weight = nullptr;
+            has_weight = false;
         }
     }
-    T* bias = args.bias == nullptr ? nullptr : args.bias + begin;
-    if (weight != nullptr && !args.add) {
-        std::fill_n(weight, n_gates * args.width, T(0));
+    for (std::int64_t column = begin; column < end && !args.add; ++column) {
+        if (has_weight) {
+            std::fill_n(args.weight + args.gate_of(column) * args.width, args.width, T(0));
+        }
+        if (args.bias != nullptr) {
+            args.bias[args.gate_of(column)] = T(0);
+        }
     }
-    if (bias != nullptr && !args.add) {
-        std::fill_n(bias, n_gates, T(0));
+    if (!has_weight && args.bias == nullptr) {
+        return;
     }
     Workspace& workspace = thread_workspace();
     workspace.reserve(Workspace::bytes_for<const T*>(n_gates));
@@ -86,8 +94,8 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
         const std::int64_t n = std::min(kEventsPerPass, args.events - event);
         if (n != inputs.depth()) {
             // An odd depth, so that the same event of all panels does not fall on few cache sets.
-            gates = PackedPanels<T>(blocks_of<T>(n_gates), n | 1, 1);
-            inputs = PackedPanels<T>(blocks_of<T>(args.width), n, kMaxPanelVectors);
+            gates = PackedPanels<T>(n_gates, n | 1, 1);
+            inputs = PackedPanels<T>(args.width, n, kMaxPanelVectors);
             for (std::int64_t i = 0; i < n_gates; ++i) {
                 rows[i] = gates.panel(i / kPackedLanes<T>) + i % kPackedLanes<T>;
             }
@@ -95,14 +103,14 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
         for (std::int64_t k = 0; k < n; ++k) {
             gates.fill_term(k, args.gates + (event + k) * args.gates_stride + begin, n_gates);
         }
-        if (bias != nullptr) {
-            add_column_sums(gates, n, n_gates, bias);
+        if (args.bias != nullptr) {
+            add_column_sums(args, gates, n, begin, n_gates);
         }
-        if (weight != nullptr) {
+        if (has_weight) {
             for (std::int64_t k = 0; k < n; ++k) {
                 inputs.fill_term(k, args.inputs[event + k], args.width);
             }
-            multiply_plain(WeightGradOp<T>{{}, weight, args.width, 0}, rows, n_gates, inputs);
+            multiply_plain(WeightGradOp<T>{{}, args, begin, 0}, rows, n_gates, inputs);
         }
     }
 }

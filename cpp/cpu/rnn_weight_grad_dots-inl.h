@@ -87,8 +87,7 @@ class WeightGradDots {
 
     void fill_panels(std::int64_t event, std::int64_t n) {
         if (panels_.depth() != words_) {
-            panels_ =
-                PackedPanels<std::uint32_t>(blocks_of<float>(n_gates_), words_, kMaxPanelVectors);
+            panels_ = PackedPanels<std::uint32_t>(n_gates_, words_, kMaxPanelVectors);
         }
         for (std::int64_t word = 0; word < words_; ++word) {
             const std::int64_t k = 2 * word;
@@ -119,12 +118,11 @@ class WeightGradDots {
 
     // weight = the transposed total, or more by it.
     void store() const {
-        float* weight = args_.weight + begin_ * width_;
         for (std::int64_t gate0 = 0; gate0 < n_gates_; gate0 += kDotTile) {
             const std::int64_t end = std::min(gate0 + kDotTile, n_gates_);
             for (std::int64_t i = 0; i < width_; ++i) {
                 for (std::int64_t gate = gate0; gate < end; ++gate) {
-                    float& sum = weight[gate * width_ + i];
+                    float& sum = args_.weight[args_.gate_of(begin_ + gate) * width_ + i];
                     sum = (args_.add ? sum : 0.0F) + total_[i * columns_ + gate];
                 }
             }

@@ -12,8 +12,7 @@ namespace {
 // cell has it.
 template <class T>
 struct GateGradients {
-    AlignedBuffer<T> dx_gates;     // (M, G * H): with respect to W_ih x + b_ih
-    AlignedBuffer<T> dh_gates_n;   // (M, H), reset-after: to W_hn h + b_hn (r, z as dx_gates)
+    AlignedBuffer<T> dgates;       // (M, slot_count * H): of the sums of every gate
     AlignedBuffer<T> rh_before;    // (M, H), gru_reset_before: r * h_before
     AlignedBuffer<T> dprojected;   // (M, S), LSTM with projection: to h after it
     AlignedBuffer<T> unprojected;  // (M, H), LSTM with projection: o * tanh(c)
@@ -23,8 +22,7 @@ struct GateGradients {
             return wanted ? AlignedBuffer<T>(static_cast<std::size_t>(rows * columns))
                           : AlignedBuffer<T>();
         };
-        dx_gates = matrix(weights.gates * weights.hidden_size, true);
-        dh_gates_n = matrix(weights.hidden_size, is_reset_after(weights.kind));
+        dgates = matrix(slot_count(weights.kind) * weights.hidden_size, true);
         rh_before = matrix(weights.hidden_size, weights.kind == CellKind::gru_reset_before);
         dprojected = matrix(weights.state_size, weights.has_projection());
         unprojected = matrix(weights.hidden_size, weights.has_projection());
@@ -37,7 +35,7 @@ template <class T>
 std::int64_t range_events(const PackedRnnGrad<T>& weights) {
     constexpr std::int64_t kBytes = std::int64_t{8} << 20;
     return kBytes / static_cast<std::int64_t>(sizeof(T)) /
-           ((weights.gates + 1) * weights.hidden_size);
+           (slot_count(weights.kind) * weights.hidden_size);
 }
 
 // The state each event started from: that after the event before it, h_0, or `zeros`.
@@ -61,8 +59,8 @@ std::vector<const T*> states_before(const RnnBackward<T>& call, const T* zeros) 
 
 //     dW_ih = dx_gates' x           db_ih = column sums of dx_gates
 //     dW_hh = dh_gates' h_before    db_hh = column sums of dh_gates
-// where dh_gates is dx_gates, but for a GRU: reset-after has dh_gates_n as its last H columns,
-// reset-before has rh_before in place of h_before for its last H columns.
+// where dx_gates are the first G slots of dgates and dh_gates those from the first recurrent slot
+// on. A reset-before GRU has rh_before in place of h_before for its last gate.
 // LSTM with projection: dW_hr = dprojected' unprojected.
 // These are the sums over one range; `add` to those over others.
 template <class T>
@@ -72,45 +70,44 @@ void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradie
     const CellKind kind = weights.kind;
     const std::int64_t events = range.count(), hidden = weights.hidden_size;
     const std::int64_t state = weights.state_size, all = weights.gates * hidden;
-    const bool reset_after = is_reset_after(kind),
-               reset_before = kind == CellKind::gru_reset_before;
-    const std::int64_t plain = reset_after || reset_before ? 2 * hidden : all;
-    const auto rest = [&](T* bias) { return bias == nullptr ? nullptr : bias + plain; };
-    const auto sum = [&](const T* gates, std::int64_t stride, std::int64_t n_gates,
+    const std::int64_t stride = slot_count(kind) * hidden;
+    const auto sum = [&](const T* gates, std::int64_t n_gates, std::int64_t rotation,
                          const std::vector<const T*>& rows, std::int64_t width, T* weight,
                          T* bias) {
-        rnn_weight_grad_cpu<T>({gates, stride, n_gates, events, rows.data(), width, weight, bias,
-                                weights.precision, add});
+        rnn_weight_grad_cpu<T>({gates, stride, n_gates, rotation, events, rows.data(), width,
+                                weight, bias, weights.precision, add});
     };
 
     if (call.dweight_ih.present() || call.dbias_ih.present()) {
         const bool wanted = call.dweight_ih.present();
         const std::int64_t width = wanted ? call.x.columns : 0;
         const auto x = wanted ? range.rows_of(call.x.data, width) : std::vector<const T*>();
-        sum(gradients.dx_gates.data(), all, all, x, width, call.dweight_ih.data,
-            call.dbias_ih.data);
+        sum(gradients.dgates.data(), all, gate_slot(kind, 0) * hidden, x, width,
+            call.dweight_ih.data, call.dbias_ih.data);
     }
     if (call.dweight_hh.present() || call.dbias_hh.present()) {
-        T* const weight = call.dweight_hh.data;
-        T* const weight_n = weight == nullptr ? nullptr : weight + plain * state;
-        T* const bias = call.dbias_hh.data;
         std::vector<const T*> before;
         before.reserve(range.events.size());
         for (const std::int64_t event : range.events) {
             before.push_back(h_before[static_cast<std::size_t>(event)]);
         }
-        sum(gradients.dx_gates.data(), all, plain, before, state, weight, bias);
-        if (reset_after) {
-            sum(gradients.dh_gates_n.data(), hidden, hidden, before, state, weight_n, rest(bias));
-        }
+        const bool reset_before = kind == CellKind::gru_reset_before;
+        const std::int64_t plain = reset_before ? 2 * hidden : all;
+        T* const weight = call.dweight_hh.data;
+        T* const bias = call.dbias_hh.data;
+        sum(gradients.dgates.data() + first_recurrent_slot(kind) * hidden, plain, 0, before, state,
+            weight, bias);
         if (reset_before) {
             const auto rh = row_pointers(gradients.rh_before.data(), events, hidden);
-            sum(gradients.dx_gates.data() + plain, all, hidden, rh, hidden, weight_n, rest(bias));
+            sum(gradients.dgates.data() + plain, hidden, 0, rh, hidden,
+                weight == nullptr ? nullptr : weight + plain * state,
+                bias == nullptr ? nullptr : bias + plain);
         }
     }
     if (call.dweight_hr.present()) {
         const auto rows = row_pointers(gradients.unprojected.data(), events, hidden);
-        sum(gradients.dprojected.data(), state, state, rows, hidden, call.dweight_hr.data, nullptr);
+        rnn_weight_grad_cpu<T>({gradients.dprojected.data(), state, state, 0, events, rows.data(),
+                                hidden, call.dweight_hr.data, nullptr, weights.precision, add});
     }
 }
 
@@ -210,8 +207,7 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
                          range.newest ? call.dc_n.data : dc.data(),
                          weights.has_input_weights ? call.dx.data : nullptr,
                          weights.has_input_weights ? nullptr : call.dx.data,
-                         gradients.dx_gates.data(),
-                         gradients.dh_gates_n.data(),
+                         gradients.dgates.data(),
                          gradients.rh_before.data(),
                          gradients.dprojected.data(),
                          gradients.unprojected.data(),
