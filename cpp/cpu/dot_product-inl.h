@@ -114,8 +114,9 @@ HWY_NOINLINE void finish_dots(const Op& op, const PackedDots& weights, std::int6
     const Lanes<std::int32_t> di;
     for (std::int64_t r = 0; r < n_rows; ++r) {
         for (std::int64_t lane = 0; lane < kLanes; lane += lane_count<float>()) {
-            hn::Vec<Lanes<float>> acc[kVectors];
-            op.init(r, lane, acc);
+            hn::Vec<Lanes<float>> start[1][1][kVectors];
+            op.start().load(r, lane, start);
+            hn::Vec<Lanes<float>>(&acc)[kVectors] = start[0][0];
 #pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t at = (r * kVectors + v) * kLanes + lane;

@@ -45,21 +45,20 @@ constexpr int max_rows() {
     return kAccumulators / kVectors < 8 ? kAccumulators / kVectors : 8;
 }
 
-// acc[row][slice][vector] += sum over k of rows[row][k * kRowStep] * panel[k][vector], for one or
-// more neighbouring slices (this target's vectors) of the packed vectors. `panel` starts at term
-// k0; its terms are `step` values apart.
-template <int kRows, int kSlices, int kVectors, std::int64_t kRowStep, class Tag,
-          class T = hn::TFromD<Tag>>
-HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* HWY_RESTRICT panel,
-                             std::int64_t step, std::int64_t k0, std::int64_t depth,
-                             hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
+// acc[row][slice][vector] += sum over k of rows[row][k * row_step] * panel[k][vector], for one or
+// more neighbouring slices (this target's vectors) of the packed vectors, from term k0 on, where
+// `panel` starts; its terms are `panel_step` values apart.
+template <int kRows, int kSlices, int kVectors, class Tag, class T = hn::TFromD<Tag>>
+HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, std::int64_t row_step,
+                             const T* HWY_RESTRICT panel, std::int64_t panel_step, std::int64_t k0,
+                             std::int64_t depth, hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
     constexpr std::int64_t kLanes = lane_count<T>();
     const T* row[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-        row[r] = rows[r] + k0 * kRowStep;
+        row[r] = rows[r] + k0 * row_step;
     }
-    for (std::int64_t k = 0; k < depth; ++k, panel += step) {
+    for (std::int64_t k = 0; k < depth; ++k, panel += panel_step) {
         hn::Vec<Tag> w[kSlices][kVectors];
 #pragma GCC unroll 8
         for (int s = 0; s < kSlices; ++s) {
@@ -70,7 +69,7 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* 
         }
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
-            const hn::Vec<Tag> a = hn::Set(d, row[r][k * kRowStep]);
+            const hn::Vec<Tag> a = hn::Set(d, row[r][k * row_step]);
 #pragma GCC unroll 8
             for (int s = 0; s < kSlices; ++s) {
 #pragma GCC unroll 8
@@ -82,16 +81,64 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, const T* 
     }
 }
 
-// Base of an op whose sums start from zero.
+// What the sums of a product start from, vector by vector of a panel: the first `row_vectors` from
+// rows of numbers, the others from the same numbers for every row, or from zero.
 template <class T>
-struct SumsFromZero {
-    template <int kVectors>
-    static HWY_INLINE void init(std::int64_t, std::int64_t, hn::Vec<Lanes<T>> (&acc)[kVectors]) {
+struct SumsStart {
+    const T* const* rows = nullptr;
+    std::int64_t offset = 0;  // into each row
+    std::int64_t row_vectors = 0;
+    const T* shared = nullptr;
+
+    // acc[r][s]: row `row` + r, slice s behind `lane`.
+    template <int kRows, int kSlices, int kVectors>
+    HWY_INLINE void load(std::int64_t row, std::int64_t lane,
+                         hn::Vec<Lanes<T>> (&acc)[kRows][kSlices][kVectors]) const {
+        const Lanes<T> d;
+#pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::Zero(Lanes<T>());
+            const bool of_row = v < row_vectors;
+            const std::int64_t at =
+                (of_row ? offset : -row_vectors * kPackedLanes<T>)+v * kPackedLanes<T> + lane;
+            if (of_row || shared != nullptr) {
+#pragma GCC unroll 8
+                for (int r = 0; r < kRows; ++r) {
+                    const T* from = (of_row ? rows[row + r] : shared) + at;
+#pragma GCC unroll 8
+                    for (int s = 0; s < kSlices; ++s) {
+                        acc[r][s][v] = hn::LoadU(d, from + s * lane_count<T>());
+                    }
+                }
+            } else {
+#pragma GCC unroll 8
+                for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+                    for (int s = 0; s < kSlices; ++s) {
+                        acc[r][s][v] = hn::Zero(d);
+                    }
+                }
+            }
         }
     }
 };
+
+// Base of an op whose sums start from zero.
+template <class T>
+struct SumsFromZero {
+    static HWY_INLINE SumsStart<T> start() { return {}; }
+};
+
+template <class Op, class = void>
+struct Selects : std::false_type {};
+template <class Op>
+struct Selects<Op, std::enable_if_t<Op::kSelects>> : std::true_type {};
+
+// Distance of a row's terms in memory: 1, or Op::kRowStep.
+template <class Op, class = void>
+struct RowStep : std::integral_constant<std::int64_t, 1> {};
+template <class Op>
+struct RowStep<Op, std::enable_if_t<(Op::kRowStep > 0)>>
+    : std::integral_constant<std::int64_t, Op::kRowStep> {};
 
 // Hands sums of rows to `op`, row by row. Kept out of line, and the sums in memory, so that
 // a cell's formula is compiled once and not once per row of every tile shape.
@@ -109,30 +156,6 @@ HWY_NOINLINE void finish_rows(const Op& op, const T* sums, std::int64_t row0, st
     }
 }
 
-template <class Op, class = void>
-struct Selects : std::false_type {};
-template <class Op>
-struct Selects<Op, std::enable_if_t<Op::kSelects>> : std::true_type {};
-
-// Distance of a row's terms in memory: 1, or Op::kRowStep.
-template <class Op, class = void>
-struct RowStep : std::integral_constant<std::int64_t, 1> {};
-template <class Op>
-struct RowStep<Op, std::enable_if_t<(Op::kRowStep > 0)>>
-    : std::integral_constant<std::int64_t, Op::kRowStep> {};
-
-template <int kRows, int kSlices, int kVectors, class T, class Op>
-HWY_INLINE void init_tile(const Op& op, std::int64_t row0, std::int64_t lane,
-                          hn::Vec<Lanes<T>> (&acc)[kRows][kSlices][kVectors]) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-        for (int s = 0; s < kSlices; ++s) {
-            op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
-        }
-    }
-}
-
 // What of a panel is multiplied: the lanes [first_lane, last_lane) of its first vectors. `step`:
 // values of all its vectors.
 struct PanelPart {
@@ -144,38 +167,6 @@ constexpr PanelPart whole_panel() {
     return {0, kPackedLanes<T>, kVectors * kPackedLanes<T>};
 }
 
-// A register tile of one block of terms, k0 to k0 + depth: `op.init` gives what a row's sums start
-// from, later blocks are added to the `sums` of the group that begins with row0 - row. Those of a
-// slice are (kGroupRows, kVectors * lanes). `lane` is where this target's vector lies inside the
-// packed vector.
-template <int kRows, int kSlices, int kVectors, class T, class Op>
-HWY_INLINE void block_tile(const Op& op, const T* const* rows, std::int64_t row0, std::int64_t row,
-                           const T* panel, std::int64_t step, std::int64_t k0, std::int64_t depth,
-                           std::int64_t lane, T* sums) {
-    constexpr std::int64_t kLanes = lane_count<T>();
-    const Lanes<T> d;
-    hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
-    if (k0 == 0) {
-        init_tile<kRows, kSlices, kVectors, T>(op, row0, lane, acc);
-    } else {
-        init_tile<kRows, kSlices, kVectors, T>(SumsFromZero<T>(), row0, lane, acc);
-    }
-    multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
-        d, rows + row0, panel + lane + k0 * step, step, k0, depth, acc);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-        for (int s = 0; s < kSlices; ++s) {
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) {
-                T* sum = sums + ((lane / kLanes + s) * kGroupRows + row + r) * kVectors * kLanes +
-                         v * kLanes;
-                hn::Store(k0 == 0 ? acc[r][s][v] : hn::Add(acc[r][s][v], hn::Load(d, sum)), d, sum);
-            }
-        }
-    }
-}
-
 // A register tile of an op that selects (Op::kSelects), over the whole depth: a sum is one chain,
 // and a tile that `op.wanted` refuses ends in the registers.
 template <int kRows, int kSlices, int kVectors, class T, class Op>
@@ -183,9 +174,14 @@ HWY_INLINE void select_tile(const Op& op, const T* const* rows, std::int64_t row
                             std::int64_t depth, std::int64_t lane) {
     const Lanes<T> d;
     hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
-    init_tile<kRows, kSlices, kVectors, T>(op, row0, lane, acc);
-    multiply_add<kRows, kSlices, kVectors, RowStep<Op>::value>(
-        d, rows + row0, panel + lane, kVectors * kPackedLanes<T>, 0, depth, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+            op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
+        }
+    }
+    multiply_add(d, rows + row0, 1, panel + lane, kVectors * kPackedLanes<T>, 0, depth, acc);
     if (!op.wanted(row0, lane, acc)) {
         return;
     }
@@ -246,6 +242,70 @@ HWY_INLINE void for_each_tile(std::int64_t n_rows, const PanelPart& part, const 
     }
 }
 
+// Up to kGroupRows rows, their terms `row_step` values apart, and a part of a panel.
+template <class T>
+struct GroupProduct {
+    const T* const* rows;
+    std::int64_t n_rows, row_step;
+    const T* panel;
+    std::int64_t depth;
+    PanelPart part;
+    SumsStart<T> start;
+};
+
+// A register tile of one block of terms, k0 to k0 + depth. `lane` is where this target's vector
+// lies inside the packed vector; the sums of a slice are (kGroupRows, kVectors * lanes).
+template <int kRows, int kSlices, int kVectors, class T>
+HWY_INLINE void block_tile(const GroupProduct<T>& product, std::int64_t row, std::int64_t lane,
+                           std::int64_t k0, std::int64_t depth, T* sums) {
+    constexpr std::int64_t kLanes = lane_count<T>();
+    const Lanes<T> d;
+    hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
+    if (k0 == 0) {
+        product.start.load(row, lane, acc);
+    } else {
+        SumsStart<T>().load(row, lane, acc);
+    }
+    const std::int64_t step = product.part.step;
+    multiply_add(d, product.rows + row, product.row_step, product.panel + lane + k0 * step, step,
+                 k0, depth, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kSlices; ++s) {
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) {
+                T* sum = sums + ((lane / kLanes + s) * kGroupRows + row + r) * kVectors * kLanes +
+                         v * kLanes;
+                hn::Store(k0 == 0 ? acc[r][s][v] : hn::Add(acc[r][s][v], hn::Load(d, sum)), d, sum);
+            }
+        }
+    }
+}
+
+// The sums of a product, block by block. Compiled once, in gemm_cpu.cpp, and not for every op.
+template <int kVectors, class T>
+HWY_NOINLINE void group_sums(const GroupProduct<T>& product, T* sums) {
+    for (std::int64_t k = 0; k == 0 || k < product.depth; k += kDepthBlock) {
+        const std::int64_t terms = std::min(product.depth - k, kDepthBlock);
+        for_each_tile<kVectors, T>(
+            product.n_rows, product.part,
+            [&](auto rows, auto slices, std::int64_t row, std::int64_t lane) {
+                block_tile<decltype(rows)::value, decltype(slices)::value, kVectors>(
+                    product, row, lane, k, terms, sums);
+            });
+    }
+}
+
+extern template void group_sums<1>(const GroupProduct<float>&, float*);
+extern template void group_sums<2>(const GroupProduct<float>&, float*);
+extern template void group_sums<3>(const GroupProduct<float>&, float*);
+extern template void group_sums<4>(const GroupProduct<float>&, float*);
+extern template void group_sums<1>(const GroupProduct<double>&, double*);
+extern template void group_sums<2>(const GroupProduct<double>&, double*);
+extern template void group_sums<3>(const GroupProduct<double>&, double*);
+extern template void group_sums<4>(const GroupProduct<double>&, double*);
+
 // All rows against a part of a panel, of kVectors packed vectors.
 template <int kVectors, class T, class Op>
 HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t n_rows,
@@ -258,20 +318,16 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
                     op, rows, row, panel, depth, lane);
             });
     } else {
-        constexpr std::int64_t kLanes = lane_count<T>();
         alignas(kCacheLine) T sums[kGroupRows * kVectors * kPackedLanes<T>];
         for (std::int64_t row0 = 0; row0 < n_rows; row0 += kGroupRows) {
             const std::int64_t in_group = std::min(kGroupRows, n_rows - row0);
-            for (std::int64_t k = 0; k == 0 || k < depth; k += kDepthBlock) {
-                const std::int64_t terms = std::min(depth - k, kDepthBlock);
-                for_each_tile<kVectors, T>(
-                    in_group, part,
-                    [&](auto tile_rows, auto slices, std::int64_t row, std::int64_t lane) {
-                        block_tile<decltype(tile_rows)::value, decltype(slices)::value, kVectors>(
-                            op, rows, row0 + row, row, panel, part.step, k, terms, lane, sums);
-                    });
-            }
-            for (std::int64_t lane = part.first_lane; lane < part.last_lane; lane += kLanes) {
+            SumsStart<T> start = op.start();
+            start.rows += row0;
+            group_sums<kVectors>(GroupProduct<T>{rows + row0, in_group, RowStep<Op>::value, panel,
+                                                 depth, part, start},
+                                 sums);
+            for (std::int64_t lane = part.first_lane; lane < part.last_lane;
+                 lane += lane_count<T>()) {
                 finish_rows<kVectors>(op, sums + lane * kGroupRows * kVectors, row0, in_group,
                                       lane);
             }

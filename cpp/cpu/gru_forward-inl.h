@@ -75,10 +75,8 @@ struct GruOp {
 
     struct Part : B {
         using B::B;
-        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[3]) const {
-            acc[0] = this->input(row, 0, lane);
-            acc[1] = this->input(row, 1, lane);
-            acc[2] = hn::LoadU(typename B::D(), this->candidate_bias + lane);
+        HWY_INLINE SumsStart<T> start() const {
+            return {this->view.x_gates, this->gates_offset, 2, this->candidate_bias};
         }
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[3]) const {
             const V r = M::sigmoid(acc[0]);

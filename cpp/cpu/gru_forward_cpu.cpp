@@ -21,9 +21,8 @@ struct GruResetOp {
 
     struct Part : B {
         using B::B;
-        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[2]) const {
-            acc[0] = this->input(row, 0, lane);
-            acc[1] = this->input(row, 1, lane);
+        HWY_INLINE SumsStart<T> start() const {
+            return {this->view.x_gates, this->gates_offset, 2, nullptr};
         }
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[2]) const {
             const typename B::D d;
@@ -54,12 +53,7 @@ struct GruCandidateOp {
     using M = typename B::M;
 
     struct Part {
-        template <int kVectors>
-        HWY_INLINE void init(std::int64_t, std::int64_t lane, V (&acc)[kVectors]) const {
-            for (int v = 0; v < kVectors; ++v) {
-                acc[v] = hn::LoadU(typename B::D(), block(v).candidate_bias + lane);
-            }
-        }
+        HWY_INLINE SumsStart<T> start() const { return {nullptr, 0, 0, block(0).candidate_bias}; }
         template <int kVectors>
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                                const V (&acc)[kVectors]) const {

@@ -20,12 +20,7 @@ struct LstmOp {
     using M = SimdMath<D>;
 
     struct Part {
-        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[4]) const {
-            const T* gates = view.x_gates[row] + unit0 * 4 + lane;
-            for (int g = 0; g < 4; ++g) {
-                acc[g] = hn::LoadU(D(), gates + g * kPackedLanes<T>);
-            }
-        }
+        HWY_INLINE SumsStart<T> start() const { return {view.x_gates, unit0 * 4, 4, nullptr}; }
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[4]) const {
             const D d;
             const std::int64_t unit = unit0 + lane;

@@ -19,12 +19,8 @@ struct RnnOp {
     using V = hn::Vec<D>;
 
     struct Part {
-        template <int kVectors>
-        HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[kVectors]) const {
-            const T* gates = view.x_gates[row] + unit(0, lane);
-            for (int v = 0; v < kVectors; ++v) {
-                acc[v] = hn::LoadU(D(), gates + v * kPackedLanes<T>);
-            }
+        HWY_INLINE SumsStart<T> start() const {
+            return {view.x_gates, block0 * kPackedLanes<T>, kMaxPanelVectors, nullptr};
         }
         template <int kVectors>
         HWY_INLINE void finish(std::int64_t row, std::int64_t lane,

@@ -27,13 +27,7 @@ struct InputGatesOp {
         const std::int64_t offset = i * vectors_per_part * kPackedLanes<T>;
         return {bias + offset, out + offset, stride, vectors_per_part};
     }
-    template <int kVectors>
-    HWY_INLINE void init(std::int64_t, std::int64_t lane,
-                         hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
-        for (int v = 0; v < kVectors; ++v) {
-            acc[v] = hn::LoadU(Lanes<T>(), bias + v * kPackedLanes<T> + lane);
-        }
-    }
+    HWY_INLINE SumsStart<T> start() const { return {nullptr, 0, 0, bias}; }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
                            const hn::Vec<Lanes<T>> (&acc)[kVectors]) const {
