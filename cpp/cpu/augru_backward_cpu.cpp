@@ -14,7 +14,7 @@ namespace HWY_NAMESPACE {
 
 template <class T>
 void augru_backward(const RnnBackwardArgs<T>& args) {
-    run_backward<GruGradCell<CellKind::augru_paper>>(args);
+    run_backward(args, &cell_step_grad<GruGradCell<CellKind::augru_paper>, T>);
 }
 
 }  // namespace HWY_NAMESPACE

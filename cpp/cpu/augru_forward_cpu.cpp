@@ -14,7 +14,7 @@ namespace HWY_NAMESPACE {
 
 template <class T>
 void augru_forward(const RnnForwardArgs<T>& args) {
-    run_forward<GruCell</*kAttention=*/true>>(args);
+    run_forward(args, &GruCell</*kAttention=*/true>::template step<T>);
 }
 
 }  // namespace HWY_NAMESPACE

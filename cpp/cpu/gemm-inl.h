@@ -253,58 +253,10 @@ struct GroupProduct {
     SumsStart<T> start;
 };
 
-// A register tile of one block of terms, k0 to k0 + depth. `lane` is where this target's vector
-// lies inside the packed vector; the sums of a slice are (kGroupRows, kVectors * lanes).
-template <int kRows, int kSlices, int kVectors, class T>
-HWY_INLINE void block_tile(const GroupProduct<T>& product, std::int64_t row, std::int64_t lane,
-                           std::int64_t k0, std::int64_t depth, T* sums) {
-    constexpr std::int64_t kLanes = lane_count<T>();
-    const Lanes<T> d;
-    hn::Vec<Lanes<T>> acc[kRows][kSlices][kVectors];
-    if (k0 == 0) {
-        product.start.load(row, lane, acc);
-    } else {
-        SumsStart<T>().load(row, lane, acc);
-    }
-    const std::int64_t step = product.part.step;
-    multiply_add(d, product.rows + row, product.row_step, product.panel + lane + k0 * step, step,
-                 k0, depth, acc);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-        for (int s = 0; s < kSlices; ++s) {
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) {
-                T* sum = sums + ((lane / kLanes + s) * kGroupRows + row + r) * kVectors * kLanes +
-                         v * kLanes;
-                hn::Store(k0 == 0 ? acc[r][s][v] : hn::Add(acc[r][s][v], hn::Load(d, sum)), d, sum);
-            }
-        }
-    }
-}
-
-// The sums of a product, block by block. Compiled once, in gemm_cpu.cpp, and not for every op.
+// Their sums: those of a slice are (kGroupRows, kVectors * lanes). In gemm_cpu.cpp, so that tiles
+// are compiled once and not for every op.
 template <int kVectors, class T>
-HWY_NOINLINE void group_sums(const GroupProduct<T>& product, T* sums) {
-    for (std::int64_t k = 0; k == 0 || k < product.depth; k += kDepthBlock) {
-        const std::int64_t terms = std::min(product.depth - k, kDepthBlock);
-        for_each_tile<kVectors, T>(
-            product.n_rows, product.part,
-            [&](auto rows, auto slices, std::int64_t row, std::int64_t lane) {
-                block_tile<decltype(rows)::value, decltype(slices)::value, kVectors>(
-                    product, row, lane, k, terms, sums);
-            });
-    }
-}
-
-extern template void group_sums<1>(const GroupProduct<float>&, float*);
-extern template void group_sums<2>(const GroupProduct<float>&, float*);
-extern template void group_sums<3>(const GroupProduct<float>&, float*);
-extern template void group_sums<4>(const GroupProduct<float>&, float*);
-extern template void group_sums<1>(const GroupProduct<double>&, double*);
-extern template void group_sums<2>(const GroupProduct<double>&, double*);
-extern template void group_sums<3>(const GroupProduct<double>&, double*);
-extern template void group_sums<4>(const GroupProduct<double>&, double*);
+void group_sums(const GroupProduct<T>& product, T* sums);
 
 // All rows against a part of a panel, of kVectors packed vectors.
 template <int kVectors, class T, class Op>

@@ -77,9 +77,9 @@ struct GruResetBeforeGradCell {
 template <class T>
 void gru_backward(const RnnBackwardArgs<T>& args) {
     if (args.weights->kind == CellKind::gru_reset_before) {
-        run_backward<GruResetBeforeGradCell>(args);
+        run_backward(args, &cell_step_grad<GruResetBeforeGradCell, T>);
     } else {
-        run_backward<GruGradCell<CellKind::gru>>(args);
+        run_backward(args, &cell_step_grad<GruGradCell<CellKind::gru>, T>);
     }
 }
 

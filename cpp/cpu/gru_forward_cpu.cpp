@@ -92,9 +92,9 @@ struct GruResetBeforeCell {
 template <class T>
 void gru_forward(const RnnForwardArgs<T>& args) {
     if (args.weights->kind == CellKind::gru_reset_before) {
-        run_forward<GruResetBeforeCell>(args);
+        run_forward(args, &GruResetBeforeCell::step<T>);
     } else {
-        run_forward<GruCell</*kAttention=*/false>>(args);
+        run_forward(args, &GruCell</*kAttention=*/false>::template step<T>);
     }
 }
 

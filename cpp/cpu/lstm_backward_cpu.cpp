@@ -103,7 +103,7 @@ struct LstmGradCell {
 
 template <class T>
 void lstm_backward(const RnnBackwardArgs<T>& args) {
-    run_backward<LstmGradCell>(args);
+    run_backward(args, &cell_step_grad<LstmGradCell, T>);
 }
 
 }  // namespace HWY_NAMESPACE

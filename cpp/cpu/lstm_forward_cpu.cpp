@@ -106,7 +106,7 @@ struct LstmCell {
 
 template <class T>
 void lstm_forward(const RnnForwardArgs<T>& args) {
-    run_forward<LstmCell>(args);
+    run_forward(args, &LstmCell::step<T>);
 }
 
 }  // namespace HWY_NAMESPACE

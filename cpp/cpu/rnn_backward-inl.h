@@ -1,7 +1,4 @@
-// The reverse time loop of all recurrent cells: a thread runs all steps of its tile, newest first,
-// without a barrier. Per step: the cell's point-wise gradients, then one product with weight_hh.
-// The input gradient follows while the gates' gradients are in L1; weight gradients are sums over
-// the events of many steps, see rnn_weight_grad_cpu.cpp.
+// What the backward passes of all recurrent cells share: what a step sees, and the time loop.
 
 // Per-target include guard
 #if defined(SEQREC_CPU_RNN_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -12,28 +9,17 @@
 #endif
 
 #include <algorithm>
-#include <cstring>
 
-#include "base/workspace.h"
-#include "cpu/dot_product-inl.h"
 #include "cpu/rnn_kernels.h"
-#include "cpu/rnn_noise-inl.h"
-#include "cpu/rnn_tiles.h"
-#include "hwy/cache_control.h"
+#include "cpu/simd_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros. The counts
-// of the cell are constants here, because they sit in the innermost addresses.
-template <class Cell, class Value>
-struct GradView {
-    using T = Value;
-    static constexpr std::int64_t kGates = gate_count(Cell::kKind);
-    static constexpr std::int64_t kSlots = slot_count(Cell::kKind);
-    static constexpr std::int64_t kSaved = saved_count(Cell::kKind);
-
+// What a cell's gradient step sees. Tile buffers are (rows, stride), padded with zeros.
+template <class T>
+struct GradStep {
     const RnnBackwardArgs<T>* args;
     const PackedRnnGrad<T>* weights;
     std::int64_t rows;           // active
@@ -67,29 +53,6 @@ struct GradView {
         const Lanes<T> d;
         return dropout == nullptr ? hn::Set(d, T(1)) : hn::LoadU(d, dropout + row * stride + unit);
     }
-
-    HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
-        return args->saved +
-               ((events[row] * weights->blocks + unit / kPackedLanes<T>)*kSaved + index) *
-                   kPackedLanes<T> +
-               unit % kPackedLanes<T>;
-    }
-    HWY_INLINE void store_slot(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t slot,
-                               std::int64_t unit) const {
-        const std::int64_t hidden = weights->hidden_size;
-        store_part(value, Lanes<T>(), dgates + (row * kSlots + slot) * hidden + unit,
-                   hidden - unit);
-    }
-    // Stores a gate's gradient for the products with the weights and for the caller.
-    HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
-                               std::int64_t unit) const {
-        store_slot(value, row, gate_slot(Cell::kKind, gate), unit);
-        if (args->dinput_gates != nullptr) {
-            const std::int64_t hidden = weights->hidden_size;
-            T* to = args->dinput_gates + (events[row] * kGates + gate) * hidden + unit;
-            store_part(value, Lanes<T>(), to, hidden - unit);
-        }
-    }
     // Vectors of the state before and after the event of a row.
     HWY_INLINE hn::Vec<Lanes<T>> h_before(std::int64_t row, std::int64_t unit) const {
         return load_part(Lanes<T>(), args->h_before[events[row]] + unit,
@@ -101,202 +64,52 @@ struct GradView {
     }
 };
 
-template <class Cell, class T>
-class BackwardTile {
-  public:
-    // `first_row`: sessions of the range before the tile.
-    BackwardTile(const RnnBackwardArgs<T>& args, const SessionTile& tile, std::int64_t first_row)
-        : args_(args),
-          weights_(*args.weights),
-          tile_(tile),
-          first_row_(first_row),
-          stride_(std::max(padded_to_vectors<T>(weights_.state_size),
-                           weights_.blocks * kPackedLanes<T>)),
-          noise_(args.noise, weights_.kind, tile.rows(), stride_) {
-        const std::int64_t rows = tile.rows();
-        Workspace& workspace = thread_workspace();
-        workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
-                          4 * Workspace::bytes_for<const T*>(rows) +
-                          Workspace::bytes_for<std::int64_t>(rows) + noise_.bytes());
-        dh_ = workspace.take<T>(rows * stride_);
-        dc_ = workspace.take<T>(rows * stride_);
-        c_before_ = workspace.take<T>(rows * stride_);
-        work_ = workspace.take<T>(rows * stride_);
-        dh_rows_ = workspace.take<const T*>(rows);
-        dgates_rows_ = workspace.take<const T*>(rows);
-        slots_rows_ = workspace.take<const T*>(rows);
-        candidate_rows_ = workspace.take<const T*>(rows);
-        events_ = workspace.take<std::int64_t>(rows);
-        noise_.take(workspace);
-    }
+// The same with the counts of the cell as constants, because they sit in the innermost addresses.
+template <class Cell, class Value>
+struct GradView : GradStep<Value> {
+    using T = Value;
+    static constexpr std::int64_t kGates = gate_count(Cell::kKind);
+    static constexpr std::int64_t kSlots = slot_count(Cell::kKind);
+    static constexpr std::int64_t kSaved = saved_count(Cell::kKind);
 
-    void run() {
-        const DotSession session(dot_type(weights_.precision));
-        load_states();
-        std::int64_t active = 0;
-        for (std::int64_t s = std::min(tile_.max_steps(), args_.range->last_step) - 1;
-             s >= args_.range->first_step; --s) {
-            while (active < tile_.rows() && tile_.steps(active) > s) {
-                ++active;
-            }
-            const std::int64_t first = args_.step_rows[s - args_.range->first_step] + first_row_;
-            T* const slots = point_to_slots(first, active);
-            load_step(s, active);
-            prefetch_saved(s - 1, active);
-            noise_.draw(tile_, s, active);
-            noise_.split(dh_, dc_, active);
-            const GradView<Cell, T> view{&args_,
-                                         &weights_,
-                                         active,
-                                         stride_,
-                                         events_,
-                                         first,
-                                         dh_,
-                                         dc_,
-                                         c_before_,
-                                         work_,
-                                         dh_rows_,
-                                         slots,
-                                         dgates_rows_,
-                                         candidate_rows_,
-                                         noise_.candidate_scale(),
-                                         noise_.keep_h(),
-                                         s > 0 || args_.dh_0 != nullptr};
-            Cell::step_grad(view);
-            noise_.join(dh_, dc_, active);
-            if (args_.dx != nullptr) {
-                rnn_grad_product_cpu<T>({slots_rows_, active, weights_.gates * weights_.hidden_size,
-                                         &weights_.input, args_.dx, weights_.input_size, events_});
-            }
-            cut_at_resets(active);
-        }
-        store_states();
-    }
+    explicit GradView(const GradStep<T>& step) : GradStep<T>(step) {}
 
-  private:
-    void load_states() {
-        const auto bytes = static_cast<std::size_t>(tile_.rows() * stride_) * sizeof(T);
-        std::memset(dh_, 0, bytes);
-        std::memset(dc_, 0, bytes);
-        std::memset(c_before_, 0, bytes);
-        for (std::int64_t r = 0; r < tile_.rows(); ++r) {
-            const std::int64_t b = tile_.session(r);
-            std::copy_n(args_.dh_n + b * weights_.state_size, weights_.state_size,
-                        dh_ + r * stride_);
-            if (args_.dc_n != nullptr) {
-                std::copy_n(args_.dc_n + b * weights_.hidden_size, weights_.hidden_size,
-                            dc_ + r * stride_);
-            }
-            dh_rows_[r] = dh_ + r * stride_;
+    HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
+        return this->args->saved +
+               ((this->events[row] * this->weights->blocks + unit / kPackedLanes<T>)*kSaved +
+                index) *
+                   kPackedLanes<T> +
+               unit % kPackedLanes<T>;
+    }
+    HWY_INLINE void store_slot(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t slot,
+                               std::int64_t unit) const {
+        const std::int64_t hidden = this->weights->hidden_size;
+        store_part(value, Lanes<T>(), this->dgates + (row * kSlots + slot) * hidden + unit,
+                   hidden - unit);
+    }
+    // Stores a gate's gradient for the products with the weights and for the caller.
+    HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
+                               std::int64_t unit) const {
+        store_slot(value, row, gate_slot(Cell::kKind, gate), unit);
+        if (this->args->dinput_gates != nullptr) {
+            const std::int64_t hidden = this->weights->hidden_size;
+            T* to = this->args->dinput_gates + (this->events[row] * kGates + gate) * hidden + unit;
+            store_part(value, Lanes<T>(), to, hidden - unit);
         }
     }
-
-    void store_states() {
-        for (std::int64_t r = 0; r < tile_.rows(); ++r) {
-            const std::int64_t b = tile_.session(r);
-            if (args_.dh_0 != nullptr) {
-                std::copy_n(dh_ + r * stride_, weights_.state_size,
-                            args_.dh_0 + b * weights_.state_size);
-            }
-            if (args_.dc_0 != nullptr) {
-                std::copy_n(dc_ + r * stride_, weights_.hidden_size,
-                            args_.dc_0 + b * weights_.hidden_size);
-            }
-        }
-    }
-
-    // Rows of the gates' gradients, from `first` on.
-    T* point_to_slots(std::int64_t first, std::int64_t active) const {
-        const std::int64_t hidden = weights_.hidden_size;
-        const std::int64_t width = slot_count(Cell::kKind) * hidden;
-        T* const slots = args_.dgates + first * width;
-        for (std::int64_t r = 0; r < active; ++r) {
-            slots_rows_[r] = slots + r * width;
-            dgates_rows_[r] = slots_rows_[r] + first_recurrent_slot(Cell::kKind) * hidden;
-            candidate_rows_[r] = slots_rows_[r] + 2 * hidden;
-        }
-        return slots;
-    }
-
-    bool is_reset(std::int64_t event) const {
-        return args_.reset != nullptr && args_.reset[event] != 0;
-    }
-
-    // Per active row: its event, the cell state it started from, and dy added to dh.
-    void load_step(std::int64_t s, std::int64_t active) {
-        const std::int64_t width = weights_.state_size;
-        for (std::int64_t r = 0; r < active; ++r) {
-            const std::int64_t event = tile_.event(r, s);
-            events_[r] = event;
-            if constexpr (Cell::kKind == CellKind::lstm) {
-                const std::int64_t before = s > 0 ? tile_.event(r, s - 1) : -1;
-                load_cell_state(r, before, is_reset(event));
-            }
-            const T* dy = args_.dy + event * width;
-            T* dh = dh_ + r * stride_;
-            for (std::int64_t i = 0; i < width; ++i) {
-                dh[i] += dy[i];
-            }
-        }
-    }
-
-    // Fetches what the forward pass saved of a step while the step after it computes.
-    void prefetch_saved(std::int64_t s, std::int64_t active) const {
-        const std::int64_t width = saved_count(Cell::kKind) * weights_.blocks * kPackedLanes<T>;
-        for (std::int64_t r = 0; r < active && s >= 0; ++r) {
-            const T* saved = args_.saved + tile_.event(r, s) * width;
-            for (std::int64_t i = 0; i < width; i += kPackedLanes<T>) {
-                hwy::Prefetch(saved + i);
-            }
-        }
-    }
-
-    void load_cell_state(std::int64_t r, std::int64_t before, bool from_zero) {
-        constexpr std::int64_t count = saved_count(Cell::kKind);
-        T* c = c_before_ + r * stride_;
-        if (!from_zero && before >= 0) {
-            const T* saved = args_.saved + before * count * weights_.blocks * kPackedLanes<T>;
-            for (std::int64_t block = 0; block < weights_.blocks; ++block) {
-                std::copy_n(saved + (block * count + count - 1) * kPackedLanes<T>, kPackedLanes<T>,
-                            c + block * kPackedLanes<T>);
-            }
-        } else if (!from_zero && args_.c_0 != nullptr) {
-            std::copy_n(args_.c_0 + tile_.session(r) * weights_.hidden_size, weights_.hidden_size,
-                        c);
-        } else {
-            std::fill_n(c, stride_, T(0));
-        }
-    }
-
-    void cut_at_resets(std::int64_t active) {
-        for (std::int64_t r = 0; r < active && args_.reset != nullptr; ++r) {
-            if (is_reset(events_[r])) {
-                std::fill_n(dh_ + r * stride_, stride_, T(0));
-                std::fill_n(dc_ + r * stride_, stride_, T(0));
-            }
-        }
-    }
-
-    const RnnBackwardArgs<T>& args_;
-    const PackedRnnGrad<T>& weights_;
-    const SessionTile& tile_;
-    const std::int64_t first_row_, stride_;
-    T *dh_, *dc_, *c_before_, *work_;
-    const T **dh_rows_, **dgates_rows_, **candidate_rows_, **slots_rows_;
-    std::int64_t* events_;
-    NoiseTile<T> noise_;
 };
 
+// One step of a cell for all active rows.
 template <class Cell, class T>
-void run_backward(const RnnBackwardArgs<T>& args) {
-    const StepRange& range = *args.range;
-    for_each_tile_of_rows(range.last_session - range.first_session,
-                          [&](std::int64_t first, std::int64_t last) {
-                              const SessionTile tile(*args.layout, range.first_session + first,
-                                                     range.first_session + last, args.reverse);
-                              BackwardTile<Cell, T>(args, tile, first).run();
-                          });
+void cell_step_grad(const GradStep<T>& step) {
+    Cell::step_grad(GradView<Cell, T>(step));
 }
+template <class T>
+using CellStepGrad = void (*)(const GradStep<T>&);
+
+// All steps of a range, newest first, in rnn_backward_loop_cpu.cpp.
+template <class T>
+void run_backward(const RnnBackwardArgs<T>& args, CellStepGrad<T> step);
 
 // Calls cell(row, unit) for every active row and every vector of its hidden units.
 template <class View, class PointwiseOp>

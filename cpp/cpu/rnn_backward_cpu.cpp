@@ -56,7 +56,7 @@ struct RnnGradCell {
 
 template <class T>
 void rnn_backward(const RnnBackwardArgs<T>& args) {
-    run_backward<RnnGradCell>(args);
+    run_backward(args, &cell_step_grad<RnnGradCell, T>);
 }
 
 }  // namespace HWY_NAMESPACE

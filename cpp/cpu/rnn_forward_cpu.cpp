@@ -66,7 +66,7 @@ struct RnnCell {
 
 template <class T>
 void rnn_forward(const RnnForwardArgs<T>& args) {
-    run_forward<RnnCell>(args);
+    run_forward(args, &RnnCell::step<T>);
 }
 
 }  // namespace HWY_NAMESPACE
