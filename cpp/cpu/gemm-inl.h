@@ -274,7 +274,9 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
         for (std::int64_t row0 = 0; row0 < n_rows; row0 += kGroupRows) {
             const std::int64_t in_group = std::min(kGroupRows, n_rows - row0);
             SumsStart<T> start = op.start();
-            start.rows += row0;
+            if (start.rows != nullptr) {
+                start.rows += row0;
+            }
             group_sums<kVectors>(GroupProduct<T>{rows + row0, in_group, RowStep<Op>::value, panel,
                                                  depth, part, start},
                                  sums);

@@ -111,7 +111,7 @@ using CellStepGrad = void (*)(const GradStep<T>&);
 template <class T>
 void run_backward(const RnnBackwardArgs<T>& args, CellStepGrad<T> step);
 
-// Calls cell(row, unit) for every active row and every vector of its hidden units.
+// Calls op.apply(row, unit) for every active row and every vector of its hidden units.
 template <class View, class PointwiseOp>
 HWY_INLINE void for_each_unit(const View& view, const PointwiseOp& op) {
     for (std::int64_t row = 0; row < view.rows; ++row) {
