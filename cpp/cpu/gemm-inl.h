@@ -133,12 +133,15 @@ struct Selects : std::false_type {};
 template <class Op>
 struct Selects<Op, std::enable_if_t<Op::kSelects>> : std::true_type {};
 
-// Distance of a row's terms in memory: 1, or Op::kRowStep.
+// Distance of a row's terms in memory: 1, or Op::row_step.
 template <class Op, class = void>
-struct RowStep : std::integral_constant<std::int64_t, 1> {};
+struct RowStep {
+    static std::int64_t of(const Op&) { return 1; }
+};
 template <class Op>
-struct RowStep<Op, std::enable_if_t<(Op::kRowStep > 0)>>
-    : std::integral_constant<std::int64_t, Op::kRowStep> {};
+struct RowStep<Op, std::enable_if_t<(sizeof(Op::row_step) > 0)>> {
+    static std::int64_t of(const Op& op) { return op.row_step; }
+};
 
 // Hands sums of rows to `op`, row by row. Kept out of line, and the sums in memory, so that
 // a cell's formula is compiled once and not once per row of every tile shape.
@@ -277,7 +280,7 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
             if (start.rows != nullptr) {
                 start.rows += row0;
             }
-            group_sums<kVectors>(GroupProduct<T>{rows + row0, in_group, RowStep<Op>::value, panel,
+            group_sums<kVectors>(GroupProduct<T>{rows + row0, in_group, RowStep<Op>::of(op), panel,
                                                  depth, part, start},
                                  sums);
             for (std::int64_t lane = part.first_lane; lane < part.last_lane;

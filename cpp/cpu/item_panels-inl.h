@@ -51,7 +51,7 @@ struct AddToRowsOp : SumsFromZero<T> {
 // The same where the rows of the product are columns of the left matrix, kPanelItems wide.
 template <class T>
 struct AddColumnsOp : AddToRowsOp<T> {
-    static constexpr std::int64_t kRowStep = kPanelItems<T>;
+    static constexpr std::int64_t row_step = kPanelItems<T>;
     HWY_INLINE AddColumnsOp part(std::int64_t block) const { return {AddToRowsOp<T>::part(block)}; }
 };
 

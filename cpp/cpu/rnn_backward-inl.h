@@ -31,7 +31,7 @@ struct GradStep {
     T* c_before;                 // LSTM
     T* work;
     const T* const* dh_rows;
-    T* dgates;                       // (rows, slots * H), rows of RnnBackwardArgs::dgates
+    T* dgates;                       // the first of the step's rows of RnnBackwardArgs::dgates
     const T* const* dgates_rows;     // from the first recurrent slot on
     const T* const* candidate_rows;  // from the third slot on; read by gru_reset_before only
     const T* dropout;                // (rows, stride): what multiplied candidates; optional
@@ -69,7 +69,6 @@ template <class Cell, class Value>
 struct GradView : GradStep<Value> {
     using T = Value;
     static constexpr std::int64_t kGates = gate_count(Cell::kKind);
-    static constexpr std::int64_t kSlots = slot_count(Cell::kKind);
     static constexpr std::int64_t kSaved = saved_count(Cell::kKind);
 
     explicit GradView(const GradStep<T>& step) : GradStep<T>(step) {}
@@ -84,7 +83,8 @@ struct GradView : GradStep<Value> {
     HWY_INLINE void store_slot(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t slot,
                                std::int64_t unit) const {
         const std::int64_t hidden = this->weights->hidden_size;
-        store_part(value, Lanes<T>(), this->dgates + (row * kSlots + slot) * hidden + unit,
+        store_part(value, Lanes<T>(),
+                   this->dgates + row * this->args->dgates_stride + slot * hidden + unit,
                    hidden - unit);
     }
     // Stores a gate's gradient for the products with the weights and for the caller.

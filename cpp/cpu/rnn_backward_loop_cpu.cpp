@@ -131,7 +131,7 @@ class BackwardTile {
     // Rows of the gates' gradients, from `first` on.
     T* point_to_slots(std::int64_t first, std::int64_t active) const {
         const std::int64_t hidden = weights_.hidden_size;
-        const std::int64_t width = slot_count(weights_.kind) * hidden;
+        const std::int64_t width = args_.dgates_stride;
         T* const slots = args_.dgates + first * width;
         for (std::int64_t r = 0; r < active; ++r) {
             slots_rows_[r] = slots + r * width;

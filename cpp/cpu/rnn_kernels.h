@@ -61,15 +61,16 @@ struct RnnBackwardArgs {
     const T* dc_n;                  // (B, H), LSTM
     T* dx;                          // (N, input_size); optional
     T* dinput_gates;                // (N, G * H): dx where the input is the input gates; optional
-    T* dgates;              // (M, slot_count * H): of the sums of every gate, see cells/cell_kind.h
-    T* rh_before;           // (M, H), gru_reset_before: r * h_before
-    T* dprojected;          // (M, S), LSTM with projection: with respect to h after it
-    T* unprojected;         // (M, H), LSTM with projection: o * tanh(c)
-    T* dh_0;                // (B, S): before the steps; optional; may be dh_n
-    T* dc_0;                // (B, H), LSTM; may be dc_n
-    const RnnNoise* noise;  // as in forward
-    const T* attention;     // (N); cells with attention
-    T* dattention;          // (N); the same
+    T* dgates;  // (M, slot_count * H): of the sums of every gate, see cells/cell_kind.h
+    std::int64_t dgates_stride;  // of its rows
+    T* rh_before;                // (M, H), gru_reset_before: r * h_before
+    T* dprojected;               // (M, S), LSTM with projection: with respect to h after it
+    T* unprojected;              // (M, H), LSTM with projection: o * tanh(c)
+    T* dh_0;                     // (B, S): before the steps; optional; may be dh_n
+    T* dc_0;                     // (B, H), LSTM; may be dc_n
+    const RnnNoise* noise;       // as in forward
+    const T* attention;          // (N); cells with attention
+    T* dattention;               // (N); the same
 };
 
 // A step's product of gradients with weights: out[r] += rows[r] * matrix, or, with events,

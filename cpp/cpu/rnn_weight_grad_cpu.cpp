@@ -16,16 +16,14 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// Events of one pass, in whole blocks of a sum: the packed gates and inputs stay in L2.
+// Events of one pass, in whole blocks of a sum: their gates and the packed inputs stay in L2.
 constexpr std::int64_t kEventsPerPass = 2 * kDepthBlock;
 
-// weight += the sums over a pass. Its rows are the gates, whose gradients lie in packed vectors.
+// weight += the sums over a pass. Its rows are the gates: columns of the matrix of gradients.
 template <class T>
 struct WeightGradOp : SumsFromZero<T> {
-    static constexpr std::int64_t kRowStep = kPackedLanes<T>;
-
     HWY_INLINE WeightGradOp part(std::int64_t block) const {
-        return {{}, args, begin, block * kPackedLanes<T>};
+        return {{}, args, row_step, begin, block * kPackedLanes<T>};
     }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
@@ -40,24 +38,38 @@ struct WeightGradOp : SumsFromZero<T> {
     }
 
     const RnnWeightGradArgs<T>& args;
-    std::int64_t begin, column;
+    std::int64_t row_step, begin, column;
 };
 
-// bias += column sums of a pass, of the columns [begin, begin + n_gates).
+// bias += column sums of a pass, of the columns [begin, end). Reads whole cache lines of a row at
+// once, so that the product after it finds them in L2.
 template <class T>
-void add_column_sums(const RnnWeightGradArgs<T>& args, const PackedPanels<T>& gates,
-                     std::int64_t events, std::int64_t begin, std::int64_t n_gates) {
+void add_column_sums(const RnnWeightGradArgs<T>& args, const T* gates, std::int64_t events,
+                     std::int64_t begin, std::int64_t end) {
+    constexpr int kVectors = 8;
+    constexpr std::int64_t kWidth = kVectors * lane_count<T>();
     const Lanes<T> d;
-    for (std::int64_t column = 0; column < n_gates; column += lane_count<T>()) {
-        const T* from = gates.panel(column / kPackedLanes<T>) + column % kPackedLanes<T>;
-        hn::Vec<Lanes<T>> sum = hn::Zero(d);
-        for (std::int64_t k = 0; k < events; ++k) {
-            sum = hn::Add(sum, hn::LoadU(d, from + k * kPackedLanes<T>));
+    for (std::int64_t column = begin; column < end; column += kWidth) {
+        const std::int64_t n = std::min(kWidth, end - column);
+        hn::Vec<Lanes<T>> sums[kVectors];
+        for (auto& sum : sums) {
+            sum = hn::Zero(d);
         }
-        alignas(kCacheLine) T sums[lane_count<T>()];
-        hn::Store(sum, d, sums);
-        for (std::int64_t i = 0; i < std::min(lane_count<T>(), n_gates - column); ++i) {
-            args.bias[args.gate_of(begin + column + i)] += sums[i];
+        for (std::int64_t k = 0; k < events; ++k) {
+            const T* from = gates + k * args.gates_stride + column;
+            for (int v = 0; v < kVectors; ++v) {
+                const std::int64_t first = v * lane_count<T>();
+                const auto value = n == kWidth ? hn::LoadU(d, from + first)
+                                               : load_part(d, from + first, n - first);
+                sums[v] = hn::Add(sums[v], value);
+            }
+        }
+        alignas(kCacheLine) T values[kWidth];
+        for (int v = 0; v < kVectors; ++v) {
+            hn::Store(sums[v], d, values + v * lane_count<T>());
+        }
+        for (std::int64_t i = 0; i < n; ++i) {
+            args.bias[args.gate_of(column + i)] += values[i];
         }
     }
 }
@@ -89,28 +101,25 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
     Workspace& workspace = thread_workspace();
     workspace.reserve(Workspace::bytes_for<const T*>(n_gates));
     const T** rows = workspace.take<const T*>(n_gates);
-    PackedPanels<T> gates, inputs;
+    PackedPanels<T> inputs;
     for (std::int64_t event = 0; event < args.events; event += kEventsPerPass) {
         const std::int64_t n = std::min(kEventsPerPass, args.events - event);
         if (n != inputs.depth()) {
-            // An odd depth, so that the same event of all panels does not fall on few cache sets.
-            gates = PackedPanels<T>(n_gates, n | 1, 1);
             inputs = PackedPanels<T>(args.width, n, kMaxPanelVectors);
-            for (std::int64_t i = 0; i < n_gates; ++i) {
-                rows[i] = gates.panel(i / kPackedLanes<T>) + i % kPackedLanes<T>;
-            }
         }
-        for (std::int64_t k = 0; k < n; ++k) {
-            gates.fill_term(k, args.gates + (event + k) * args.gates_stride + begin, n_gates);
+        const T* const gates = args.gates + event * args.gates_stride;
+        for (std::int64_t i = 0; i < n_gates; ++i) {
+            rows[i] = gates + begin + i;
         }
         if (args.bias != nullptr) {
-            add_column_sums(args, gates, n, begin, n_gates);
+            add_column_sums(args, gates, n, begin, end);
         }
         if (has_weight) {
             for (std::int64_t k = 0; k < n; ++k) {
                 inputs.fill_term(k, args.inputs[event + k], args.width);
             }
-            multiply_plain(WeightGradOp<T>{{}, args, begin, 0}, rows, n_gates, inputs);
+            multiply_plain(WeightGradOp<T>{{}, args, args.gates_stride, begin, 0}, rows, n_gates,
+                           inputs);
         }
     }
 }

@@ -12,6 +12,7 @@ namespace {
 // cell has it.
 template <class T>
 struct GateGradients {
+    std::int64_t stride;           // of the rows of dgates
     AlignedBuffer<T> dgates;       // (M, slot_count * H): of the sums of every gate
     AlignedBuffer<T> rh_before;    // (M, H), gru_reset_before: r * h_before
     AlignedBuffer<T> dprojected;   // (M, S), LSTM with projection: to h after it
@@ -22,7 +23,10 @@ struct GateGradients {
             return wanted ? AlignedBuffer<T>(static_cast<std::size_t>(rows * columns))
                           : AlignedBuffer<T>();
         };
-        dgates = matrix(slot_count(weights.kind) * weights.hidden_size, true);
+        // An odd number of cache lines, so that a column does not fall on few cache sets.
+        stride =
+            (blocks_of<T>(slot_count(weights.kind) * weights.hidden_size) | 1) * kPackedLanes<T>;
+        dgates = matrix(stride, true);
         rh_before = matrix(weights.hidden_size, weights.kind == CellKind::gru_reset_before);
         dprojected = matrix(weights.state_size, weights.has_projection());
         unprojected = matrix(weights.hidden_size, weights.has_projection());
@@ -70,12 +74,11 @@ void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradie
     const CellKind kind = weights.kind;
     const std::int64_t events = range.count(), hidden = weights.hidden_size;
     const std::int64_t state = weights.state_size, all = weights.gates * hidden;
-    const std::int64_t stride = slot_count(kind) * hidden;
     const auto sum = [&](const T* gates, std::int64_t n_gates, std::int64_t rotation,
                          const std::vector<const T*>& rows, std::int64_t width, T* weight,
                          T* bias) {
-        rnn_weight_grad_cpu<T>({gates, stride, n_gates, rotation, events, rows.data(), width,
-                                weight, bias, weights.precision, add});
+        rnn_weight_grad_cpu<T>({gates, gradients.stride, n_gates, rotation, events, rows.data(),
+                                width, weight, bias, weights.precision, add});
     };
 
     if (call.dweight_ih.present() || call.dbias_ih.present()) {
@@ -208,6 +211,7 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
                          weights.has_input_weights ? call.dx.data : nullptr,
                          weights.has_input_weights ? nullptr : call.dx.data,
                          gradients.dgates.data(),
+                         gradients.stride,
                          gradients.rh_before.data(),
                          gradients.dprojected.data(),
                          gradients.unprojected.data(),
