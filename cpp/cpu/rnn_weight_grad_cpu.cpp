@@ -41,11 +41,11 @@ struct WeightGradOp : SumsFromZero<T> {
     std::int64_t row_step, begin, column;
 };
 
-// bias += column sums of a pass, of the columns [begin, end). Reads whole cache lines of a row at
-// once, so that the product after it finds them in L2.
+// bias += column sums of a pass, of the columns [begin, end); `gates` is the first one's. Reads
+// whole cache lines of a row at once, so that the product after it finds them in L2.
 template <class T>
-void add_column_sums(const RnnWeightGradArgs<T>& args, const T* gates, std::int64_t events,
-                     std::int64_t begin, std::int64_t end) {
+void add_column_sums(const RnnWeightGradArgs<T>& args, const T* gates, std::int64_t stride,
+                     std::int64_t events, std::int64_t begin, std::int64_t end) {
     constexpr int kVectors = 8;
     constexpr std::int64_t kWidth = kVectors * lane_count<T>();
     const Lanes<T> d;
@@ -56,7 +56,7 @@ void add_column_sums(const RnnWeightGradArgs<T>& args, const T* gates, std::int6
             sum = hn::Zero(d);
         }
         for (std::int64_t k = 0; k < events; ++k) {
-            const T* from = gates + k * args.gates_stride + column;
+            const T* from = gates + k * stride + (column - begin);
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t first = v * lane_count<T>();
                 const auto value = n == kWidth ? hn::LoadU(d, from + first)
@@ -99,27 +99,36 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
         return;
     }
     Workspace& workspace = thread_workspace();
-    workspace.reserve(Workspace::bytes_for<const T*>(n_gates));
+    // Where a column would fall on few cache sets, the gates of a pass are copied apart.
+    const bool copies = args.gates_stride % (16 * kPackedLanes<T>) == 0;
+    const std::int64_t stride =
+        copies ? (blocks_of<T>(n_gates) | 1) * kPackedLanes<T> : args.gates_stride;
+    const std::int64_t copied = copies ? kEventsPerPass * stride : 0;
+    workspace.reserve(Workspace::bytes_for<const T*>(n_gates) + Workspace::bytes_for<T>(copied));
     const T** rows = workspace.take<const T*>(n_gates);
+    T* const copy = workspace.take<T>(copied);
     PackedPanels<T> inputs;
     for (std::int64_t event = 0; event < args.events; event += kEventsPerPass) {
         const std::int64_t n = std::min(kEventsPerPass, args.events - event);
         if (n != inputs.depth()) {
             inputs = PackedPanels<T>(args.width, n, kMaxPanelVectors);
         }
-        const T* const gates = args.gates + event * args.gates_stride;
+        const T* gates = args.gates + event * args.gates_stride + begin;
+        for (std::int64_t k = 0; copies && k < n; ++k) {
+            std::copy_n(gates + k * args.gates_stride, n_gates, copy + k * stride);
+        }
+        gates = copies ? copy : gates;
         for (std::int64_t i = 0; i < n_gates; ++i) {
-            rows[i] = gates + begin + i;
+            rows[i] = gates + i;
         }
         if (args.bias != nullptr) {
-            add_column_sums(args, gates, n, begin, end);
+            add_column_sums(args, gates, stride, n, begin, end);
         }
         if (has_weight) {
             for (std::int64_t k = 0; k < n; ++k) {
                 inputs.fill_term(k, args.inputs[event + k], args.width);
             }
-            multiply_plain(WeightGradOp<T>{{}, args, args.gates_stride, begin, 0}, rows, n_gates,
-                           inputs);
+            multiply_plain(WeightGradOp<T>{{}, args, stride, begin, 0}, rows, n_gates, inputs);
         }
     }
 }
