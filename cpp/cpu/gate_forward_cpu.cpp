@@ -147,19 +147,34 @@ class GateTask {
     }
 
     void write(std::int64_t row, std::int64_t rows) {
-        T factor[kGateRows];
-        for (std::int64_t r = 0; r < rows; ++r) {
-            const T total = tile_.total[r];
-            factor[r] = total > 0 ? static_cast<T>(in_.scale) / total : T(0);
-        }
-        const std::int64_t k = in_.k;
-        T* const weights = args_.weights + row * k;
-        std::int64_t* const ids = args_.ids + row * k;
-        for (std::int64_t r = 0; r < rows; ++r) {
-            for (std::int64_t j = 0; j < k; ++j) {
-                weights[r * k + j] = tile_.values[j * kGateRows + r] * factor[r];
-                ids[r * k + j] = tile_.ids[j * kGateRows + r];
+        const Lanes<T> d;
+        for (std::int64_t r = 0; r < kGateRows; r += lane_count<T>()) {
+            const auto total = hn::LoadU(d, tile_.total + r);
+            const auto factor = hn::IfThenElseZero(
+                hn::Gt(total, hn::Zero(d)), hn::Div(hn::Set(d, static_cast<T>(in_.scale)), total));
+            for (std::int64_t j = 0; j < in_.k; ++j) {
+                T* const values = tile_.values + j * kGateRows + r;
+                hn::StoreU(hn::Mul(hn::LoadU(d, values), factor), d, values);
             }
+        }
+        const auto in_rows = [&](auto number, auto k) HWY_ATTR {
+            T* const weights = args_.weights + row * k;
+            std::int64_t* const ids = args_.ids + row * k;
+            for (std::int64_t r = 0; r < number; ++r) {
+                for (std::int64_t j = 0; j < k; ++j) {
+                    weights[r * k + j] = tile_.values[j * kGateRows + r];
+                    ids[r * k + j] = tile_.ids[j * kGateRows + r];
+                }
+            }
+        };
+        // Known numbers become vector instructions.
+        constexpr std::integral_constant<std::int64_t, kGateRows> kAll{};
+        if (rows == kAll && in_.k == 1) {
+            in_rows(kAll, std::integral_constant<std::int64_t, 1>());
+        } else if (rows == kAll && in_.k == 2) {
+            in_rows(kAll, std::integral_constant<std::int64_t, 2>());
+        } else {
+            in_rows(rows, in_.k);
         }
     }
 
