@@ -1,4 +1,4 @@
-// NumPy arrays -> MatrixView: exact dtype, contiguous rows, never a copy.
+// NumPy arrays and tensors of PyTorch -> MatrixView: exact dtype, contiguous rows, never a copy.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -9,10 +9,30 @@
 #include <vector>
 
 #include "base/tensor_view.h"
+#include "bindings/torch_tensor.h"
 
 namespace seqrec_fast {
 
-// None -> absent; (n) -> one row; (rows, columns) -> as it is. Throws TypeError for anything else.
+// As PyTorch names it; nullptr for what it has not, or not under this name.
+template <class T>
+constexpr const char* torch_dtype() {
+    if constexpr (std::is_same_v<T, float>) {
+        return "float32";
+    } else if constexpr (std::is_same_v<T, double>) {
+        return "float64";
+    } else if constexpr (std::is_same_v<T, std::int32_t>) {
+        return "int32";
+    } else if constexpr (std::is_same_v<T, std::int64_t>) {
+        return "int64";
+    } else if constexpr (std::is_same_v<T, std::uint8_t>) {
+        return "uint8";
+    } else {
+        return nullptr;
+    }
+}
+
+// None -> absent; (n) -> one row; (rows, columns) -> as it is; a tensor's dimensions but the last
+// are rows. Throws TypeError for anything else.
 template <class T>
 MatrixView<T> matrix_view(const char* function, const char* argument,
                           const pybind11::object& object) {
@@ -22,6 +42,11 @@ MatrixView<T> matrix_view(const char* function, const char* argument,
         return {};
     }
     if (!py::isinstance<py::array_t<Value>>(object)) {
+        if (torch_dtype<Value>() != nullptr && is_torch_tensor(object)) {
+            const TensorMemory memory =
+                tensor_memory(function, argument, object, torch_dtype<Value>());
+            return {static_cast<T*>(memory.data), memory.rows, memory.columns, memory.columns};
+        }
         throw py::type_error(concat(function, ": ", argument, " is not a NumPy array of ",
                                     py::cast<std::string>(py::str(py::dtype::of<Value>()))));
     }

@@ -31,8 +31,8 @@ void run_sampled_loss(const std::string& function, const std::string& kind,
     call.target = matrix_view<const std::int64_t>(name, "target", target);
     call.negatives = matrix_view<const std::int64_t>(name, "negatives", negatives);
     // (S) is shared by all rows, even by a single one.
-    call.per_row = py::reinterpret_borrow<py::array>(negatives).ndim() == 2 &&
-                   call.negatives.rows == call.hidden.rows;
+    call.per_row =
+        py::cast<int>(negatives.attr("ndim")) == 2 && call.negatives.rows == call.hidden.rows;
     call.log_q = matrix_view<const T>(name, "log_q", log_q);
     call.target_log_q = matrix_view<const T>(name, "target_log_q", target_log_q);
     call.scale = scale;

@@ -2,8 +2,11 @@ from typing import Any, Generic, TypeVar
 
 from numpy import float32, float64, int32, int64, uint8, uint64
 from numpy.typing import NDArray
+from torch import Tensor
 
 _T = TypeVar("_T", float32, float64)
+# Contiguous tensors do wherever arrays do; told where they are used.
+_Int64s = NDArray[int64] | Tensor
 
 __version__: str
 CELLS: tuple[str, ...]
@@ -26,9 +29,9 @@ class SequenceLayout:
     @staticmethod
     def padded(seq_len: int, batch: int, batch_first: bool) -> SequenceLayout: ...
     @staticmethod
-    def ragged(function: str, offsets: NDArray[int64], n_events: int) -> SequenceLayout: ...
+    def ragged(function: str, offsets: _Int64s, n_events: int) -> SequenceLayout: ...
     @staticmethod
-    def packed(function: str, batch_sizes: NDArray[int64], n_events: int) -> SequenceLayout: ...
+    def packed(function: str, batch_sizes: _Int64s, n_events: int) -> SequenceLayout: ...
     @property
     def batch(self) -> int: ...
     @property
@@ -41,7 +44,7 @@ class RnnNoise:
         zoneout: float,
         seed: int | None,
         stream: int = 0,
-        sessions: NDArray[int64] | None = None,
+        sessions: _Int64s | None = None,
     ) -> None: ...
 
 class _PackedRnn(Generic[_T]):
@@ -294,7 +297,7 @@ class AliasTable:
     def __len__(self) -> int: ...
 
 def dispatch_by_expert(
-    offsets: NDArray[int64], expert_ids: NDArray[int64], num_experts: int, capacity: int
+    offsets: _Int64s, expert_ids: _Int64s, num_experts: int, capacity: int
 ) -> tuple[NDArray[int64], NDArray[int64], NDArray[int64], NDArray[int64]]: ...
 def session_segments_i64(
     rule: str,
@@ -465,7 +468,7 @@ def multi_gate_grad_f64(
     dlogits: NDArray[float64],
 ) -> None: ...
 def order_rows(
-    ids: NDArray[int64],
+    ids: _Int64s,
 ) -> tuple[NDArray[int64], NDArray[int64], NDArray[int64]]: ...
 def cross_entropy_f32(
     hidden: NDArray[float32],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqrec_fast import _core
 
-from ._tensors import array
+from ._tensors import argument
 
 
 def _compiled_for_cuda() -> Any:
@@ -47,7 +47,7 @@ def run(name: str, dtype: torch.dtype | None, like: Tensor, *arguments: Any) -> 
 
 def run_on_cpu(name: str, dtype: torch.dtype | None, *arguments: Any) -> None:
     """Call the compiled function of the CPU for `dtype`; see `run`."""
-    getattr(_core, name + suffix(dtype))(*_converted(arguments, array))
+    getattr(_core, name + suffix(dtype))(*_converted(arguments, argument))
 
 
 class Handed:

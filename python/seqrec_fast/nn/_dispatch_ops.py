@@ -11,7 +11,7 @@ from seqrec_fast import _core
 
 from . import _devices
 from ._differentiable import differentiable
-from ._tensors import array
+from ._tensors import argument
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define("segment_sum(Tensor values, Tensor segment_offsets, bool mean) -> Tensor")
@@ -64,7 +64,7 @@ def _expand_segments(
 def _dispatch_by_expert_cpu(
     offsets: Tensor, expert_ids: Tensor, num_experts: int, capacity: int
 ) -> tuple[Tensor, ...]:
-    plan = _core.dispatch_by_expert(array(offsets), array(expert_ids), num_experts, capacity)
+    plan = _core.dispatch_by_expert(argument(offsets), argument(expert_ids), num_experts, capacity)
     return tuple(torch.from_numpy(part) for part in plan)
 
 

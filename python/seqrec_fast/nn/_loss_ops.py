@@ -12,7 +12,7 @@ from seqrec_fast import _core
 from . import _devices
 from ._loss_cuda import cross_entropy_cuda, cross_entropy_grad_cuda
 from ._sampled_loss_cuda import sampled_loss_cuda
-from ._tensors import array
+from ._tensors import argument
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
@@ -208,7 +208,7 @@ def _sampled_loss_fake(*args: Any) -> tuple[Tensor, ...]:
 def _sum_rows_cpu(
     ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    order, begin, unique = _core.order_rows(array(ids))
+    order, begin, unique = _core.order_rows(argument(ids))
     sums = rows[0].new_empty(len(unique), rows[0].shape[1])
     _devices.run_on_cpu("row_sum", sums.dtype, order, begin, rows, factors, sums, repeats)
     return torch.from_numpy(unique), sums

@@ -221,10 +221,7 @@ class RecurrentLayer(torch.nn.RNNBase):
     def _run(self, events: _Input, hx: State | None) -> tuple[Tensor, Any]:
         lstm = self.mode == "LSTM"
         values = events.values
-        weights: list[dict[str, Any]] = [
-            {name: getattr(self, f"{name}_l{suffix}", None) for name in RNN_PARAMETERS}
-            for suffix in self._suffixes()
-        ]
+        weights = [self._layer_weights(suffix) for suffix in self._suffixes()]
         dtype, precision = values.dtype, "full"
         if torch.is_autocast_enabled(values.device.type):
             dtype, precision = self._autocast(values, hx, events)
@@ -309,6 +306,15 @@ class RecurrentLayer(torch.nn.RNNBase):
             values = values.transpose(0, 1).contiguous()
         values = torch.nn.functional.dropout(values, self.dropout, True)
         return values.transpose(0, 1).contiguous() if batch_first else values
+
+    def _layer_weights(self, suffix: str) -> dict[str, Any]:
+        # torch.nn looks for an attribute among parameters last; a parametrized one is not there.
+        held = self._parameters
+        found: dict[str, Any] = {}
+        for name in RNN_PARAMETERS:
+            key = f"{name}_l{suffix}"
+            found[name] = held[key] if key in held else getattr(self, key, None)
+        return found
 
     def _suffixes(self) -> list[str]:
         return [

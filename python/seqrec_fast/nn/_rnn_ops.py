@@ -8,17 +8,17 @@ Operators are functional and have a fixed number of outputs; a tensor that a cel
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from seqrec_fast import _core
 from seqrec_fast._packing import RNN_PARAMETERS
 
-from ._rnn_call import SCHEMA, RnnCall
-from ._tensors import array
+from ._rnn_call import DIFFERENTIABLE, SCHEMA, RnnCall
+from ._tensors import argument
 
 _Tensor = TypeVar("_Tensor", Tensor, None, Tensor | None)
 
@@ -50,22 +50,12 @@ library.define(
 )
 
 
-def _flat(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
-    """(events, width), whatever the layout of the sequence."""
-    if tensor is None:
-        return None
-    values = array(tensor)
-    return values if values.ndim == 2 else values.reshape(-1, values.shape[-1])  # type: ignore[no-any-return]
+def _mask(reset: Tensor | None) -> Tensor | None:
+    return None if reset is None else argument(reset.to(torch.bool).reshape(-1))
 
 
-def _mask(reset: Tensor | None) -> np.ndarray[Any, Any] | None:
-    if reset is None:
-        return None
-    return reset.detach().to(torch.bool).contiguous().numpy().reshape(-1).view(np.uint8)
-
-
-def _scores(attention: Tensor | None, dtype: torch.dtype) -> np.ndarray[Any, Any] | None:
-    return None if attention is None else array(_cast(dtype, attention)).reshape(-1)
+def _scores(attention: Tensor | None) -> Tensor | None:
+    return None if attention is None else argument(attention.reshape(-1))
 
 
 def _working_dtype(call: RnnCall) -> torch.dtype:
@@ -78,12 +68,18 @@ def _cast(dtype: torch.dtype, tensor: _Tensor) -> _Tensor:
     return tensor if tensor is None or tensor.dtype == dtype else tensor.detach().to(dtype)
 
 
+def _cast_call(dtype: torch.dtype, call: RnnCall) -> RnnCall:
+    if call.x.dtype == dtype:
+        return call
+    return call._replace(**{name: _cast(dtype, getattr(call, name)) for name in DIFFERENTIABLE})
+
+
 def _noise(call: RnnCall) -> _core.RnnNoise | None:
     if not call.recurrent_dropout and not call.zoneout:
         return None
     return _core.RnnNoise(
         call.recurrent_dropout, call.zoneout, None if call.seed is None else int(call.seed),
-        call.stream, array(call.sessions),
+        call.stream, argument(call.sessions),
     )  # fmt: skip
 
 
@@ -94,27 +90,25 @@ def _precision(call: RnnCall, working: torch.dtype) -> str:
 def _layout(call: RnnCall) -> _core.SequenceLayout:
     first, second = call.x.shape[:2]
     if call.offsets is not None:
-        return _core.SequenceLayout.ragged(call.layer, array(call.offsets), first)
+        return _core.SequenceLayout.ragged(call.layer, argument(call.offsets), first)
     if call.batch_sizes is not None:
-        return _core.SequenceLayout.packed(call.layer, array(call.batch_sizes), first)
+        return _core.SequenceLayout.packed(call.layer, argument(call.batch_sizes), first)
     if call.batch_first:
         return _core.SequenceLayout.padded(second, first, True)
     return _core.SequenceLayout.padded(first, second, False)
 
 
-def _sizes(call: RnnCall) -> tuple[list[int], list[int], list[int], list[int]]:
+def _sizes(call: RnnCall) -> tuple[tuple[int, ...], ...]:
     """Shapes of y, h_n, c_n and saved."""
-    x, h_0, hidden = call.x, call.h_0, call.hidden
-    # Of a packed vector; kernels of CUDA have none.
-    lanes = 1 if x.is_cuda else 64 // _working_dtype(call).itemsize
-    width = _SAVED[call.cell] * ((hidden + lanes - 1) // lanes * lanes) if call.save else 0
-    events = x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]
-    return (
-        [*x.shape[:-1], call.weight_hh.shape[-1]],
-        list(h_0.shape),
-        [h_0.shape[0], hidden] if call.cell == "lstm" else [0],
-        [events, width] if width else [0],
-    )
+    shape, state, hidden = call.x.shape, call.h_0.shape, call.hidden
+    saved: tuple[int, ...] = (0,)
+    if call.save and _SAVED[call.cell]:
+        # Of a packed vector; kernels of CUDA have none.
+        lanes = 1 if call.x.is_cuda else 64 // _working_dtype(call).itemsize
+        width = _SAVED[call.cell] * ((hidden + lanes - 1) // lanes * lanes)
+        saved = (math.prod(shape[:-1]), width)
+    c_n = (state[0], hidden) if call.cell == "lstm" else (0,)
+    return (*shape[:-1], call.weight_hh.shape[-1]), state, c_n, saved
 
 
 def rnn_forward_cpu(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -125,47 +119,48 @@ def rnn_forward_cpu(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor,
 def forward(call: RnnCall) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run a call on the CPU, outside the dispatcher and autograd."""
     dtype, working = call.x.dtype, _working_dtype(call)
-    x, h_0, c_0 = _cast(working, call.x), _cast(working, call.h_0), _cast(working, call.c_0)
-    weights = [_flat(_cast(working, weight)) for weight in call.weights]
+    call = _cast_call(working, call)
+    x, is_lstm = call.x, call.cell == "lstm"
+    weights = [argument(weight) for weight in call.weights]
     precision, noise = _precision(call, working), _noise(call)
-    y, h_n, c_n, saved = (x.new_empty(size) for size in _sizes(call))
+    y, h_n, c_n, saved = (x.new_empty(*size) for size in _sizes(call))
+    gates = saved if saved.dim() == 2 else None
     if call.experts is not None:
         if call.offsets is not None:
             _layout(call)  # names the layer if they are no partition
         _EXPERTS_FORWARD[working](
             call.cell, call.experts, call.reverse, precision, noise, working != dtype,
             **dict(zip(RNN_PARAMETERS, weights, strict=True)),
-            offsets=array(call.offsets),
-            x=_flat(x), h_0=array(h_0), c_0=array(c_0), reset=_mask(call.reset),
-            attention=_scores(call.attention, working),
-            y=_flat(y), h_n=h_n.numpy(), c_n=c_n.numpy() if call.cell == "lstm" else None,
-            saved=saved.numpy() if saved.dim() == 2 else None,
+            offsets=argument(call.offsets),
+            x=argument(x), h_0=argument(call.h_0), c_0=argument(call.c_0),
+            reset=_mask(call.reset), attention=_scores(call.attention),
+            y=y, h_n=h_n, c_n=c_n if is_lstm else None, saved=gates,
         )  # fmt: skip
-        return _cast(dtype, y), _cast(dtype, h_n), _cast(dtype, c_n), saved
-    packed = _PACKED[working](
-        call.cell, *weights, float32_states=working != dtype, precision=precision
-    )
-    packed.forward(
-        _layout(call),
-        _flat(x),
-        array(h_0),
-        array(c_0),
-        _mask(call.reset),
-        call.reverse,
-        _flat(y),
-        h_n.numpy(),
-        c_n.numpy() if call.cell == "lstm" else None,
-        saved.numpy() if saved.dim() == 2 else None,
-        noise=noise,
-        attention=_scores(call.attention, working),
-    )
+    else:
+        packed = _PACKED[working](
+            call.cell, *weights, float32_states=working != dtype, precision=precision
+        )
+        packed.forward(
+            _layout(call),
+            argument(x),
+            argument(call.h_0),
+            argument(call.c_0),
+            _mask(call.reset),
+            call.reverse,
+            y,
+            h_n,
+            c_n if is_lstm else None,
+            gates,
+            noise=noise,
+            attention=_scores(call.attention),
+        )
     return _cast(dtype, y), _cast(dtype, h_n), _cast(dtype, c_n), saved
 
 
 def _rnn_forward_fake(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     call = RnnCall(*args, **options)
     *states, saved = _sizes(call)
-    y, h_n, c_n = (call.x.new_empty(size) for size in states)
+    y, h_n, c_n = (call.x.new_empty(*size) for size in states)
     return y, h_n, c_n, call.x.new_empty(saved, dtype=_working_dtype(call))
 
 
@@ -183,65 +178,62 @@ def rnn_backward_cpu(
     """Kernel of the operator: gradients of a call's DIFFERENTIABLE fields, empty if not needed."""
     call = RnnCall(*args, **options)
     dtype, working = call.x.dtype, _working_dtype(call)
-    dy, dh_n, dc_n, y = (_cast(working, t) for t in (dy, dh_n, dc_n, y))  # type: ignore[assignment]
-    x, h_0, c_0 = _cast(working, call.x), _cast(working, call.h_0), _cast(working, call.c_0)
-    none = x.new_empty(0)
-
-    def like(tensor: Tensor | None) -> Tensor:
-        wanted = need_dweights and tensor is not None
-        return x.new_empty(tensor.shape) if wanted else none  # type: ignore[union-attr]
-
-    dx = x.new_empty(x.shape) if need_dx else none
+    call = _cast_call(working, call)
+    dy, dh_n, dc_n, y = (argument(_cast(working, t)) for t in (dy, dh_n, dc_n, y))  # type: ignore[assignment]
+    x, h_0, is_lstm = call.x, call.h_0, call.cell == "lstm"
+    dweights = [
+        x.new_empty(weight.shape) if need_dweights and weight is not None else None
+        for weight in call.weights
+    ]
+    dx = x.new_empty(x.shape) if need_dx else None
     dh_0 = x.new_empty(h_0.shape)
-    dc_0 = x.new_empty(h_0.shape[0], call.hidden) if call.cell == "lstm" else none
-    dweights = [like(weight) for weight in call.weights]
-    dattention = none if call.attention is None else x.new_empty(call.attention.shape)
-    grads = (dx, dh_0, dc_0, *dweights, dattention)
-    dscores = None if call.attention is None else dattention.numpy().reshape(-1)
+    dc_0 = x.new_empty(h_0.shape[0], call.hidden) if is_lstm else None
+    dattention = None if call.attention is None else x.new_empty(call.attention.shape)
     precision, noise = _precision(call, working), _noise(call)
-    weights = [_flat(_cast(working, weight)) for weight in call.weights]
-    flat_grads = [None if grad is none else _flat(grad) for grad in dweights]
+    weights = [argument(weight) for weight in call.weights]
+    gates = saved if saved.dim() == 2 else None  # some cells need none
+    dscores = None if dattention is None else dattention.reshape(-1)
     if call.experts is not None:
         _EXPERTS_BACKWARD[working](
             call.cell, call.experts, call.reverse, precision, noise,
             **dict(zip(RNN_PARAMETERS, weights, strict=True)),
-            **{f"d{name}": grad for name, grad in zip(RNN_PARAMETERS, flat_grads, strict=True)},
-            offsets=array(call.offsets),
-            x=_flat(x), h_0=array(h_0), c_0=array(c_0), reset=_mask(call.reset),
-            attention=_scores(call.attention, working),
-            y=_flat(y), saved=saved.numpy() if saved.dim() == 2 else None,
-            dy=_flat(dy), dh_n=array(dh_n), dc_n=array(dc_n),
-            dx=_flat(dx) if need_dx else None, dh_0=dh_0.numpy(),
-            dc_0=dc_0.numpy() if call.cell == "lstm" else None, dattention=dscores,
+            **{f"d{name}": grad for name, grad in zip(RNN_PARAMETERS, dweights, strict=True)},
+            offsets=argument(call.offsets),
+            x=argument(x), h_0=argument(h_0), c_0=argument(call.c_0), reset=_mask(call.reset),
+            attention=_scores(call.attention),
+            y=y, saved=gates, dy=dy, dh_n=dh_n, dc_n=dc_n,
+            dx=dx, dh_0=dh_0, dc_0=dc_0, dattention=dscores,
         )  # fmt: skip
-        return tuple(_cast(dtype, grad) for grad in grads)
-    weight_ih, weight_hh, _, _, weight_hr = weights
-    _BACKWARD[working](
-        call.cell,
-        weight_ih,
-        weight_hh,
-        weight_hr,
-        _layout(call),
-        _flat(x),
-        array(h_0),
-        array(c_0),
-        _mask(call.reset),
-        call.reverse,
-        _flat(y),
-        saved.numpy() if saved.dim() == 2 else None,
-        _flat(dy),
-        array(dh_n),
-        array(dc_n),
-        _flat(dx) if need_dx else None,
-        dh_0.numpy(),
-        dc_0.numpy() if call.cell == "lstm" else None,
-        *flat_grads,
-        precision=precision,
-        noise=noise,
-        attention=_scores(call.attention, working),
-        dattention=dscores,
-    )
-    return tuple(_cast(dtype, grad) for grad in grads)
+    else:
+        weight_ih, weight_hh, _, _, weight_hr = weights
+        _BACKWARD[working](
+            call.cell,
+            weight_ih,
+            weight_hh,
+            weight_hr,
+            _layout(call),
+            argument(x),
+            argument(h_0),
+            argument(call.c_0),
+            _mask(call.reset),
+            call.reverse,
+            y,
+            gates,
+            dy,
+            dh_n,
+            dc_n,
+            dx,
+            dh_0,
+            dc_0,
+            *dweights,
+            precision=precision,
+            noise=noise,
+            attention=_scores(call.attention),
+            dattention=dscores,
+        )
+    none = dh_0.new_empty(0, dtype=dtype)
+    grads = (dx, dh_0, dc_0, *dweights, dattention)
+    return tuple(none if grad is None else _cast(dtype, grad) for grad in grads)
 
 
 def _rnn_backward_fake(

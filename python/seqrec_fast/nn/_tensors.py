@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+_Tensor = TypeVar("_Tensor", Tensor, None, Tensor | None)
 
 
 def array(tensor: Tensor | None) -> Any:
@@ -16,6 +18,11 @@ def array(tensor: Tensor | None) -> Any:
     if tensor.requires_grad:
         tensor = tensor.detach()
     return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy()
+
+
+def argument(tensor: _Tensor) -> _Tensor:
+    """Return the contiguous tensor: `_core` takes it sooner than an array is made of it."""
+    return tensor if tensor is None or tensor.is_contiguous() else tensor.contiguous()
 
 
 def working(tensor: Tensor) -> Tensor:
