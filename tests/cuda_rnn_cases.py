@@ -79,7 +79,7 @@ class Call:
                    **self.noise}  # fmt: skip
         y, h_n, c_n, saved = forward(self.cell, *inputs, *self.layout, True, **options)
         call = (self.cell, *inputs, *self.layout, True)
-        grads = backward(*self.seeds, y, saved, True, True, *call, **options)
+        grads = backward(*self.seeds, y, saved, True, True, True, *call, **options)
         return {"y": y, "h_n": h_n, "c_n": c_n, **dict(zip(GRADS, grads, strict=True))}
 
     def emulated(self) -> dict[str, torch.Tensor]:

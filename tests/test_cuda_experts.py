@@ -137,7 +137,7 @@ class Experts:
         options = {"attention": self.attention, "precision": self.precision}
         call = (self.cell, *inputs, *layout, True)
         y, h_n, c_n, saved = forward(*call, **options)
-        grads = backward(*self.seeds, y, saved, True, True, *call, **options)
+        grads = backward(*self.seeds, y, saved, True, True, True, *call, **options)
         return [y, h_n, c_n, *grads]
 
     def emulated(self):
@@ -259,7 +259,7 @@ def test_shapes_that_a_compiler_is_told(cell):
     arguments = (cell, *inputs, *layout, True)
     saved = _rnn_cuda_ops.forward(*arguments)[3]
     assert_told("rnn_forward", [*found[:3], saved], *arguments)
-    given = (*call.seeds, found[0], saved, True, True)
+    given = (*call.seeds, found[0], saved, True, True, True)
     assert_told("rnn_backward", found[3:], *given, *arguments)
     x, weight, bias, offsets = linear_cases.problem([3, 2], 5, 4, torch.float32)
     y = grouped_linear._on_cuda(x, weight, bias, offsets)

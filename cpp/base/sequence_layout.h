@@ -26,6 +26,7 @@ class SequenceLayout {
     std::int64_t batch() const { return static_cast<std::int64_t>(base_.size()); }
     std::int64_t n_events() const { return n_events_; }
     std::int64_t length(std::int64_t session) const { return length_[index(session)]; }
+    std::int64_t longest() const { return batch() == 0 ? 0 : length(by_length_.front()); }
     std::int64_t row(std::int64_t session, std::int64_t t) const {
         return base_[index(session)] + step_[index(t)];
     }

@@ -102,7 +102,8 @@ void backward(const std::string& cell, const Object& weight_ih, const Object& we
     call.dattention = matrix_view<T>(kName, "dattention", dattention);
     const Precision products = backward_precision(parse_precision(precision));
     const py::gil_scoped_release release;
-    const PackedRnnGrad<T> packed(weights, call.dx.present(), products);
+    const PackedRnnGrad<T> packed(weights, call.dx.present(), products,
+                                  call.dh_0.present() || layout.longest() > 1);
     call.weights = &packed;
     rnn_backward(kName, call);
 }

@@ -80,6 +80,13 @@ class PackedPanels {
         }
     }
 
+    // Fills all vectors of a panel, every lane from a row.
+    void fill_panel_from_rows(std::int64_t p, const T* const* rows) {
+        const std::int64_t width = vectors_in(p) * kPackedLanes<T>;
+        transpose_cpu<T>({rows, width, depth_,
+                          data_.data() + p * panel_vectors_ * depth_ * kPackedLanes<T>, width});
+    }
+
     // The same for all lanes: element k of lane l is source(l, k).
     template <class Source>
     void fill_vector(std::int64_t vector, const Source& source) {

@@ -16,14 +16,20 @@ PackedPanels<T> pack_gates(const T* weight, std::int64_t hidden_size, std::int64
                                         : PackedPanels<T>::gated(hidden_size, gates, depth);
     for (std::int64_t block = 0; block < blocks; ++block) {
         const std::int64_t unit = block * kPackedLanes<T>;
+        const std::int64_t lanes = std::min(kPackedLanes<T>, hidden_size - unit);
+        const T* rows[kMaxPanelVectors * kPackedLanes<T>];
         for (std::int64_t gate = 0; gate < gates; ++gate) {
             const T* from = weight + ((first_gate + gate) * hidden_size + unit) * depth;
-            const std::int64_t lanes = std::min(kPackedLanes<T>, hidden_size - unit);
-            const T* rows[kPackedLanes<T>];
             for (std::int64_t lane = 0; lane < lanes; ++lane) {
-                rows[lane] = from + lane * depth;
+                rows[gate * lanes + lane] = from + lane * depth;
             }
-            panels.fill_vector_from_rows(block * gates + gate, lanes, rows);
+        }
+        if (gates > 1 && lanes == kPackedLanes<T>) {
+            panels.fill_panel_from_rows(block, rows);
+            continue;
+        }
+        for (std::int64_t gate = 0; gate < gates; ++gate) {
+            panels.fill_vector_from_rows(block * gates + gate, lanes, rows + gate * lanes);
         }
     }
     return panels;

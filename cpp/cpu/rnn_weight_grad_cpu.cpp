@@ -19,11 +19,12 @@ namespace HWY_NAMESPACE {
 // Events of one pass, in whole blocks of a sum: their gates and the packed inputs stay in L2.
 constexpr std::int64_t kEventsPerPass = 2 * kDepthBlock;
 
-// weight += the sums over a pass. Its rows are the gates: columns of the matrix of gradients.
+// weight = the sums over a pass, or more by them. Its rows are the gates: columns of the matrix of
+// gradients.
 template <class T>
 struct WeightGradOp : SumsFromZero<T> {
     HWY_INLINE WeightGradOp part(std::int64_t block) const {
-        return {{}, args, row_step, begin, block * kPackedLanes<T>};
+        return {{}, args, row_step, begin, add, block * kPackedLanes<T>};
     }
     template <int kVectors>
     HWY_INLINE void finish(std::int64_t row, std::int64_t lane,
@@ -33,12 +34,14 @@ struct WeightGradOp : SumsFromZero<T> {
         T* to = args.weight + args.gate_of(begin + row) * args.width + first;
         for (int v = 0; v < kVectors; ++v, to += kPackedLanes<T>) {
             const std::int64_t left = args.width - first - v * kPackedLanes<T>;
-            store_part(hn::Add(load_part(d, to, left), acc[v]), d, to, left);
+            store_part(add ? hn::Add(load_part(d, to, left), acc[v]) : acc[v], d, to, left);
         }
     }
 
     const RnnWeightGradArgs<T>& args;
-    std::int64_t row_step, begin, column;
+    std::int64_t row_step, begin;
+    bool add;
+    std::int64_t column;
 };
 
 // bias += column sums of a pass, of the columns [begin, end); `gates` is the first one's. Reads
@@ -88,7 +91,7 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
         }
     }
     for (std::int64_t column = begin; column < end && !args.add; ++column) {
-        if (has_weight) {
+        if (has_weight && args.events == 0) {
             std::fill_n(args.weight + args.gate_of(column) * args.width, args.width, T(0));
         }
         if (args.bias != nullptr) {
@@ -128,7 +131,8 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
             for (std::int64_t k = 0; k < n; ++k) {
                 inputs.fill_term(k, args.inputs[event + k], args.width);
             }
-            multiply_plain(WeightGradOp<T>{{}, args, stride, begin, 0}, rows, n_gates, inputs);
+            multiply_plain(WeightGradOp<T>{{}, args, stride, begin, args.add || event > 0, 0}, rows,
+                           n_gates, inputs);
         }
     }
 }

@@ -5,8 +5,11 @@
 #define HWY_TARGET_INCLUDE "cpu/transpose_cpu.cpp"
 #include "hwy/foreach_target.h"
 // After foreach_target.h
+#include <algorithm>
+
 #include "base/dispatch-inl.h"
 #include "cpu/transpose.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -52,14 +55,24 @@ HWY_INLINE void transpose_block(const double* const* rows, std::int64_t k, doubl
 }
 #endif
 
+// Lines that rows are asked for ahead: more rows than the processor follows by itself.
+constexpr std::int64_t kAhead = 2;
+
 template <class T>
 void transpose(const TransposeArgs<T>& args) {
     const std::int64_t rows = args.n / kBlock<T> * kBlock<T>;
     const std::int64_t columns = args.depth / kBlock<T> * kBlock<T>;
-    // Along the rows first: each comes from elsewhere, and they are read ahead then.
-    for (std::int64_t k = 0; k < columns; k += kBlock<T>) {
+    // A cache line of every row at a time, so that both sides are read and written whole.
+    constexpr auto kLine = static_cast<std::int64_t>(64 / sizeof(T));
+    for (std::int64_t first = 0; first < columns; first += kLine) {
+        const std::int64_t last = std::min(columns, first + kLine);
         for (std::int64_t i = 0; i < rows; i += kBlock<T>) {
-            transpose_block(args.rows + i, k, args.to + k * args.stride + i, args.stride);
+            for (std::int64_t r = i; r < i + kBlock<T>; ++r) {
+                hwy::Prefetch(args.rows[r] + std::min(first + kAhead * kLine, args.depth - 1));
+            }
+            for (std::int64_t k = first; k < last; k += kBlock<T>) {
+                transpose_block(args.rows + i, k, args.to + k * args.stride + i, args.stride);
+            }
         }
     }
     for (std::int64_t k = 0; k < args.depth; ++k) {

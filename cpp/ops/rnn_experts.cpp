@@ -172,7 +172,8 @@ void rnn_experts_backward(const char* function, const RnnExperts<T>& experts,
     for_each_expert(experts.count, [&](std::int64_t expert) {
         const ExpertSlice slice(experts.offsets, experts.count, expert, function);
         const PackedRnnGrad<T> packed(slice.weights(function, experts.parameters),
-                                      call.dx.present(), experts.precision);
+                                      call.dx.present(), experts.precision,
+                                      call.dh_0.present() || slice.layout().longest() > 1);
         RnnBackward<T> own = call;
         own.weights = &packed;
         own.layout = &slice.layout();

@@ -221,10 +221,7 @@ class Step {
         Matrix<T> no_dh(batch_, hidden_);
         no_dh.fill(T(0));
         // Alone what comes before the first event needs the gradient of the state before it.
-        bool one_event = true;
-        for (std::int64_t b = 0; b < batch_; ++b) {
-            one_event = one_event && layout_.length(b) <= 1;
-        }
+        const bool need_dh = layout_.longest() > 1;
         Matrix<T> dy = std::move(dhidden_);
         for (std::size_t l = layers_.size(); l-- > 0;) {
             Layer& layer = layers_[l];
@@ -236,7 +233,7 @@ class Step {
                 l == 0 ? std::as_const(x_).view() : layers_[l - 1].out().view();
             Matrix<T> dx(events_, x.columns), dc_0(batch_, hidden_);
             const bool lstm = step_.cell == CellKind::lstm;
-            const PackedRnnGrad<T> packed(layer.weights, true, Precision::full, !one_event);
+            const PackedRnnGrad<T> packed(layer.weights, true, Precision::full, need_dh);
             Gradients gradients(step_.layers[l]);
             RnnBackward<T> call{};
             call.weights = &packed;

@@ -110,7 +110,7 @@ def _backward(
     # An argument that has its default may be missing.
     needed: Any = RnnCall(*ctx.needs_input_grad)
     need_dweights = any(getattr(needed, name) for name in RNN_PARAMETERS)
-    found = run(dy, dh_n, dc_n, y, saved, needed.x, need_dweights, *call)
+    found = run(dy, dh_n, dc_n, y, saved, needed.x, needed.h_0, need_dweights, *call)
     grads: dict[str, Tensor | None] = dict.fromkeys(RnnCall._fields)
     for name, grad in zip(DIFFERENTIABLE, found, strict=True):
         if getattr(needed, name):

@@ -216,6 +216,7 @@ def backward(
     y: Tensor,
     saved: Tensor,
     need_dx: bool,
+    need_dh_0: bool,
     need_dweights: bool,
     *args: Any,
     **options: Any,
@@ -267,7 +268,7 @@ def backward(
         if need_dweights:
             wanted["weight_hh"] = inner.of_weight_hh(h_0)
             wanted["weight_hr"] = inner.of_weight_hr(_flat(dy), dh_n, outputs)
-    results = (dx, dh_0, dc_0, *wanted.values(), dattention)
+    results = (dx, dh_0 if need_dh_0 else None, dc_0, *wanted.values(), dattention)
     return tuple(x.new_empty(0) if grad is None else grad for grad in results)
 
 

@@ -31,8 +31,8 @@ def rnn_forward_flops(*args: Any, out_shape: Any = None, **kwargs: Any) -> int:
 
 @register_flop_formula(torch.ops.seqrec_fast.rnn_backward)
 def rnn_backward_flops(
-    dy: Any, dh_n: Any, dc_n: Any, y: Any, saved: Any, need_dx: bool, need_dweights: bool,
-    *args: Any, out_shape: Any = None, **kwargs: Any,
+    dy: Any, dh_n: Any, dc_n: Any, y: Any, saved: Any, need_dx: bool, need_dh_0: bool,
+    need_dweights: bool, *args: Any, out_shape: Any = None, **kwargs: Any,
 ) -> int:  # fmt: skip
     """Gradients of the states, and those that are needed of the input and of the weights."""
     of_input, recurrent = _products(*args)

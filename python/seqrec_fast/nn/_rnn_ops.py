@@ -46,7 +46,7 @@ library: Any = torch.library.Library("seqrec_fast", "DEF")  # type: ignore[no-un
 library.define(f"rnn_forward({SCHEMA}) -> (Tensor y, Tensor h_n, Tensor c_n, Tensor saved)")
 library.define(
     "rnn_backward(Tensor dy, Tensor dh_n, Tensor? dc_n, Tensor y, Tensor saved, bool need_dx,"
-    f" bool need_dweights, {SCHEMA}) -> ({_GRADIENTS})"
+    f" bool need_dh_0, bool need_dweights, {SCHEMA}) -> ({_GRADIENTS})"
 )
 
 
@@ -171,6 +171,7 @@ def rnn_backward_cpu(
     y: Tensor,
     saved: Tensor,
     need_dx: bool,
+    need_dh_0: bool,
     need_dweights: bool,
     *args: Any,
     **options: Any,
@@ -186,7 +187,7 @@ def rnn_backward_cpu(
         for weight in call.weights
     ]
     dx = x.new_empty(x.shape) if need_dx else None
-    dh_0 = x.new_empty(h_0.shape)
+    dh_0 = x.new_empty(h_0.shape) if need_dh_0 else None
     dc_0 = x.new_empty(h_0.shape[0], call.hidden) if is_lstm else None
     dattention = None if call.attention is None else x.new_empty(call.attention.shape)
     precision, noise = _precision(call, working), _noise(call)
@@ -231,7 +232,7 @@ def rnn_backward_cpu(
             attention=_scores(call.attention),
             dattention=dscores,
         )
-    none = dh_0.new_empty(0, dtype=dtype)
+    none = x.new_empty(0, dtype=dtype)
     grads = (dx, dh_0, dc_0, *dweights, dattention)
     return tuple(none if grad is None else _cast(dtype, grad) for grad in grads)
 
@@ -243,6 +244,7 @@ def _rnn_backward_fake(
     y: Tensor,
     saved: Tensor,
     need_dx: bool,
+    need_dh_0: bool,
     need_dweights: bool,
     *args: Any,
     **options: Any,
@@ -255,7 +257,7 @@ def _rnn_backward_fake(
 
     return (
         like(x, need_dx),
-        like(h_0, True),
+        like(h_0, need_dh_0),
         x.new_empty([h_0.shape[0], call.hidden] if call.cell == "lstm" else [0]),
         *(like(weight, need_dweights) for weight in call.weights),
         like(call.attention, True),
