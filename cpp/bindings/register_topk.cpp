@@ -34,9 +34,11 @@ PackedItems packed(const char* function, std::int64_t n_items, std::int64_t dim,
     items.dim = dim;
     items.id_offset = id_offset;
     items.n_ids = n_ids;
-    const auto rows = high.is_none() ? blocks * dim : capacity;
-    const auto columns = high.is_none() ? kItemBlock : dim;
-    if (py::isinstance<py::array_t<std::uint16_t>>(vectors)) {
+    const bool once = bounds.is_none(), by_rows = once || !high.is_none();
+    const auto rows = once ? n_items : by_rows ? capacity : blocks * dim;
+    const auto columns = by_rows ? dim : kItemBlock;
+    SEQREC_CHECK(!once || high.is_none(), function, ": codes have no bounds");
+    if (!once && py::isinstance<py::array_t<std::uint16_t>>(vectors)) {
         const auto view = matrix_view<const std::uint16_t>(function, "vectors", vectors);
         check_shape(function, "vectors", view, rows, columns);
         items.bfloat16_vectors = view.data;
@@ -62,8 +64,7 @@ PackedItems packed(const char* function, std::int64_t n_items, std::int64_t dim,
     items.low = codes("low", low);
     const auto view = matrix_view<const double>(function, "bounds", bounds);
     check_shape(function, "bounds", view, blocks, kBlockBounds);
-    SEQREC_CHECK(view.present() && items.positions != nullptr, function,
-                 ": bounds or positions are missing");
+    SEQREC_CHECK(items.positions != nullptr, function, ": positions are missing");
     items.bounds = reinterpret_cast<const BlockBounds*>(view.data);
     return items;
 }
@@ -165,6 +166,7 @@ void BoundCatalogue::write(const std::string& function, const Object& positions,
                            const Object& sources, const Object& rows, const Object& bias,
                            std::int64_t n_items) {
     const char* const kName = function.c_str();
+    SEQREC_CHECK(!bounds_.is_none(), function, ": a catalogue that is used once cannot change");
     const ItemStorage to = storage();
     const auto positions_view = matrix_view<const std::int64_t>(kName, "positions", positions);
     const auto sources_view = matrix_view<const std::int64_t>(kName, "sources", sources);

@@ -11,6 +11,7 @@
 #endif
 
 #include <algorithm>
+#include <limits>
 
 #include "base/bfloat16.h"
 #include "cpu/packed_items.h"
@@ -129,7 +130,7 @@ class Candidates {
     }
     template <class Value>
     HWY_INLINE void score_all(const Value* vectors, float* scores) {
-        const std::int64_t dim = items_.dim, step = items_.has_codes() ? 1 : kItemBlock;
+        const std::int64_t dim = items_.dim, step = items_.by_rows() ? 1 : kItemBlock;
         const float* queries[kMost];
         const Value* items[kMost];
         for (int i = 0; i < n_; ++i) {
@@ -137,7 +138,7 @@ class Candidates {
             queries[i] = queries_ + rows_[i] * dim;
             items[i] =
                 vectors +
-                (items_.has_codes() ? p * dim : p / kItemBlock * dim * kItemBlock + p % kItemBlock);
+                (items_.by_rows() ? p * dim : p / kItemBlock * dim * kItemBlock + p % kItemBlock);
         }
         int i = 0;
         for (; i + kPairs <= n_; i += kPairs) {
@@ -226,6 +227,20 @@ struct ItemTile {
 // A block's panel in float32: where it lies, or in `room` (dim * 64).
 HWY_INLINE const float* float_panel(const PackedItems& items, std::int64_t block, float* room) {
     const std::int64_t n = items.dim * kItemBlock;
+    if (items.by_rows()) {
+        const std::int64_t first = block * kItemBlock;
+        const std::int64_t used = std::min(kItemBlock, items.n_items - first);
+        const float* rows[kItemBlock];
+        for (std::int64_t i = 0; i < used; ++i) {
+            rows[i] = items.float_vectors + (first + i) * items.dim;
+        }
+        transpose_cpu<float>({rows, used, items.dim, room, kItemBlock});
+        for (std::int64_t k = 0; used < kItemBlock && k < items.dim; ++k) {
+            std::fill(room + k * kItemBlock + used, room + (k + 1) * kItemBlock,
+                      std::numeric_limits<float>::quiet_NaN());
+        }
+        return room;
+    }
     if (items.float_vectors != nullptr) {
         return items.float_vectors + block * n;
     }

@@ -29,8 +29,8 @@ constexpr std::uint8_t kHopelessCode = 0;
 
 struct PackedItems {
     std::int64_t n_items = 0, dim = 0;
-    // One of them. Scanned in float32: (blocks, dim, 64), with NaN beyond the last item. Else
-    // (n_items, dim).
+    // One of them. Scanned in float32: (blocks, dim, 64), with NaN beyond the last item. With
+    // codes, or used once, (n_items, dim).
     const float* float_vectors = nullptr;
     const std::uint16_t* bfloat16_vectors = nullptr;
     const float* bias = nullptr;              // by position; optional
@@ -40,11 +40,12 @@ struct PackedItems {
     // codes of four neighbouring terms; of a pair of words the first takes the lower four bits.
     const std::uint8_t* high = nullptr;
     const std::uint8_t* low = nullptr;
-    const BlockBounds* bounds = nullptr;  // (blocks)
+    const BlockBounds* bounds = nullptr;  // (blocks); null: float_vectors that are used once
     // The slice of a larger catalogue that this is: ids outside are id_offset more, below n_ids.
     std::int64_t id_offset = 0, n_ids = 0;
 
     bool has_codes() const { return high != nullptr; }
+    bool by_rows() const { return has_codes() || bounds == nullptr; }
     std::int64_t n_blocks() const { return (n_items + kItemBlock - 1) / kItemBlock; }
 };
 

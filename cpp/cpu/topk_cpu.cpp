@@ -116,14 +116,16 @@ class TopkTile {
         std::int64_t n_skipped = 0;
         for (std::int64_t block = task_.begin; block < task_.end; ++block) {
             read_shared_floors();
-            if (!reachable(items_.bounds[block], norms)) {
+            if (items_.bounds != nullptr && !reachable(items_.bounds[block], norms)) {
                 ++n_skipped;
                 continue;
             }
             const float* const panel = float_panel(items_, block, room);
-            const float* const next = items_.float_vectors == nullptr || block + 1 >= task_.end
-                                          ? panel
-                                          : panel + items_.dim * kItemBlock;
+            const std::int64_t ahead = block + 1 < task_.end ? 1 : 0;
+            const float* const next =
+                items_.float_vectors == nullptr
+                    ? panel
+                    : items_.float_vectors + (block + ahead) * items_.dim * kItemBlock;
             multiply_panel<kMaxPanelVectors>(Part(*this, block, next), rows, task_.n_rows, panel,
                                              items_.dim);
         }
@@ -147,7 +149,8 @@ class TopkTile {
     }
 
   private:
-    // With fewer rows a panel is done so soon that the hardware's own prefetching does better.
+    // With fewer rows a panel is done so soon that the hardware's own prefetching does better,
+    // unless it is first turned.
     static constexpr std::int64_t kPrefetchRows = 16;
     using D = Lanes<float>;
     using V = hn::Vec<D>;
@@ -167,7 +170,7 @@ class TopkTile {
         template <int kVectors>
         HWY_INLINE void init(std::int64_t row, std::int64_t lane, V (&acc)[kVectors]) const {
             ItemTile::init(row, lane, acc);
-            if (lane == 0 && tile.task_.n_rows >= kPrefetchRows) {
+            if (lane == 0 && (tile.task_.n_rows >= kPrefetchRows || tile.items_.by_rows())) {
                 prefetch_share(row, tile.items_.dim * kVectors);
             }
         }

@@ -193,11 +193,15 @@ class Catalogue:
 
 
 def packed_once(items: ArrayLike, bias: ArrayLike | None) -> _core.PackedItems:
-    """Pack a catalogue for one call: codes and an order would cost more than one scan saves."""
+    """Return a catalogue for one call: packing would cost more than one scan saves."""
     array, vector = checked_rows("topk", "items", items, bias)
     n_items, dim = array.shape
-    layout = Layout(dim, "float32", "float32", vector is not None)
-    return build("topk", array, vector, layout, np.arange(n_items), 0, n_items)[1]
+    ids = np.arange(blocks_of(n_items) * _core.PackedItems.BLOCK, dtype=np.int32)
+    if vector is not None:
+        vector = np.pad(vector, (0, len(ids) - n_items))
+    return _core.PackedItems(
+        "topk", n_items, dim, array, vector, ids, ids, None, None, None, 0, n_items
+    )
 
 
 def checked_rows(

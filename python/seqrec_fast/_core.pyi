@@ -206,7 +206,7 @@ class PackedItems:
         positions: NDArray[int32],
         high: NDArray[uint8] | None,
         low: NDArray[uint8] | None,
-        bounds: NDArray[float64],
+        bounds: NDArray[float64] | None,
         id_offset: int,
         n_ids: int,
     ) -> None: ...
