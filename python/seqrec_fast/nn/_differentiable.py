@@ -54,9 +54,46 @@ class _Transforms:
         return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])
 
 
+def is_traced() -> bool:
+    """Return whether a dispatch mode or a transform of ``torch.func`` is at work."""
+    modes: int = torch._C._len_torch_dispatch_stack()
+    return modes > 0 or torch._C._functorch.maybe_current_level() is not None
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Return whether the tensor stands for others: of ``torch.func`` or of `is_grads_batched`."""
+    functorch: Any = torch._C._functorch
+    wrapped: bool = functorch.is_functorch_wrapped_tensor(tensor)
+    return wrapped or functorch.is_legacy_batchedtensor(tensor)
+
+
+def _skips_dispatcher(args: tuple[Any, ...]) -> bool:
+    """Return whether nobody but the kernel of the CPU would see the call."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or is_traced():
+        return False
+    return all(
+        type(arg) in _PLAIN and arg.device.type == "cpu" and not is_wrapped(arg)
+        for arg in args
+        if isinstance(arg, Tensor)
+    )
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
 def with_transforms(name: str, function: Any) -> Callable[..., Any]:
     """Return what applies the autograd.Function `function` of `name`, transformed or not."""
-    return _choice(_transformed(name, function).apply, function.apply)
+    transformed = _transformed(name, function).apply
+    plain = light = function.apply
+    if function.setup_context is not torch.autograd.Function.setup_context:
+        light = _with_context(name, function.forward, function.setup_context, function.backward)
+
+    def call(*args: Any) -> Any:
+        if is_differentiated():
+            return transformed(*args)
+        return plain(*args) if torch.compiler.is_compiling() else light(*args)
+
+    return call
 
 
 def _transformed(name: str, function: Any) -> Any:
@@ -64,17 +101,38 @@ def _transformed(name: str, function: Any) -> Any:
     return type(f"_Transformed_{name}", (_Transforms, function), {"operator": name})
 
 
-def _choice(transformed: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
-        return transformed(*args) if is_differentiated() else plain(*args)
+def _with_context(
+    name: str,
+    run: Callable[..., Any],
+    setup_context: Callable[..., None],
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Apply them as a Function of the older form; the newer looks its signature up at each call."""
 
-    return call
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = run(*inputs)
+        setup_context(ctx, inputs, output)
+        return output
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    function: Any = type(name, (torch.autograd.Function,), members)
+    applied: Callable[..., Any] = function.apply
+    return applied
 
 
 def differentiable(
-    name: str, backward: Callable[..., Any], setup_context: Callable[..., None], library: Any
+    name: str,
+    backward: Callable[..., Any],
+    setup_context: Callable[..., None],
+    library: Any,
+    on_cpu: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """Register the gradient of the operator `name`; return what calls it, transformed or not."""
+    """
+    Register the gradient of the operator `name`; return what calls it, transformed or not.
+
+    Eager calls go straight to `on_cpu`, its kernel: the dispatcher and the autograd of
+    ``torch.library`` take longer than the work of a small call.
+    """
     torch.library.register_autograd(
         f"seqrec_fast::{name}", backward, setup_context=setup_context, lib=library
     )
@@ -89,4 +147,19 @@ def differentiable(
         "backward": staticmethod(backward),
     }
     function = type(name, (torch.autograd.Function,), members)
-    return _choice(_transformed(name, function).apply, operator)
+    transformed = _transformed(name, function).apply
+    if on_cpu is None:
+        return lambda *args: transformed(*args) if is_differentiated() else operator(*args)
+    kernel, recorded = on_cpu, _with_context(name, on_cpu, setup_context, backward)
+
+    def call(*args: Any) -> Any:
+        if is_differentiated():
+            return transformed(*args)
+        if not _skips_dispatcher(args):
+            return operator(*args)
+        needs_grad = torch.is_grad_enabled() and any(
+            isinstance(arg, Tensor) and arg.requires_grad for arg in args
+        )
+        return recorded(*args) if needs_grad else kernel(*args)
+
+    return call

@@ -237,15 +237,25 @@ if "CUDA" in _devices.DEVICES:
 torch.library.register_fake(
     "seqrec_fast::dispatch_by_expert", _dispatch_by_expert_fake, lib=_library
 )
-segment_sum = differentiable("segment_sum", _segment_sum_backward, _segment_sum_setup, _library)
+segment_sum = differentiable(
+    "segment_sum", _segment_sum_backward, _segment_sum_setup, _library, _segment_sum
+)
 expand_segments = differentiable(
-    "expand_segments", _expand_segments_backward, _expand_segments_setup, _library
+    "expand_segments", _expand_segments_backward, _expand_segments_setup, _library, _expand_segments
 )
-dispatch_rows = differentiable("dispatch_rows", _dispatch_rows_backward, _rows_setup, _library)
+dispatch_rows = differentiable(
+    "dispatch_rows", _dispatch_rows_backward, _rows_setup, _library, _dispatch_rows
+)
 dispatch_rows_grad = differentiable(
-    "dispatch_rows_grad", _dispatch_rows_grad_backward, _rows_grad_setup, _library
+    "dispatch_rows_grad",
+    _dispatch_rows_grad_backward,
+    _rows_grad_setup,
+    _library,
+    _dispatch_rows_grad,
 )
-combine_rows = differentiable("combine_rows", _combine_rows_backward, _rows_setup, _library)
+combine_rows = differentiable(
+    "combine_rows", _combine_rows_backward, _rows_setup, _library, _combine_rows
+)
 combine_rows_grad = differentiable(
-    "combine_rows_grad", _combine_rows_grad_backward, _rows_grad_setup, _library
+    "combine_rows_grad", _combine_rows_grad_backward, _rows_grad_setup, _library, _combine_rows_grad
 )

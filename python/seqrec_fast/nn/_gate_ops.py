@@ -110,4 +110,4 @@ for _device in _devices.DEVICES:
     _library.impl("expert_gate_grad", _expert_gate_grad, _device)
 torch.library.register_fake("seqrec_fast::expert_gate", _expert_gate_fake, lib=_library)
 torch.library.register_fake("seqrec_fast::expert_gate_grad", _expert_gate_grad_fake, lib=_library)
-expert_gate = differentiable("expert_gate", _backward, _setup, _library)
+expert_gate = differentiable("expert_gate", _backward, _setup, _library, _expert_gate)

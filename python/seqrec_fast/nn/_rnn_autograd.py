@@ -19,7 +19,7 @@ from seqrec_fast._packing import RNN_PARAMETERS
 from . import _rnn_cuda_ops as _rnn_cuda_ops  # registers the operators on CUDA
 from . import _rnn_flops as _rnn_flops  # counts the operations of the operators
 from . import _rnn_ops
-from ._differentiable import differentiable, is_differentiated
+from ._differentiable import differentiable, is_differentiated, is_traced, is_wrapped
 from ._differentiable_once import differentiable_once
 from ._rnn_call import DIFFERENTIABLE, TENSORS, RnnCall
 
@@ -48,7 +48,7 @@ def rnn_forward(call: RnnCall) -> _Forward:
     if torch._C._get_tracing_state() is not None:
         # The graph of torch.jit.trace may be trained, and is made again without gradients to check.
         return _operator(*call._replace(save=True))
-    if type(x) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu" or _is_traced():
+    if type(x) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu" or is_traced():
         return _operator(*call)
     if not save:
         return _rnn_ops.forward(call)
@@ -68,12 +68,6 @@ def _in_float32(call: RnnCall) -> _Forward:
 def _operator(*args: Any) -> _Forward:
     result: _Forward = torch.ops.seqrec_fast.rnn_forward(*args)
     return result
-
-
-def _is_traced() -> bool:
-    """Whether a dispatch mode or a transform of ``torch.func`` is at work."""
-    modes: int = torch._C._len_torch_dispatch_stack()
-    return modes > 0 or torch._C._functorch.maybe_current_level() is not None
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -127,8 +121,7 @@ class _RnnFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        is_batched = torch._C._functorch.is_legacy_batchedtensor  # of is_grads_batched
-        if _is_traced() or any(g is not None and is_batched(g) for g in grads):
+        if is_traced() or any(g is not None and is_wrapped(g) for g in grads):
             return _autograd(ctx, *grads)
         return _backward(ctx, _rnn_ops.rnn_backward_cpu, *grads[:3])
 

@@ -159,8 +159,10 @@ for _name, _fake in (
     ("grouped_linear_grad", _grouped_linear_grad_fake),
 ):
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
-_grouped_linear = differentiable("grouped_linear", _backward, _setup, _library)
-_grouped_linear_grad = differentiable("grouped_linear_grad", _grad_backward, _grad_setup, _library)
+_grouped_linear = differentiable("grouped_linear", _backward, _setup, _library, _grouped_linear_cpu)
+_grouped_linear_grad = differentiable(
+    "grouped_linear_grad", _grad_backward, _grad_setup, _library, _grouped_linear_grad_cpu
+)
 
 
 def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, group_offsets: Tensor) -> Tensor:

@@ -104,7 +104,9 @@ for _name, _fake in (
     ("multi_gate_mixture_grad", _mixture_grad_fake),
 ):
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
-_multi_gate_mixture = differentiable("multi_gate_mixture", _backward, _setup, _library)
+_multi_gate_mixture = differentiable(
+    "multi_gate_mixture", _backward, _setup, _library, _mixture_cpu
+)
 
 
 def multi_gate_mixture(expert_outputs: Tensor, gate_logits: Tensor) -> Tensor:

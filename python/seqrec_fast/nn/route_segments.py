@@ -117,7 +117,9 @@ def _backward(
 for _device in _devices.DEVICES:
     _library.impl("route_segments", _route_segments, _device)
 torch.library.register_fake("seqrec_fast::route_segments", _route_segments_fake, lib=_library)
-_differentiable_route = differentiable("route_segments", _backward, _setup, _library)
+_differentiable_route = differentiable(
+    "route_segments", _backward, _setup, _library, _route_segments
+)
 
 
 def route_segments(

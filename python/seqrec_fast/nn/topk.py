@@ -153,8 +153,8 @@ _library.impl("index_rows", _index_rows_cpu, "CPU")
 torch.library.register_fake("seqrec_fast::topk", _fake, lib=_library)
 torch.library.register_fake("seqrec_fast::index_topk", _fake, lib=_library)
 torch.library.register_fake("seqrec_fast::index_rows", _index_rows_fake, lib=_library)
-_topk = differentiable("topk", _backward, _setup, _library)
-_index_topk = differentiable("index_topk", _index_backward, _index_setup, _library)
+_topk = differentiable("topk", _backward, _setup, _library, _topk_cpu)
+_index_topk = differentiable("index_topk", _index_backward, _index_setup, _library, _index_topk_cpu)
 
 
 def _single(argument: str, tensor: Tensor) -> Tensor:
