@@ -71,14 +71,31 @@ def _skips_dispatcher(args: tuple[Any, ...]) -> bool:
     """Return whether nobody but the kernel of the CPU would see the call."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or is_traced():
         return False
-    return all(
-        type(arg) in _PLAIN and arg.device.type == "cpu" and not is_wrapped(arg)
-        for arg in args
-        if isinstance(arg, Tensor)
-    )
+    for arg in args:
+        for part in arg if isinstance(arg, list) else (arg,):
+            if isinstance(part, Tensor) and (
+                type(part) not in _PLAIN or part.device.type != "cpu" or is_wrapped(part)
+            ):
+                return False
+    return True
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def direct(name: str, on_cpu: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Return what calls the operator `name`, or where nobody else would see it `on_cpu`, its kernel.
+
+    The dispatcher and its way back to Python take longer than the work of a small call. No gradient
+    is recorded.
+    """
+    operator = getattr(torch.ops.seqrec_fast, name)
+
+    def call(*args: Any) -> Any:
+        return on_cpu(*args) if _skips_dispatcher(args) else operator(*args)
+
+    return call
 
 
 def with_transforms(name: str, function: Any) -> Callable[..., Any]:
@@ -130,8 +147,7 @@ def differentiable(
     """
     Register the gradient of the operator `name`; return what calls it, transformed or not.
 
-    Eager calls go straight to `on_cpu`, its kernel: the dispatcher and the autograd of
-    ``torch.library`` take longer than the work of a small call.
+    Eager calls go straight to `on_cpu`, its kernel, as :func:`direct` says.
     """
     torch.library.register_autograd(
         f"seqrec_fast::{name}", backward, setup_context=setup_context, lib=library

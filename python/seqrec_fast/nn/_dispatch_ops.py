@@ -10,7 +10,7 @@ from torch import Tensor
 from seqrec_fast import _core
 
 from . import _devices
-from ._differentiable import differentiable
+from ._differentiable import differentiable, direct
 from ._tensors import argument
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -237,6 +237,7 @@ if "CUDA" in _devices.DEVICES:
 torch.library.register_fake(
     "seqrec_fast::dispatch_by_expert", _dispatch_by_expert_fake, lib=_library
 )
+dispatch_by_expert = direct("dispatch_by_expert", _dispatch_by_expert_cpu)
 segment_sum = differentiable(
     "segment_sum", _segment_sum_backward, _segment_sum_setup, _library, _segment_sum
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _devices
-from ._differentiable import differentiable
+from ._differentiable import differentiable, direct
 from ._differentiable_once import differentiable_once
 
 _library: Any = torch.library.Library("seqrec_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -92,7 +92,7 @@ def _backward(ctx: Any, dweights: Tensor | None, dids: Tensor | None) -> tuple[A
     if dweights is None:
         return (None,) * 8
     logits, bias, mask, weights, expert_ids = ctx.saved_tensors
-    dlogits = torch.ops.seqrec_fast.expert_gate_grad(
+    dlogits = expert_gate_grad(
         logits, *ctx.options, bias, mask, ctx.scale, weights, expert_ids, dweights
     )
     return dlogits, *(None,) * 7
@@ -110,4 +110,5 @@ for _device in _devices.DEVICES:
     _library.impl("expert_gate_grad", _expert_gate_grad, _device)
 torch.library.register_fake("seqrec_fast::expert_gate", _expert_gate_fake, lib=_library)
 torch.library.register_fake("seqrec_fast::expert_gate_grad", _expert_gate_grad_fake, lib=_library)
+expert_gate_grad = direct("expert_gate_grad", _expert_gate_grad)
 expert_gate = differentiable("expert_gate", _backward, _setup, _library, _expert_gate)

@@ -40,6 +40,10 @@ def check_tables(
 
 def check_targets(name: str, target: Tensor, n_items: int, ignore_index: int) -> None:
     """Raise ValueError for a target that is no item."""
+    if target.numel() > 0:
+        least, most = torch.aminmax(target)
+        if least >= 0 and most < n_items:
+            return
     wrong = ((target < 0) | (target >= n_items)) & (target != ignore_index)
     if wrong.any():
         first = int(wrong.nonzero()[0, 0])

@@ -10,6 +10,7 @@ from torch import Tensor
 from seqrec_fast import _core
 
 from . import _devices
+from ._differentiable import direct
 from ._loss_cuda import cross_entropy_cuda, cross_entropy_grad_cuda
 from ._sampled_loss_cuda import sampled_loss_cuda
 from ._tensors import argument
@@ -240,6 +241,10 @@ for _name, _cpu, _fake in (
 ):
     _library.impl(_name, _cpu, "CPU")
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+cross_entropy = direct("cross_entropy", _cross_entropy_cpu)
+cross_entropy_grad = direct("cross_entropy_grad", _cross_entropy_grad)
+sampled_loss = direct("sampled_loss", _sampled_loss_cpu)
+sum_rows = direct("sum_rows", _sum_rows_cpu)
 if "CUDA" in _devices.DEVICES:
     _library.impl("cross_entropy", cross_entropy_cuda, "CUDA")
     _library.impl("cross_entropy_grad", _cross_entropy_grad, "CUDA")

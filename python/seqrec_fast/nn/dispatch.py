@@ -115,7 +115,7 @@ def dispatch_by_expert(
         ids = expand_segments(ids, segment_offsets, values.shape[0])
         if weights is not None:
             weights = expand_segments(weights, segment_offsets, values.shape[0])
-    plan = Dispatch(*torch.ops.seqrec_fast.dispatch_by_expert(offsets, ids, experts, kept))
+    plan = Dispatch(*_dispatch_ops.dispatch_by_expert(offsets, ids, experts, kept))
     dispatched: Tensor = _dispatch_ops.dispatch_rows(
         working(values), plan.position, weights, plan.index.shape[0]
     )

@@ -29,9 +29,7 @@ class _CrossEntropy(torch.autograd.Function):
         options: tuple[float, float, float, str],
         update: RowUpdate | None,
     ) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.cross_entropy(
-            hidden, weight, target, bias, *options
-        )
+        found: tuple[Tensor, Tensor] = ops.cross_entropy(hidden, weight, target, bias, *options)
         return found
 
     @staticmethod
@@ -48,9 +46,7 @@ class _CrossEntropy(torch.autograd.Function):
         head: tuple[Any, ...] = (hidden, weight, target, bias, log_sum, gradients[0])
         head += ctx.options
         if ctx.update is None:
-            found = torch.ops.seqrec_fast.cross_entropy_grad(
-                *head, need_hidden, need_weight, need_bias
-            )
+            found = ops.cross_entropy_grad(*head, need_hidden, need_weight, need_bias)
         else:
             need_weight = False
             found = ops.cross_entropy_gradients(hidden, weight, need_hidden, False, need_bias)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _devices
 from ._checks import check_floating, check_shape
-from ._differentiable import differentiable
+from ._differentiable import differentiable, direct
 from ._differentiable_once import differentiable_once
 from ._loss_checks import as_working
 from ._tensors import working
@@ -88,9 +88,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 @differentiable_once("multi_gate_mixture")
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-    found: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.multi_gate_mixture_grad(
-        grad, *ctx.saved_tensors
-    )
+    found: tuple[Tensor, Tensor] = _mixture_grad(grad, *ctx.saved_tensors)
     return found
 
 
@@ -104,6 +102,7 @@ for _name, _fake in (
     ("multi_gate_mixture_grad", _mixture_grad_fake),
 ):
     torch.library.register_fake(f"seqrec_fast::{_name}", _fake, lib=_library)
+_mixture_grad = direct("multi_gate_mixture_grad", _mixture_grad_cpu)
 _multi_gate_mixture = differentiable(
     "multi_gate_mixture", _backward, _setup, _library, _mixture_cpu
 )

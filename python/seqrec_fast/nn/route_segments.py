@@ -9,8 +9,7 @@ from torch import Tensor
 
 from seqrec_fast.gating import checked_options
 
-from . import _devices, _dispatch_ops
-from . import _gate_ops as _gate_ops  # registers the operator of the gradient
+from . import _devices, _dispatch_ops, _gate_ops
 from ._checks import check_bias_and_mask, check_floating, check_offsets, check_shape
 from ._differentiable import differentiable
 from ._differentiable_once import differentiable_once
@@ -98,9 +97,8 @@ def _backward(
     dlogits: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     segment_offsets, prototypes, bias, mask, weights, expert_ids, means, logits = ctx.saved_tensors
-    ops = torch.ops.seqrec_fast
     if dweights is not None:
-        chosen = ops.expert_gate_grad(
+        chosen = _gate_ops.expert_gate_grad(
             logits, *ctx.options, bias, mask, ctx.scale, weights, expert_ids, dweights
         )
         dlogits = chosen if dlogits is None else chosen + dlogits

@@ -88,7 +88,7 @@ def _sampled_loss(
     """Return the losses of all rows and, given their gradients, parts of those of the inputs."""
     hidden, weight, bias, target, negatives, log_q, target_log_q = tensors
     name, kind, collisions, *numbers = options
-    found: list[Tensor] = torch.ops.seqrec_fast.sampled_loss(
+    found: list[Tensor] = ops.sampled_loss(
         name, kind, collisions, hidden, weight, target, negatives, bias, log_q, target_log_q,
         *numbers, row_grad,
     )  # fmt: skip
@@ -154,7 +154,7 @@ def _sum_rows(
     ids: Tensor, rows: list[Tensor], repeats: list[int], factors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     if _sums_now(ids):
-        summed: tuple[Tensor, Tensor] = torch.ops.seqrec_fast.sum_rows(ids, rows, repeats, factors)
+        summed: tuple[Tensor, Tensor] = ops.sum_rows(ids, rows, repeats, factors)
         return summed
     parts = torch.cat([part.repeat_interleave(n, 0) for part, n in zip(rows, repeats, strict=True)])
     return ids, parts if factors is None else parts * factors[:, None]
