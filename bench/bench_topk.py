@@ -109,6 +109,12 @@ def ours_with_exclusion(problem: Problem) -> Run:
     return lambda: index.topk(queries, k, exclude=problem.exclude)
 
 
+def ours_once(problem: Problem) -> Run:
+    """Without an index: the catalogue as it lies."""
+    items, queries, k = problem.items, problem.queries, problem.k
+    return lambda: sf.topk(queries, items, k)
+
+
 def numpy_argpartition(problem: Problem) -> Run:
     items, queries, k = problem.items, problem.queries, problem.k
 
@@ -184,6 +190,7 @@ def implicit_topk(problem: Problem) -> Run:
 COMPETITORS = (
     ours,
     ours_with_exclusion,
+    ours_once,
     torch_mm_topk,
     torch_mm_alone,
     faiss_flat,

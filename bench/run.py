@@ -25,6 +25,7 @@ from bench import (
     bench_lstm,
     bench_rnn,
     bench_sampling,
+    bench_small,
     bench_streaming,
     bench_theme_mixture,
     bench_topk,
@@ -184,6 +185,14 @@ def gate() -> None:
         report(str(shape), runs, 15 if shape.rows > 1 else 300)
 
 
+def small() -> None:
+    for name in bench_small.PAIRS:
+        for backward in (False, True):
+            runs = bench_small.runs_of(name, backward)
+            bench_small.check(runs)
+            report(f"{name} {'forward+backward' if backward else 'forward'}", runs, 300)
+
+
 def click_through() -> None:
     for make, shape in bench_click_through.CASES:
         runs = make(shape)
@@ -205,6 +214,7 @@ SUITES = {
     "dispatch": dispatch,
     "theme_mixture": theme_mixture,
     "gate": gate,
+    "small": small,
     "click_through": click_through,
 }
 

@@ -318,13 +318,25 @@ def test_views_and_read_only_arrays(index_of, rng):
     np.testing.assert_array_equal(view.topk(queries[::-1], 5)[0], expected[0][::-1])
 
 
-def test_one_call_equals_an_index(index_of, rng):
-    items, queries, bias = normal(rng, 300, 16), normal(rng, 6, 16), normal(rng, 300)
-    excluded = exclusion([[1, 2]] * 6)
-    index = index_of(items, bias)
-    got = sf.topk(queries, items, 9, bias=bias, exclude=excluded)
-    for a, b in zip(got, index.topk(queries, 9, exclude=excluded), strict=True):
-        np.testing.assert_array_equal(a, b)
+@pytest.mark.parametrize(("n_items", "dim"), [(1, 1), (63, 7), (64, 16), (65, 50), (300, 16)])
+@pytest.mark.parametrize("n_queries", [1, 6, 33])
+def test_one_call_equals_an_index(index_of, n_items, dim, n_queries, rng):
+    items, queries, bias = normal(rng, n_items, dim), normal(rng, n_queries, dim), normal(rng, 300)
+    index = index_of(items, bias[:n_items])
+    filters = [
+        {},
+        {"exclude": exclusion([[0]] * n_queries)},
+        {"allow": rng.random(n_items) < 0.5},
+        {"allow": (np.arange(0, n_items, 9), np.array([0, (n_items + 8) // 9]))},
+    ]
+    for options in filters[: 4 if n_queries == 1 else 3]:
+        got = sf.topk(queries, items, 9, bias=bias[:n_items], **options)
+        for a, b in zip(got, index.topk(queries, 9, **options), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_an_index_says_how_large_it_is(index_of, rng):
+    index = index_of(normal(rng, 300, 16), normal(rng, 300))
     assert (len(index), index.dim) == (300, 16)
     assert index.nbytes >= 300 * 17 * 4
     assert "300" in repr(index)

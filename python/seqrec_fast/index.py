@@ -367,8 +367,8 @@ def topk(
     """
     Return the k best items for each query, of a catalogue that is used only once.
 
-    Packing the catalogue takes longer than a few queries: for more than one call, keep an
-    :class:`ItemIndex`, which also documents the arguments, the result and the errors.
+    It is read as it lies, in float32. For more than a few calls keep an :class:`ItemIndex`, which
+    rules most items out by 8-bit codes, and documents the arguments, the result and the errors.
 
     Parameters
     ----------

@@ -189,8 +189,8 @@ def topk(
         float32; bfloat16 and float16 are computed as float32. On the CPU or on CUDA, as all
         tensors; an ItemIndex is on the CPU.
     items : (N, d) Tensor of these dtypes, or ItemIndex
-        A tensor is packed anew in each call, so that it may change between them. CUDA kernels read
-        it as it is.
+        A tensor is read as it is, so that it may change between calls. For one that does not, an
+        index is faster.
     k : int
         At least 1; may exceed the number of items.
     bias : (N,) Tensor of these dtypes, optional
