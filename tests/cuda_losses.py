@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from seqrec_fast.nn import (
     _loss_cuda,
@@ -29,7 +28,6 @@ def emulate_losses(emulated_kernels, monkeypatch):
         _loss_cuda.cross_entropy_grad_cuda(*head, *found)
         return found
 
-    ops = torch.ops.seqrec_fast
-    monkeypatch.setattr(ops, "cross_entropy", _loss_cuda.cross_entropy_cuda, raising=False)
-    monkeypatch.setattr(ops, "cross_entropy_grad", grad, raising=False)
-    monkeypatch.setattr(ops, "sampled_loss", sampled, raising=False)
+    monkeypatch.setattr(_loss_ops, "cross_entropy", _loss_cuda.cross_entropy_cuda)
+    monkeypatch.setattr(_loss_ops, "cross_entropy_grad", grad)
+    monkeypatch.setattr(_loss_ops, "sampled_loss", sampled)
