@@ -8,6 +8,7 @@
 #define SEQREC_CPU_SIMD_MATH_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -131,13 +132,17 @@ struct SimdMath {
     }
 };
 
-// The first n lanes of p, zeros in the others. Only the tail of a row is shorter than a vector, so
-// the copy through the stack is rare and never reads past the row.
+// The first n lanes of p, zeros in the others; never reads past the row. Where a target has no
+// masks that cost nothing, through the stack: only the tail of a row is shorter than a vector.
 template <class Tag>
 HWY_INLINE hn::Vec<Tag> load_part(Tag d, const hn::TFromD<Tag>* p, std::int64_t n) {
     constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(Tag()));
     if (HWY_LIKELY(n >= kLanes)) {
         return hn::LoadU(d, p);
+    }
+    n = std::max<std::int64_t>(n, 0);
+    if constexpr (HWY_TARGET == HWY_AVX3) {
+        return hn::MaskedLoad(hn::FirstN(d, static_cast<std::size_t>(n)), d, p);
     }
     alignas(kCacheLine) hn::TFromD<Tag> part[kLanes] = {};
     for (std::int64_t i = 0; i < n; ++i) {
@@ -151,6 +156,11 @@ HWY_INLINE void store_part(hn::Vec<Tag> v, Tag d, hn::TFromD<Tag>* p, std::int64
     constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(Tag()));
     if (HWY_LIKELY(n >= kLanes)) {
         hn::StoreU(v, d, p);
+        return;
+    }
+    n = std::max<std::int64_t>(n, 0);
+    if constexpr (HWY_TARGET == HWY_AVX3) {
+        hn::BlendedStore(v, hn::FirstN(d, static_cast<std::size_t>(n)), d, p);
         return;
     }
     alignas(kCacheLine) hn::TFromD<Tag> part[kLanes];
