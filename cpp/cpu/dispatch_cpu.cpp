@@ -14,7 +14,7 @@
 #include "base/parallel.h"
 #include "cpu/dispatch_kernels.h"
 #include "cpu/row_dot-inl.h"
-#include "hwy/cache_control.h"
+#include "cpu/row_writer-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
@@ -33,29 +33,6 @@ void for_each_event(std::int64_t events, const Visit& visit) {
         hwy::FlushStream();  // streamed rows are seen by other threads
     });
 }
-
-// Writes rows past the caches if there are so many that they would not stay there: 1.1 ms in place
-// of 1.5 for 16 MB.
-template <class T>
-class RowWriter {
-  public:
-    RowWriter(const T* to, std::int64_t rows, std::int64_t dim)
-        : streams_(rows * dim * static_cast<std::int64_t>(sizeof(T)) > kMostCached &&
-                   dim % lane_count<T>() == 0 &&
-                   reinterpret_cast<std::uintptr_t>(to) % (lane_count<T>() * sizeof(T)) == 0) {}
-
-    HWY_INLINE void write(hn::Vec<Lanes<T>> v, T* to, std::int64_t n) const {
-        if (streams_) {
-            hn::Stream(v, Lanes<T>(), to);
-        } else {
-            store_part(v, Lanes<T>(), to, n);
-        }
-    }
-
-  private:
-    static constexpr std::int64_t kMostCached = 4 << 20;
-    bool streams_;
-};
 
 template <class T>
 void dispatch_rows(const DispatchRowsArgs<T>& args) {

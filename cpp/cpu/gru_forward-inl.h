@@ -56,8 +56,7 @@ struct GruBlock {
         }
     }
     HWY_INLINE void save(V value, int index, std::int64_t row, std::int64_t lane) const {
-        hn::StoreU(value, D(),
-                   view.saved_rows[row] + saved_offset + index * kPackedLanes<T> + lane);
+        view.save(value, view.saved_rows[row] + saved_offset + index * kPackedLanes<T> + lane);
     }
 
     const StepView<T>& view;

@@ -36,7 +36,7 @@ struct LstmOp {
                 T* saved = view.saved_rows[row] + unit0 * 5 + lane;
                 const V values[5] = {step.i, step.f, step.g, step.o, step.c};
                 for (int k = 0; k < 5; ++k) {
-                    hn::StoreU(values[k], d, saved + k * kPackedLanes<T>);
+                    view.save(values[k], saved + k * kPackedLanes<T>);
                 }
             }
         }

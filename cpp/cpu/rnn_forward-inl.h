@@ -12,6 +12,7 @@
 
 #include "cpu/dot_product-inl.h"
 #include "cpu/rnn_kernels.h"
+#include "cpu/row_writer-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
@@ -44,8 +45,9 @@ struct StepView {
     const T* const* x_gates;    // (rows) pointers to n_vectors * lanes, in vector order, with bias
     T* const* y_rows;           // (rows) pointers to S values each; null if not wanted
     T* const* saved_rows;       // (rows) pointers; null if not wanted
-    const T* dropout;           // (rows, state_stride): what multiplies candidates; optional
-    const T* attention;         // (rows); cells with attention
+    RowWriter<T> saved_writer;
+    const T* dropout;    // (rows, state_stride): what multiplies candidates; optional
+    const T* attention;  // (rows); cells with attention
     // Input gates of the next step that lie in a large table.
     const T* const* ahead;
     std::int64_t n_ahead;
@@ -54,6 +56,16 @@ struct StepView {
         const Lanes<T> d;
         return dropout == nullptr ? hn::Set(d, T(1))
                                   : hn::LoadU(d, dropout + row * state_stride + unit);
+    }
+
+    // Writes one vector for the backward pass. A narrower one than a cache line does not go past
+    // the caches, because the rest of its line comes later.
+    HWY_INLINE void save(hn::Vec<Lanes<T>> value, T* to) const {
+        if constexpr (lane_count<T>() == kPackedLanes<T>) {
+            saved_writer.write(value, to);
+        } else {
+            hn::StoreU(value, Lanes<T>(), to);
+        }
     }
 
     // Asks for the part of them that is due when the units from `block` on are computed, so that

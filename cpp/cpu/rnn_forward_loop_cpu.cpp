@@ -33,6 +33,7 @@ class ForwardTile {
                            weights_.blocks * kPackedLanes<T>)),
           gates_stride_(weights_.n_vectors() * kPackedLanes<T>),
           saved_stride_(saved_count(weights_.kind) * weights_.blocks * kPackedLanes<T>),
+          saved_writer_(args.saved, args.layout->n_events(), saved_stride_),
           noise_(args.noise, weights_.kind, tile.rows(), stride_) {
         const std::int64_t rows = tile.rows();
         const std::int64_t gates_rows =
@@ -212,6 +213,7 @@ class ForwardTile {
                                x_gates,
                                args_.y == nullptr ? nullptr : y_rows_,
                                args_.saved == nullptr ? nullptr : saved_rows_,
+                               saved_writer_,
                                noise_.candidate_scale(),
                                attention_,
                                x_gates + active,
@@ -267,6 +269,7 @@ class ForwardTile {
     const PackedRnn<T>& weights_;
     const SessionTile& tile_;
     const std::int64_t stride_, gates_stride_, saved_stride_;
+    const RowWriter<T> saved_writer_;
     std::int64_t chunk_rows_;
     T *h_, *h_next_, *c_, *work_, *x_gates_;
     const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_, **gates_rows_;
@@ -281,6 +284,7 @@ void run_forward(const RnnForwardArgs<T>& args, CellStep<T> step) {
     for_each_tile_of_rows(args.layout->batch(), [&](std::int64_t first, std::int64_t last) {
         const SessionTile tile(*args.layout, first, last, args.reverse);
         ForwardTile<T>(args, step, tile).run();
+        hwy::FlushStream();
     });
 }
 
