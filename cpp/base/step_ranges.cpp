@@ -5,8 +5,6 @@
 namespace seqrec_fast {
 namespace {
 
-// With fewer, handing over the gradients of the states would show.
-constexpr std::int64_t kLeastSteps = 16;
 // Tiles enough for many threads.
 constexpr std::int64_t kMostSessions = 768;
 
@@ -15,21 +13,23 @@ void add_ranges(const SequenceLayout& layout, std::int64_t first, std::int64_t l
                 std::int64_t most_events, std::vector<StepRange>& ranges) {
     const std::int64_t* sessions = layout.by_length().data();
     const std::int64_t steps = first < last ? layout.length(sessions[first]) : 0;
-    StepRange range{first, last, steps, steps, 0, true, false};
-    std::int64_t active = first;
+    StepRange range{first, first, steps, steps, 0, false};
     for (std::int64_t step = steps; step-- > 0;) {
+        std::int64_t active = range.last_session;
         while (active < last && layout.length(sessions[active]) > step) {
             ++active;
         }
         const std::int64_t more = active - first;
-        if (range.last_step - range.first_step >= kLeastSteps &&
-            range.events + more > most_events) {
+        if (range.events > 0 && range.events + more > most_events) {
             ranges.push_back(range);
-            range = {first, last, range.first_step, range.first_step, 0, false, false};
+            range.last_step = range.first_step;
+            range.events = 0;
         }
+        range.last_session = active;
         range.first_step = step;
         range.events += more;
     }
+    range.last_session = last;
     range.oldest = true;
     ranges.push_back(range);
 }
@@ -47,11 +47,14 @@ std::vector<StepRange> step_ranges(const SequenceLayout& layout, std::int64_t mo
     return ranges;
 }
 
-RangeEvents::RangeEvents(const SequenceLayout& layout, bool reverse, const StepRange& range) {
+void append_events(const SequenceLayout& layout, bool reverse, const StepRange& range,
+                   std::vector<std::int64_t>& events, std::vector<std::int64_t>& step_rows) {
     const std::int64_t* sessions = layout.by_length().data();
-    events.reserve(static_cast<std::size_t>(range.events));
-    for (std::int64_t s = range.first_step; s < range.last_step; ++s) {
-        step_rows.push_back(count());
+    const std::size_t before = events.size();
+    step_rows.assign(static_cast<std::size_t>(range.last_step - range.first_step), 0);
+    for (std::int64_t s = range.last_step; s-- > range.first_step;) {
+        step_rows[static_cast<std::size_t>(s - range.first_step)] =
+            static_cast<std::int64_t>(events.size() - before);
         for (std::int64_t i = range.first_session; i < range.last_session; ++i) {
             const std::int64_t steps = layout.length(sessions[i]);
             if (steps <= s) {

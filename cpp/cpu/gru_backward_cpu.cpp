@@ -19,25 +19,23 @@ struct GruCandidateGradOp {
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
-    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+    HWY_INLINE void apply(const typename View::Row& row, std::int64_t unit) const {
         const D d;
-        const hn::Vec<D> r = hn::LoadU(d, view.saved_at(row, 0, unit));
-        const hn::Vec<D> z = hn::LoadU(d, view.saved_at(row, 1, unit));
-        const hn::Vec<D> n = hn::LoadU(d, view.saved_at(row, 2, unit));
-        const std::int64_t hidden = view.weights->hidden_size;
-        const hn::Vec<D> h = view.h_before(row, unit);
-        T* dh = view.dh + row * view.stride + unit;
+        const hn::Vec<D> r = row.load_saved(0, unit);
+        const hn::Vec<D> z = row.load_saved(1, unit);
+        const hn::Vec<D> n = row.load_saved(2, unit);
+        const hn::Vec<D> h = row.h_before(unit);
+        const std::int64_t at = row.at + unit;
         const GruGrad<M> grad =
-            gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh), view.candidate_scale(row, unit));
-        view.store_gate(grad.z_pre, row, 1, unit);
-        view.store_gate(grad.n_pre, row, 2, unit);
-        store_part(M::mul(r, h), d, view.args->rh_before + (view.first + row) * hidden + unit,
-                   hidden - unit);
-        hn::StoreU(grad.h, d, dh);
-        hn::StoreU(hn::Zero(d), d, view.work + row * view.stride + unit);
+            gru_blend_grad<M>(z, n, h, hn::LoadU(d, dh + at), row.candidate_scale(unit));
+        row.store_gate(grad.z_pre, 1, unit);
+        row.store_gate(grad.n_pre, 2, unit);
+        store_part(M::mul(r, h), d, rh_before + row.index * row.hidden + unit, row.hidden - unit);
+        hn::StoreU(grad.h, d, dh + at);
+        hn::StoreU(hn::Zero(d), d, work + at);
     }
 
-    const View& view;
+    T *dh, *work, *rh_before;
 };
 
 // Reset-before, second pass: `work` holds the gradient of r * h.
@@ -47,17 +45,17 @@ struct GruResetGradOp {
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
-    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
+    HWY_INLINE void apply(const typename View::Row& row, std::int64_t unit) const {
         const D d;
-        const hn::Vec<D> r = hn::LoadU(d, view.saved_at(row, 0, unit));
-        const hn::Vec<D> h = view.h_before(row, unit);
-        const std::int64_t at = row * view.stride + unit;
-        const hn::Vec<D> drh = hn::LoadU(d, view.work + at);
-        view.store_gate(gru_reset_grad<M>(r, M::mul(drh, h)), row, 0, unit);
-        hn::StoreU(M::mul_add(drh, r, hn::LoadU(d, view.dh + at)), d, view.dh + at);
+        const hn::Vec<D> r = row.load_saved(0, unit);
+        const hn::Vec<D> h = row.h_before(unit);
+        const std::int64_t at = row.at + unit;
+        const hn::Vec<D> drh = hn::LoadU(d, work + at);
+        row.store_gate(gru_reset_grad<M>(r, M::mul(drh, h)), 0, unit);
+        hn::StoreU(M::mul_add(drh, r, hn::LoadU(d, dh + at)), d, dh + at);
     }
 
-    const View& view;
+    T *dh, *work;
 };
 
 struct GruResetBeforeGradCell {
@@ -67,9 +65,9 @@ struct GruResetBeforeGradCell {
     static void step_grad(const View& view) {
         using T = typename View::T;
         const PackedRnnGrad<T>& weights = *view.weights;
-        for_each_unit(view, GruCandidateGradOp<View>{view});
+        for_each_unit(view, GruCandidateGradOp<View>{view.dh, view.work, view.args->rh_before});
         view.add_product(view.work, view.candidate_rows, weights.hidden_size, weights.candidate);
-        for_each_unit(view, GruResetGradOp<View>{view});
+        for_each_unit(view, GruResetGradOp<View>{view.dh, view.work});
         view.add_recurrent_gradient(2);
     }
 };

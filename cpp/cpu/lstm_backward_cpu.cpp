@@ -13,63 +13,76 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// The cell state before zoneout, if there is any: what was saved is the one after it.
-template <class View, class V = hn::Vec<Lanes<typename View::T>>>
-HWY_INLINE V cell_state_inside(const View& view, std::int64_t row, std::int64_t unit) {
-    const Lanes<typename View::T> d;
-    if (view.keep_h == nullptr) {
-        return hn::LoadU(d, view.saved_at(row, 4, unit));
-    }
-    return lstm_cell_state<SimdMath<Lanes<typename View::T>>>(
-        hn::LoadU(d, view.saved_at(row, 0, unit)), hn::LoadU(d, view.saved_at(row, 1, unit)),
-        hn::LoadU(d, view.saved_at(row, 2, unit)),
-        hn::LoadU(d, view.c_before + row * view.stride + unit), view.candidate_scale(row, unit));
-}
-
+// What the point-wise gradients of a step read and write beside its rows.
 template <class View>
-struct LstmGradOp {
+struct LstmGradOps {
     using T = typename View::T;
+    using Row = typename View::Row;
     using D = Lanes<T>;
+    using V = hn::Vec<D>;
     using M = SimdMath<D>;
 
-    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
-        const D d;
-        const std::int64_t at = row * view.stride + unit;
-        hn::Vec<D> saved[4];
-        for (int k = 0; k < 4; ++k) {
-            saved[k] = hn::LoadU(d, view.saved_at(row, k, unit));
+    LstmGradOps(const View& view, const T* dh_of_output)
+        : zoned(view.keep_h != nullptr),
+          dh_out(dh_of_output),
+          c_before(view.c_before),
+          dc(view.dc),
+          unprojected(view.args->unprojected) {}
+
+    // The cell state before zoneout, if there is any: what was saved is the one after it.
+    HWY_INLINE V cell_state_inside(const Row& row, std::int64_t unit) const {
+        if (!zoned) {
+            return row.load_saved(4, unit);
         }
-        const LstmGrad<M> grad = lstm_step_grad<M>(
-            saved[0], saved[1], saved[2], saved[3], hn::LoadU(d, view.c_before + at),
-            cell_state_inside(view, row, unit), hn::LoadU(d, dh_out + at),
-            hn::LoadU(d, view.dc + at), view.candidate_scale(row, unit));
-        view.store_gate(grad.i_pre, row, 0, unit);
-        view.store_gate(grad.f_pre, row, 1, unit);
-        view.store_gate(grad.g_pre, row, 2, unit);
-        view.store_gate(grad.o_pre, row, 3, unit);
-        hn::StoreU(grad.c, d, view.dc + at);
+        return lstm_cell_state<M>(row.load_saved(0, unit), row.load_saved(1, unit),
+                                  row.load_saved(2, unit), hn::LoadU(D(), c_before + row.at + unit),
+                                  row.candidate_scale(unit));
     }
 
-    const View& view;
+    bool zoned;
     const T* dh_out;  // with respect to o * tanh(c)
+    const T* c_before;
+    T *dc, *unprojected;
+};
+
+template <class View>
+struct LstmGradOp : LstmGradOps<View> {
+    using Base = LstmGradOps<View>;
+    using V = typename Base::V;
+    using Base::Base;
+
+    HWY_INLINE void apply(const typename Base::Row& row, std::int64_t unit) const {
+        const typename Base::D d;
+        const std::int64_t at = row.at + unit;
+        const V i = row.load_saved(0, unit);
+        const V f = row.load_saved(1, unit);
+        const V g = row.load_saved(2, unit);
+        const V o = row.load_saved(3, unit);
+        const auto grad = lstm_step_grad<typename Base::M>(
+            i, f, g, o, hn::LoadU(d, this->c_before + at), this->cell_state_inside(row, unit),
+            hn::LoadU(d, this->dh_out + at), hn::LoadU(d, this->dc + at),
+            row.candidate_scale(unit));
+        row.store_gate(grad.i_pre, 0, unit);
+        row.store_gate(grad.f_pre, 1, unit);
+        row.store_gate(grad.g_pre, 2, unit);
+        row.store_gate(grad.o_pre, 3, unit);
+        hn::StoreU(grad.c, d, this->dc + at);
+    }
 };
 
 // o * tanh(c) again, for the gradient of the projection.
 template <class View>
-struct LstmUnprojectedOp {
-    using T = typename View::T;
-    using D = Lanes<T>;
-    using M = SimdMath<D>;
+struct LstmUnprojectedOp : LstmGradOps<View> {
+    using Base = LstmGradOps<View>;
+    using M = typename Base::M;
+    using Base::Base;
 
-    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
-        const hn::Vec<D> o = hn::LoadU(D(), view.saved_at(row, 3, unit));
-        const hn::Vec<D> c = cell_state_inside(view, row, unit);
-        const std::int64_t hidden = view.weights->hidden_size;
-        store_part(M::mul(o, M::tanh(c)), D(),
-                   view.args->unprojected + (view.first + row) * hidden + unit, hidden - unit);
+    HWY_INLINE void apply(const typename Base::Row& row, std::int64_t unit) const {
+        const auto value =
+            M::mul(row.load_saved(3, unit), M::tanh(this->cell_state_inside(row, unit)));
+        store_part(value, typename Base::D(), this->unprojected + row.index * row.hidden + unit,
+                   row.hidden - unit);
     }
-
-    const View& view;
 };
 
 struct LstmGradCell {
@@ -87,10 +100,10 @@ struct LstmGradCell {
             }
             clear(view, view.work);
             view.add_product(view.work, view.dh_rows, weights.state_size, weights.projection);
-            for_each_unit(view, LstmUnprojectedOp<View>{view});
+            for_each_unit(view, LstmUnprojectedOp<View>(view, view.work));
             dh_out = view.work;
         }
-        for_each_unit(view, LstmGradOp<View>{view, dh_out});
+        for_each_unit(view, LstmGradOp<View>(view, dh_out));
         clear(view, view.dh);
         view.add_recurrent_gradient(4);
     }

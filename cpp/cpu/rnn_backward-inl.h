@@ -49,54 +49,73 @@ struct GradStep {
             add_product(dh, dgates_rows, gates * weights->hidden_size, weights->recurrent);
         }
     }
-    HWY_INLINE hn::Vec<Lanes<T>> candidate_scale(std::int64_t row, std::int64_t unit) const {
-        const Lanes<T> d;
-        return dropout == nullptr ? hn::Set(d, T(1)) : hn::LoadU(d, dropout + row * stride + unit);
-    }
-    // Vectors of the state before and after the event of a row.
-    HWY_INLINE hn::Vec<Lanes<T>> h_before(std::int64_t row, std::int64_t unit) const {
-        return load_part(Lanes<T>(), args->h_before[events[row]] + unit,
-                         weights->state_size - unit);
-    }
-    HWY_INLINE hn::Vec<Lanes<T>> h_after(std::int64_t row, std::int64_t unit) const {
-        const std::int64_t width = weights->state_size;
-        return load_part(Lanes<T>(), args->y + events[row] * width + unit, width - unit);
-    }
 };
 
-// The same with the counts of the cell as constants, because they sit in the innermost addresses.
+// One row of a step: where its data lie. Held apart from the step, in registers: as far as a
+// compiler knows, a vector that is stored may change any pointer in memory.
 template <class Cell, class Value>
-struct GradView : GradStep<Value> {
+struct GradRow {
     using T = Value;
+    using D = Lanes<T>;
+    using V = hn::Vec<D>;
     static constexpr std::int64_t kGates = gate_count(Cell::kKind);
     static constexpr std::int64_t kSaved = saved_count(Cell::kKind);
 
-    explicit GradView(const GradStep<T>& step) : GradStep<T>(step) {}
+    GradRow(const GradStep<T>& step, std::int64_t row)
+        : hidden(step.weights->hidden_size),
+          state(step.weights->state_size),
+          at(row * step.stride),
+          index(step.first + row),
+          saved(step.args->saved +
+                step.events[row] * step.weights->blocks * kSaved * kPackedLanes<T>),
+          before(step.args->h_before[step.events[row]]),
+          after(step.args->y + step.events[row] * state),
+          dropout(step.dropout == nullptr ? nullptr : step.dropout + at),
+          dgates(step.dgates + row * step.args->dgates_stride),
+          dinput_gates(step.args->dinput_gates == nullptr
+                           ? nullptr
+                           : step.args->dinput_gates + step.events[row] * kGates * hidden) {}
 
-    HWY_INLINE const T* saved_at(std::int64_t row, std::int64_t index, std::int64_t unit) const {
-        return this->args->saved +
-               ((this->events[row] * this->weights->blocks + unit / kPackedLanes<T>)*kSaved +
-                index) *
-                   kPackedLanes<T> +
-               unit % kPackedLanes<T>;
+    HWY_INLINE V load_saved(std::int64_t value, std::int64_t unit) const {
+        return hn::LoadU(D(), saved + (unit / kPackedLanes<T> * kSaved + value) * kPackedLanes<T> +
+                                  unit % kPackedLanes<T>);
     }
-    HWY_INLINE void store_slot(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t slot,
-                               std::int64_t unit) const {
-        const std::int64_t hidden = this->weights->hidden_size;
-        store_part(value, Lanes<T>(),
-                   this->dgates + row * this->args->dgates_stride + slot * hidden + unit,
-                   hidden - unit);
+    // The state before and after the event.
+    HWY_INLINE V h_before(std::int64_t unit) const {
+        return load_part(D(), before + unit, state - unit);
+    }
+    HWY_INLINE V h_after(std::int64_t unit) const {
+        return load_part(D(), after + unit, state - unit);
+    }
+    HWY_INLINE V candidate_scale(std::int64_t unit) const {
+        return dropout == nullptr ? hn::Set(D(), T(1)) : hn::LoadU(D(), dropout + unit);
+    }
+    HWY_INLINE void store_slot(V value, std::int64_t slot, std::int64_t unit) const {
+        store_part(value, D(), dgates + slot * hidden + unit, hidden - unit);
     }
     // Stores a gate's gradient for the products with the weights and for the caller.
-    HWY_INLINE void store_gate(hn::Vec<Lanes<T>> value, std::int64_t row, std::int64_t gate,
-                               std::int64_t unit) const {
-        store_slot(value, row, gate_slot(Cell::kKind, gate), unit);
-        if (this->args->dinput_gates != nullptr) {
-            const std::int64_t hidden = this->weights->hidden_size;
-            T* to = this->args->dinput_gates + (this->events[row] * kGates + gate) * hidden + unit;
-            store_part(value, Lanes<T>(), to, hidden - unit);
+    HWY_INLINE void store_gate(V value, std::int64_t gate, std::int64_t unit) const {
+        store_slot(value, gate_slot(Cell::kKind, gate), unit);
+        if (dinput_gates != nullptr) {
+            store_part(value, D(), dinput_gates + gate * hidden + unit, hidden - unit);
         }
     }
+
+    std::int64_t hidden, state;
+    std::int64_t at;     // in tile buffers
+    std::int64_t index;  // of the matrices of M rows
+    const T *saved, *before, *after, *dropout;
+    T *dgates, *dinput_gates;
+};
+
+// A step with the type of its rows: the counts of the cell are constants, because they sit in the
+// innermost addresses.
+template <class Cell, class Value>
+struct GradView : GradStep<Value> {
+    using T = Value;
+    using Row = GradRow<Cell, Value>;
+
+    explicit GradView(const GradStep<T>& step) : GradStep<T>(step) {}
 };
 
 // One step of a cell for all active rows.
@@ -114,9 +133,9 @@ void run_backward(const RnnBackwardArgs<T>& args, CellStepGrad<T> step);
 // Calls op.apply(row, unit) for every active row and every vector of its hidden units.
 template <class View, class PointwiseOp>
 HWY_INLINE void for_each_unit(const View& view, const PointwiseOp& op) {
-    for (std::int64_t row = 0; row < view.rows; ++row) {
-        for (std::int64_t unit = 0; unit < view.weights->hidden_size;
-             unit += lane_count<typename View::T>()) {
+    for (std::int64_t r = 0; r < view.rows; ++r) {
+        const typename View::Row row(view, r);
+        for (std::int64_t unit = 0; unit < row.hidden; unit += lane_count<typename View::T>()) {
             op.apply(row, unit);
         }
     }

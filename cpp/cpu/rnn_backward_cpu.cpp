@@ -19,29 +19,30 @@ struct RnnGradOp {
     using D = Lanes<T>;
     using M = SimdMath<D>;
 
-    HWY_INLINE void apply(std::int64_t row, std::int64_t unit) const {
-        T* dh = view.dh + row * view.stride + unit;
-        const hn::Vec<D> scale = view.candidate_scale(row, unit);
-        const hn::Vec<D> dh_scaled = M::mul(scale, hn::LoadU(D(), dh));
+    HWY_INLINE void apply(const typename View::Row& row, std::int64_t unit) const {
+        T* const dh_unit = dh + row.at + unit;
+        const hn::Vec<D> scale = row.candidate_scale(unit);
+        const hn::Vec<D> dh_scaled = M::mul(scale, hn::LoadU(D(), dh_unit));
         const hn::Vec<D> value = activation(row, unit, scale);
-        const hn::Vec<D> dsum = rnn_activate_grad<M>(view.weights->kind, value, dh_scaled);
-        view.store_gate(dsum, row, 0, unit);
-        hn::StoreU(hn::Zero(D()), D(), dh);
+        row.store_gate(rnn_activate_grad<M>(kind, value, dh_scaled), 0, unit);
+        hn::StoreU(hn::Zero(D()), D(), dh_unit);
     }
 
     // The output before dropout and zoneout.
-    HWY_INLINE hn::Vec<D> activation(std::int64_t row, std::int64_t unit, hn::Vec<D> scale) const {
-        const hn::Vec<D> h = view.h_after(row, unit);
-        if (view.keep_h == nullptr && view.dropout == nullptr) {
+    HWY_INLINE hn::Vec<D> activation(const typename View::Row& row, std::int64_t unit,
+                                     hn::Vec<D> scale) const {
+        const hn::Vec<D> h = row.h_after(unit);
+        if (keep_h == nullptr && row.dropout == nullptr) {
             return h;
         }
-        const hn::Vec<D> keep = view.keep_h == nullptr
-                                    ? hn::Zero(D())
-                                    : hn::LoadU(D(), view.keep_h + row * view.stride + unit);
-        return rnn_activation<M>(h, view.h_before(row, unit), keep, scale, M::set(0x1p-21));
+        const hn::Vec<D> keep =
+            keep_h == nullptr ? hn::Zero(D()) : hn::LoadU(D(), keep_h + row.at + unit);
+        return rnn_activation<M>(h, row.h_before(unit), keep, scale, M::set(0x1p-21));
     }
 
-    const View& view;
+    CellKind kind;
+    T* dh;
+    const T* keep_h;
 };
 
 struct RnnGradCell {
@@ -49,7 +50,7 @@ struct RnnGradCell {
 
     template <class View>
     static void step_grad(const View& view) {
-        for_each_unit(view, RnnGradOp<View>{view});
+        for_each_unit(view, RnnGradOp<View>{view.weights->kind, view.dh, view.keep_h});
         view.add_recurrent_gradient(1);
     }
 };

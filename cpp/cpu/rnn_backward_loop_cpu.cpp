@@ -104,26 +104,27 @@ class BackwardTile {
         std::memset(c_before_, 0, bytes);
         for (std::int64_t r = 0; r < tile_.rows(); ++r) {
             const std::int64_t b = tile_.session(r);
-            std::copy_n(args_.dh_n + b * weights_.state_size, weights_.state_size,
-                        dh_ + r * stride_);
+            const bool begins = tile_.steps(r) <= args_.range->last_step;
+            std::copy_n((begins ? args_.dh_n : args_.dh) + b * weights_.state_size,
+                        weights_.state_size, dh_ + r * stride_);
             if (args_.dc_n != nullptr) {
-                std::copy_n(args_.dc_n + b * weights_.hidden_size, weights_.hidden_size,
-                            dc_ + r * stride_);
+                std::copy_n((begins ? args_.dc_n : args_.dc) + b * weights_.hidden_size,
+                            weights_.hidden_size, dc_ + r * stride_);
             }
             dh_rows_[r] = dh_ + r * stride_;
         }
     }
 
     void store_states() {
+        T* const dh = args_.range->oldest ? args_.dh_0 : args_.dh;
+        T* const dc = args_.range->oldest ? args_.dc_0 : args_.dc;
         for (std::int64_t r = 0; r < tile_.rows(); ++r) {
             const std::int64_t b = tile_.session(r);
-            if (args_.dh_0 != nullptr) {
-                std::copy_n(dh_ + r * stride_, weights_.state_size,
-                            args_.dh_0 + b * weights_.state_size);
+            if (dh != nullptr) {
+                std::copy_n(dh_ + r * stride_, weights_.state_size, dh + b * weights_.state_size);
             }
-            if (args_.dc_0 != nullptr) {
-                std::copy_n(dc_ + r * stride_, weights_.hidden_size,
-                            args_.dc_0 + b * weights_.hidden_size);
+            if (dc != nullptr) {
+                std::copy_n(dc_ + r * stride_, weights_.hidden_size, dc + b * weights_.hidden_size);
             }
         }
     }

@@ -42,7 +42,7 @@ struct RnnInputGatesArgs {
 };
 
 // Gradients of the same call, but for the weights': those follow by rnn_weight_grad_cpu from the
-// matrices of M rows written here, the events of `range` in the order of RangeEvents. Reads y and
+// matrices of M rows written here, the events of `range` in the order of append_events. Reads y and
 // saved of the forward pass.
 template <class T>
 struct RnnBackwardArgs {
@@ -56,18 +56,20 @@ struct RnnBackwardArgs {
     const T* saved;  // as written by the forward pass
     const T* dy;     // (N, S)
     const StepRange* range;
-    const std::int64_t* step_rows;  // RangeEvents::step_rows
-    const T* dh_n;                  // (B, S): with respect to the states after the steps
+    const std::int64_t* step_rows;  // see append_events
+    const T* dh_n;                  // (B, S): with respect to the states after all steps
     const T* dc_n;                  // (B, H), LSTM
-    T* dx;                          // (N, input_size); optional
-    T* dinput_gates;                // (N, G * H): dx where the input is the input gates; optional
-    T* dgates;  // (M, slot_count * H): of the sums of every gate, see cells/cell_kind.h
+    T* dh;  // (B, S): what a range hands to the one before; null if the range is the only one
+    T* dc;  // (B, H), LSTM
+    T* dx;  // (N, input_size); optional
+    T* dinput_gates;  // (N, G * H): dx where the input is the input gates; optional
+    T* dgates;        // (M, slot_count * H): of the sums of every gate, see cells/cell_kind.h
     std::int64_t dgates_stride;  // of its rows
     T* rh_before;                // (M, H), gru_reset_before: r * h_before
     T* dprojected;               // (M, S), LSTM with projection: with respect to h after it
     T* unprojected;              // (M, H), LSTM with projection: o * tanh(c)
-    T* dh_0;                     // (B, S): before the steps; optional; may be dh_n
-    T* dc_0;                     // (B, H), LSTM; may be dc_n
+    T* dh_0;                     // (B, S): before all steps; optional
+    T* dc_0;                     // (B, H), LSTM
     const RnnNoise* noise;       // as in forward
     const T* attention;          // (N); cells with attention
     T* dattention;               // (N); the same
@@ -84,6 +86,10 @@ struct RnnGradProductArgs {
     std::int64_t stride;
     const std::int64_t* events;  // (n_rows); optional
 };
+
+// In full precision two sums over events, one added to the other, have the bits of one sum if the
+// first is over a multiple of these.
+constexpr std::int64_t kWeightGradEvents = 128;
 
 // weight = sum over events of the outer product of their gates' gradients and their inputs; bias =
 // sum of the gates' gradients. Each element is summed in the order of the events, in blocks.

@@ -16,8 +16,9 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// Events of one pass, in whole blocks of a sum: their gates and the packed inputs stay in L2.
-constexpr std::int64_t kEventsPerPass = 2 * kDepthBlock;
+// Events of one pass: their gates and the packed inputs stay in L2.
+constexpr std::int64_t kEventsPerPass = kWeightGradEvents;
+static_assert(kEventsPerPass % kDepthBlock == 0, "a pass is whole blocks of a sum");
 
 // weight = the sums over a pass, or more by them. Its rows are the gates: columns of the matrix of
 // gradients.
@@ -45,12 +46,14 @@ struct WeightGradOp : SumsFromZero<T> {
 };
 
 // bias += column sums of a pass, of the columns [begin, end); `gates` is the first one's. Reads
-// whole cache lines of a row at once, so that the product after it finds them in L2.
+// whole cache lines of a row at once, so that the product after it finds them in L2. Sums of a few
+// events each are added up, so that rounding grows with their number.
 template <class T>
 void add_column_sums(const RnnWeightGradArgs<T>& args, const T* gates, std::int64_t stride,
                      std::int64_t events, std::int64_t begin, std::int64_t end) {
     constexpr int kVectors = 8;
     constexpr std::int64_t kWidth = kVectors * lane_count<T>();
+    constexpr std::int64_t kFewEvents = 16;
     const Lanes<T> d;
     for (std::int64_t column = begin; column < end; column += kWidth) {
         const std::int64_t n = std::min(kWidth, end - column);
@@ -58,13 +61,22 @@ void add_column_sums(const RnnWeightGradArgs<T>& args, const T* gates, std::int6
         for (auto& sum : sums) {
             sum = hn::Zero(d);
         }
-        for (std::int64_t k = 0; k < events; ++k) {
-            const T* from = gates + k * stride + (column - begin);
+        for (std::int64_t k0 = 0; k0 < events; k0 += kFewEvents) {
+            hn::Vec<Lanes<T>> few[kVectors];
+            for (auto& sum : few) {
+                sum = hn::Zero(d);
+            }
+            for (std::int64_t k = k0; k < std::min(events, k0 + kFewEvents); ++k) {
+                const T* from = gates + k * stride + (column - begin);
+                for (int v = 0; v < kVectors; ++v) {
+                    const std::int64_t first = v * lane_count<T>();
+                    const auto value = n == kWidth ? hn::LoadU(d, from + first)
+                                                   : load_part(d, from + first, n - first);
+                    few[v] = hn::Add(few[v], value);
+                }
+            }
             for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t first = v * lane_count<T>();
-                const auto value = n == kWidth ? hn::LoadU(d, from + first)
-                                               : load_part(d, from + first, n - first);
-                sums[v] = hn::Add(sums[v], value);
+                sums[v] = hn::Add(sums[v], few[v]);
             }
         }
         alignas(kCacheLine) T values[kWidth];

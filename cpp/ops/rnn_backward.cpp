@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/parallel.h"
 #include "cpu/rnn_kernels.h"
 #include "ops/rnn.h"
 #include "ops/rnn_checks.h"
@@ -8,38 +9,64 @@
 namespace seqrec_fast {
 namespace {
 
-// Matrices between the reverse loop and the sums over the events of a range, each empty unless the
-// cell has it.
+// A matrix between the reverse loop and the sums over events: a row per event.
 template <class T>
-struct GateGradients {
-    std::int64_t stride;           // of the rows of dgates
-    AlignedBuffer<T> dgates;       // (M, slot_count * H): of the sums of every gate
-    AlignedBuffer<T> rh_before;    // (M, H), gru_reset_before: r * h_before
-    AlignedBuffer<T> dprojected;   // (M, S), LSTM with projection: to h after it
-    AlignedBuffer<T> unprojected;  // (M, H), LSTM with projection: o * tanh(c)
+struct EventRows {
+    std::int64_t stride = 0;
+    AlignedBuffer<T> rows;
 
-    GateGradients(const PackedRnnGrad<T>& weights, std::int64_t rows) {
-        const auto matrix = [&](std::int64_t columns, bool wanted) {
-            return wanted ? AlignedBuffer<T>(static_cast<std::size_t>(rows * columns))
-                          : AlignedBuffer<T>();
-        };
-        // An odd number of cache lines, so that a column does not fall on few cache sets.
-        stride =
-            (blocks_of<T>(slot_count(weights.kind) * weights.hidden_size) | 1) * kPackedLanes<T>;
-        dgates = matrix(stride, true);
-        rh_before = matrix(weights.hidden_size, weights.kind == CellKind::gru_reset_before);
-        dprojected = matrix(weights.state_size, weights.has_projection());
-        unprojected = matrix(weights.hidden_size, weights.has_projection());
+    EventRows(std::int64_t n, std::int64_t stride_of_rows, bool wanted = true)
+        : stride(stride_of_rows) {
+        if (wanted) {
+            rows = AlignedBuffer<T>(static_cast<std::size_t>(n * stride));
+        }
+    }
+    T* from(std::int64_t row) { return rows.size() == 0 ? nullptr : rows.data() + row * stride; }
+    // Moves the rows [first, last) to the front.
+    void keep(std::int64_t first, std::int64_t last) {
+        if (first > 0 && rows.size() > 0) {
+            std::copy(from(first), from(last), rows.data());
+        }
     }
 };
 
-// Events of which the matrices above stay in the caches. With all of a long sequence, fresh pages
-// for them took a third of the time.
+// The matrices of a call, each empty unless the cell has it.
 template <class T>
-std::int64_t range_events(const PackedRnnGrad<T>& weights) {
-    constexpr std::int64_t kBytes = std::int64_t{8} << 20;
-    return kBytes / static_cast<std::int64_t>(sizeof(T)) /
-           (slot_count(weights.kind) * weights.hidden_size);
+struct GateGradients {
+    EventRows<T> dgates;       // slot_count * H columns: of the sums of every gate
+    EventRows<T> rh_before;    // H, gru_reset_before: r * h_before
+    EventRows<T> dprojected;   // S, LSTM with projection: to h after it
+    EventRows<T> unprojected;  // H, LSTM with projection: o * tanh(c)
+
+    GateGradients(const PackedRnnGrad<T>& weights, std::int64_t n)
+        // An odd number of cache lines, so that a column does not fall on few cache sets.
+        : dgates(n, (blocks_of<T>(slot_count(weights.kind) * weights.hidden_size) | 1) *
+                        kPackedLanes<T>),
+          rh_before(n, weights.hidden_size, weights.kind == CellKind::gru_reset_before),
+          dprojected(n, weights.state_size, weights.has_projection()),
+          unprojected(n, weights.hidden_size, weights.has_projection()) {}
+
+    void keep(std::int64_t first, std::int64_t last) {
+        for (EventRows<T>* matrix : {&dgates, &rh_before, &dprojected, &unprojected}) {
+            matrix->keep(first, last);
+        }
+    }
+};
+
+// How the events of a call are cut, so that the matrices above stay in the threads' L2: with all of
+// a long sequence, fresh pages for them took a third of the time.
+struct RangeCut {
+    std::int64_t most_events;
+    std::int64_t summed_by;  // events are summed in multiples of it, the others with the next range
+};
+
+template <class T>
+RangeCut range_cut(const PackedRnnGrad<T>& weights) {
+    // In bfloat16 a sum over events has the bits of one range, so threads must not matter.
+    const bool full = weights.precision == Precision::full;
+    const std::int64_t bytes = full ? num_threads() * (std::int64_t{1} << 20) : 8 << 20;
+    const std::int64_t row = slot_count(weights.kind) * weights.hidden_size;
+    return {bytes / static_cast<std::int64_t>(sizeof(T)) / row, full ? kWeightGradEvents : 1};
 }
 
 // The state each event started from: that after the event before it, h_0, or `zeros`.
@@ -66,50 +93,52 @@ std::vector<const T*> states_before(const RnnBackward<T>& call, const T* zeros) 
 // where dx_gates are the first G slots of dgates and dh_gates those from the first recurrent slot
 // on. A reset-before GRU has rh_before in place of h_before for its last gate.
 // LSTM with projection: dW_hr = dprojected' unprojected.
-// These are the sums over one range; `add` to those over others.
+// These are the sums over the first `n` events that gradients has; `add` to those over others.
 template <class T>
-void weight_gradients(const RnnBackward<T>& call, const GateGradients<T>& gradients,
-                      const RangeEvents& range, const std::vector<const T*>& h_before, bool add) {
+void weight_gradients(const RnnBackward<T>& call, GateGradients<T>& gradients,
+                      const std::vector<std::int64_t>& events, std::int64_t n,
+                      const std::vector<const T*>& h_before, bool add) {
     const PackedRnnGrad<T>& weights = *call.weights;
     const CellKind kind = weights.kind;
-    const std::int64_t events = range.count(), hidden = weights.hidden_size;
+    const std::int64_t hidden = weights.hidden_size;
     const std::int64_t state = weights.state_size, all = weights.gates * hidden;
     const auto sum = [&](const T* gates, std::int64_t n_gates, std::int64_t rotation,
                          const std::vector<const T*>& rows, std::int64_t width, T* weight,
                          T* bias) {
-        rnn_weight_grad_cpu<T>({gates, gradients.stride, n_gates, rotation, events, rows.data(),
+        rnn_weight_grad_cpu<T>({gates, gradients.dgates.stride, n_gates, rotation, n, rows.data(),
                                 width, weight, bias, weights.precision, add});
     };
 
+    const auto rows_of = [&](const auto& row_of_event) {
+        std::vector<const T*> rows(static_cast<std::size_t>(n));
+        std::transform(events.begin(), events.begin() + n, rows.begin(), row_of_event);
+        return rows;
+    };
+    T* const dgates = gradients.dgates.from(0);
     if (call.dweight_ih.present() || call.dbias_ih.present()) {
-        const bool wanted = call.dweight_ih.present();
-        const std::int64_t width = wanted ? call.x.columns : 0;
-        const auto x = wanted ? range.rows_of(call.x.data, width) : std::vector<const T*>();
-        sum(gradients.dgates.data(), all, gate_slot(kind, 0) * hidden, x, width,
-            call.dweight_ih.data, call.dbias_ih.data);
+        const std::int64_t width = call.dweight_ih.present() ? call.x.columns : 0;
+        const auto x = rows_of([&](std::int64_t event) { return call.x.data + event * width; });
+        sum(dgates, all, gate_slot(kind, 0) * hidden, x, width, call.dweight_ih.data,
+            call.dbias_ih.data);
     }
     if (call.dweight_hh.present() || call.dbias_hh.present()) {
-        std::vector<const T*> before;
-        before.reserve(range.events.size());
-        for (const std::int64_t event : range.events) {
-            before.push_back(h_before[static_cast<std::size_t>(event)]);
-        }
+        const auto before =
+            rows_of([&](std::int64_t event) { return h_before[static_cast<std::size_t>(event)]; });
         const bool reset_before = kind == CellKind::gru_reset_before;
         const std::int64_t plain = reset_before ? 2 * hidden : all;
         T* const weight = call.dweight_hh.data;
         T* const bias = call.dbias_hh.data;
-        sum(gradients.dgates.data() + first_recurrent_slot(kind) * hidden, plain, 0, before, state,
-            weight, bias);
+        sum(dgates + first_recurrent_slot(kind) * hidden, plain, 0, before, state, weight, bias);
         if (reset_before) {
-            const auto rh = row_pointers(gradients.rh_before.data(), events, hidden);
-            sum(gradients.dgates.data() + plain, hidden, 0, rh, hidden,
+            const auto rh = row_pointers<T>(gradients.rh_before.from(0), n, hidden);
+            sum(dgates + plain, hidden, 0, rh, hidden,
                 weight == nullptr ? nullptr : weight + plain * state,
                 bias == nullptr ? nullptr : bias + plain);
         }
     }
     if (call.dweight_hr.present()) {
-        const auto rows = row_pointers(gradients.unprojected.data(), events, hidden);
-        rnn_weight_grad_cpu<T>({gradients.dprojected.data(), state, state, 0, events, rows.data(),
+        const auto rows = row_pointers<T>(gradients.unprojected.from(0), n, hidden);
+        rnn_weight_grad_cpu<T>({gradients.dprojected.from(0), state, state, 0, n, rows.data(),
                                 hidden, call.dweight_hr.data, nullptr, weights.precision, add});
     }
 }
@@ -178,13 +207,13 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
     AlignedBuffer<T> zeros(static_cast<std::size_t>(weights.state_size));
     zeros.fill_zero();
     const std::vector<const T*> h_before = states_before(call, zeros.data());
-    const std::vector<StepRange> ranges = step_ranges(*call.layout, range_events(weights));
+    const RangeCut cut = range_cut(weights);
+    const std::vector<StepRange> ranges = step_ranges(*call.layout, cut.most_events);
     std::int64_t most = 0;
     for (const StepRange& range : ranges) {
         most = std::max(most, range.events);
     }
-    GateGradients<T> gradients(weights, most);
-    // What one range hands to the one before.
+    GateGradients<T> gradients(weights, most + cut.summed_by - 1);
     const bool carries = ranges.size() > 1, lstm = weights.kind == CellKind::lstm;
     const auto carried = [&](std::int64_t columns, bool wanted) {
         return wanted ? AlignedBuffer<T>(static_cast<std::size_t>(call.layout->batch() * columns))
@@ -192,9 +221,11 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
     };
     AlignedBuffer<T> dh = carried(weights.state_size, carries);
     AlignedBuffer<T> dc = carried(weights.hidden_size, carries && lstm);
-    for (std::size_t i = 0; i < ranges.size(); ++i) {
-        const StepRange& range = ranges[i];
-        const RangeEvents events(*call.layout, call.reverse, range);
+    std::vector<std::int64_t> events, step_rows;  // events: those whose rows `gradients` has
+    bool summed = false;
+    for (const StepRange& range : ranges) {
+        const auto kept = static_cast<std::int64_t>(events.size());
+        append_events(*call.layout, call.reverse, range, events, step_rows);
         reverse_loop<T>({call.weights,
                          call.layout,
                          h_before.data(),
@@ -205,22 +236,32 @@ void rnn_backward(const char* function, const RnnBackward<T>& call) {
                          call.saved.data,
                          call.dy.data,
                          &range,
-                         events.step_rows.data(),
-                         range.newest ? call.dh_n.data : dh.data(),
-                         range.newest ? call.dc_n.data : dc.data(),
+                         step_rows.data(),
+                         call.dh_n.data,
+                         call.dc_n.data,
+                         dh.data(),
+                         dc.data(),
                          weights.has_input_weights ? call.dx.data : nullptr,
                          weights.has_input_weights ? nullptr : call.dx.data,
-                         gradients.dgates.data(),
-                         gradients.stride,
-                         gradients.rh_before.data(),
-                         gradients.dprojected.data(),
-                         gradients.unprojected.data(),
-                         range.oldest ? call.dh_0.data : dh.data(),
-                         range.oldest ? call.dc_0.data : dc.data(),
+                         gradients.dgates.from(kept),
+                         gradients.dgates.stride,
+                         gradients.rh_before.from(kept),
+                         gradients.dprojected.from(kept),
+                         gradients.unprojected.from(kept),
+                         call.dh_0.data,
+                         call.dc_0.data,
                          call.noise,
                          call.attention.data,
                          call.dattention.data});
-        weight_gradients(call, gradients, events, h_before, i > 0);
+        const auto n = static_cast<std::int64_t>(events.size());
+        const bool last = &range == &ranges.back();
+        const std::int64_t sums = last ? n : n / cut.summed_by * cut.summed_by;
+        if (sums > 0 || last) {
+            weight_gradients(call, gradients, events, sums, h_before, summed);
+            summed = true;
+        }
+        gradients.keep(sums, n);
+        events.erase(events.begin(), events.begin() + sums);
     }
 }
 
