@@ -126,14 +126,20 @@ void weight_gradients(const RnnBackward<T>& call, GateGradients<T>& gradients,
             rows_of([&](std::int64_t event) { return h_before[static_cast<std::size_t>(event)]; });
         const bool reset_before = kind == CellKind::gru_reset_before;
         const std::int64_t plain = reset_before ? 2 * hidden : all;
+        // Without a slot of its own for the state's part of a gate, both biases get the same.
+        const bool one_bias =
+            first_recurrent_slot(kind) == 0 && call.dbias_ih.present() && call.dbias_hh.present();
         T* const weight = call.dweight_hh.data;
-        T* const bias = call.dbias_hh.data;
+        T* const bias = one_bias ? nullptr : call.dbias_hh.data;
         sum(dgates + first_recurrent_slot(kind) * hidden, plain, 0, before, state, weight, bias);
         if (reset_before) {
             const auto rh = row_pointers<T>(gradients.rh_before.from(0), n, hidden);
             sum(dgates + plain, hidden, 0, rh, hidden,
                 weight == nullptr ? nullptr : weight + plain * state,
                 bias == nullptr ? nullptr : bias + plain);
+        }
+        if (one_bias) {
+            std::copy_n(call.dbias_ih.data, all, call.dbias_hh.data);
         }
     }
     if (call.dweight_hr.present()) {
