@@ -116,7 +116,9 @@ struct SimdMath {
             return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
         } else {
             x = at_least(-87, x);
-            const V n = hn::Round(hn::Mul(x, set(1.4426950408889634)));
+            // A sum with 1.5 * 2^23 has its integer part in its last bits.
+            const V shifted = mul_add(x, set(1.4426950408889634), set(12582912));
+            const V n = hn::Sub(shifted, set(12582912));
             // ln 2 in two parts, the first with zeros at its end, so that n times it is exact
             V r = hn::NegMulAdd(n, set(0.693145751953125), x);
             r = hn::NegMulAdd(n, set(1.42860682030941723212e-6), r);
@@ -126,8 +128,8 @@ struct SimdMath {
             p = mul_add(p, r, set(0.4999999344777903));
             p = hn::Add(mul_add(p, hn::Mul(r, r), r), set(1));
             const hn::RebindToSigned<Tag> di;
-            const auto exponent = hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127));
-            return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(exponent)));
+            const auto power = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+            return hn::Mul(p, hn::BitCast(d, hn::Add(power, hn::BitCast(di, set(1)))));
         }
     }
 };
