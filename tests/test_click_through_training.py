@@ -65,7 +65,8 @@ def test_every_model_learns_and_its_file_scores_the_same(name, tmp_path) -> None
     assert after["gauc"] > 0.7
     assert after["log_loss"] < before["log_loss"]
     best = history.epochs[history.best_epoch - 1].metrics
-    assert best == after
+    # The last bits of PyTorch's products depend on where its tensors lie.
+    assert best == pytest.approx(after, rel=1e-6)
     path = tmp_path / "model.safetensors"
     model.export(path, ItemVocabulary(range(N)))
     served = evaluate_without_torch(sf.load(path), VALID, max_length=100)
