@@ -19,8 +19,6 @@ namespace seqrec_fast {
 namespace {
 
 constexpr std::int64_t kTileBytes = 64;  // of one of a tile's 16 rows
-constexpr int kRowTile = 4;              // tiles 0 to 3 hold sums
-constexpr int kWeightTile = 5;
 
 // What a word's products are; of bytes the row is signed.
 enum class Products { bfloat16, by_signed, by_unsigned };
@@ -164,25 +162,65 @@ struct PlainTiles {
     }
 };
 
-// 16 rows against one panel of words: the row tile is loaded once for all vectors of the panel.
-template <class Tiles, Products products, int... vectors>
-void multiply_tile(std::int64_t padded_depth, const std::uint32_t* rows, const std::uint32_t* panel,
-                   void* sums, std::integer_sequence<int, vectors...>) {
-    constexpr std::int64_t kWidth = static_cast<std::int64_t>(sizeof...(vectors)) * kDotTile;
-    constexpr std::int64_t kStride = kWidth * static_cast<std::int64_t>(sizeof(*panel));
-    (Tiles::template zero<vectors>(), ...);
-    for (std::int64_t k = 0; k < padded_depth; k += kDotTile) {
-        Tiles::template load<kRowTile>(rows + k,
-                                       padded_depth * static_cast<std::int64_t>(sizeof(*rows)));
-        ((Tiles::template load<kWeightTile + vectors % 3>(panel + k * kWidth + vectors * kDotTile,
-                                                          kStride),
-          Tiles::template dot<products, vectors, kRowTile, kWeightTile + vectors % 3>()),
-         ...);
-    }
-    (Tiles::template store<vectors>(static_cast<std::uint32_t*>(sums) + vectors * kDotTile,
-                                    kStride),
-     ...);
+template <int... i, class Task>
+void unroll(std::integer_sequence<int, i...>, const Task& task) {
+    (task(std::integral_constant<int, i>()), ...);
 }
+// Calls task(0) to task(n - 1), with integral constants.
+template <int n, class Task>
+void unroll(const Task& task) {
+    unroll(std::make_integer_sequence<int, n>(), task);
+}
+
+// kRowTiles x 16 rows against kColumns neighbouring vectors of a panel of words, `width` words to a
+// term. Tiles 0 to 3 hold sums, then come rows, then weights.
+template <class Tiles, Products products, int kRowTiles, int kColumns>
+void multiply_block(std::int64_t padded_depth, const std::uint32_t* rows,
+                    const std::uint32_t* panel, std::int64_t width, std::uint32_t* sums) {
+    constexpr int kRowTile = 4, kWeightTile = kRowTile + kRowTiles, kWeightTiles = 8 - kWeightTile;
+    static_assert(kRowTiles * kColumns <= kRowTile, "sums have four tiles");
+    constexpr auto kWord = static_cast<std::int64_t>(sizeof(*rows));
+    unroll<kRowTiles * kColumns>([](auto sum) { Tiles::template zero<sum>(); });
+    for (std::int64_t k = 0; k < padded_depth; k += kDotTile) {
+        unroll<kRowTiles>([&](auto r) {
+            Tiles::template load<kRowTile + r>(rows + r * kDotTile * padded_depth + k,
+                                               padded_depth * kWord);
+        });
+        unroll<kColumns>([&](auto c) {
+            constexpr int kColumn = decltype(c)::value;
+            constexpr int kWeight = kWeightTile + kColumn % kWeightTiles;
+            Tiles::template load<kWeight>(panel + k * width + c * kDotTile, width * kWord);
+            unroll<kRowTiles>([](auto r) {
+                Tiles::template dot<products, r * kColumns + kColumn, kRowTile + r, kWeight>();
+            });
+        });
+    }
+    unroll<kRowTiles>([&](auto r) {
+        unroll<kColumns>([&](auto c) {
+            Tiles::template store<r * kColumns + c>(sums + r * kDotTile * width + c * kDotTile,
+                                                    width * kWord);
+        });
+    });
+}
+
+// Up to 32 rows against all kVectors vectors of a panel. Two tiles of rows share each weight that
+// is loaded, for two vectors at a time; one has all vectors, so that sums need not wait for
+// themselves.
+template <class Tiles, Products products, int kVectors>
+void multiply_rows(std::int64_t padded_depth, const std::uint32_t* rows, std::int64_t n_rows,
+                   const std::uint32_t* panel, std::uint32_t* sums) {
+    constexpr std::int64_t kWidth = kVectors * kDotTile;
+    if (n_rows <= kDotTile) {
+        multiply_block<Tiles, products, 1, kVectors>(padded_depth, rows, panel, kWidth, sums);
+        return;
+    }
+    unroll<(kVectors + 1) / 2>([&](auto pair) {
+        constexpr int kFirst = 2 * pair, kColumns = kVectors - kFirst < 2 ? 1 : 2;
+        multiply_block<Tiles, products, 2, kColumns>(padded_depth, rows, panel + kFirst * kDotTile,
+                                                     kWidth, sums + kFirst * kDotTile);
+    });
+}
+constexpr std::int64_t kBlockRows = 2 * kDotTile;
 
 // A tile stores 16 rows of sums; what is too much is overwritten by the next one, or lies in the
 // room that DotArgs promises.
@@ -192,10 +230,10 @@ void multiply_panels(const DotArgs& args) {
     auto* sums = static_cast<std::uint32_t*>(args.sums);
     for (std::int64_t p = 0; p < args.n_panels; ++p) {
         const std::uint32_t* panel = args.panels + p * args.padded_depth * kWidth;
-        for (std::int64_t row = 0; row < args.n_rows; row += kDotTile) {
-            multiply_tile<Tiles, products>(args.padded_depth, args.rows + row * args.padded_depth,
-                                           panel, sums + (p * args.n_rows + row) * kWidth,
-                                           std::make_integer_sequence<int, kVectors>());
+        for (std::int64_t row = 0; row < args.n_rows; row += kBlockRows) {
+            multiply_rows<Tiles, products, kVectors>(
+                args.padded_depth, args.rows + row * args.padded_depth, args.n_rows - row, panel,
+                sums + (p * args.n_rows + row) * kWidth);
         }
     }
 }
@@ -216,11 +254,11 @@ void scan(const ScanArgs& args) {
     for (std::int64_t p = 0; p < args.n_panels; ++p) {
         const std::uint32_t* panel = args.panels + p * args.padded_depth * kWidth;
         const float* bias = args.bias == nullptr ? nullptr : args.bias + p * kWidth;
-        for (std::int64_t row = 0; row < args.n_rows; row += kDotTile) {
-            multiply_tile<Tiles, Products::by_unsigned>(
-                args.padded_depth, args.rows + row * args.padded_depth, panel,
-                args.sums + row * kWidth, std::make_integer_sequence<int, 4>());
-            const std::int64_t rows = std::min(kDotTile, args.n_rows - row);
+        for (std::int64_t row = 0; row < args.n_rows; row += kBlockRows) {
+            multiply_rows<Tiles, Products::by_unsigned, 4>(
+                args.padded_depth, args.rows + row * args.padded_depth, args.n_rows - row, panel,
+                reinterpret_cast<std::uint32_t*>(args.sums + row * kWidth));
+            const std::int64_t rows = std::min(kBlockRows, args.n_rows - row);
             for (std::int64_t r = 0; r < rows; ++r) {
                 const std::int64_t at = p * args.n_rows + row + r;
                 args.hits[at] = Tiles::at_least(args.sums + (row + r) * kWidth, bias,
@@ -250,28 +288,26 @@ bool hardware_supported() {
     return supported;
 }
 
+// One or two rows fill so little of a tile that vectors are faster; exact sums do not show it.
+constexpr std::int64_t kLeastRows = 3;
+
 template <class Tiles, DotType type>
 constexpr DotBackend backend(const char* name, Target target, bool (*supported)()) {
+    DotBackend made{};
+    made.name = name;
+    made.type = type;
+    made.target = target;
+    made.supported = supported;
+    made.begin = Tiles::begin;
+    made.end = Tiles::end;
     if constexpr (type == DotType::bfloat16) {
-        return {name,       type,
-                target,     supported,
-                0,          Tiles::begin,
-                Tiles::end, multiply<Tiles, Products::bfloat16>,
-                nullptr,    0,
-                0};
+        made.multiply = multiply<Tiles, Products::bfloat16>;
     } else {
-        return {name,
-                type,
-                target,
-                supported,
-                0,
-                Tiles::begin,
-                Tiles::end,
-                multiply<Tiles, Products::by_signed>,
-                scan<Tiles>,
-                0,
-                0};
+        made.multiply = multiply<Tiles, Products::by_signed>;
+        made.scan = scan<Tiles>;
+        made.least_rows = kLeastRows;
     }
+    return made;
 }
 constexpr auto kAlways = [] { return true; };
 

@@ -48,6 +48,7 @@ const DotBackend* parse(DotType type, const std::string& name, const char* origi
 }  // namespace
 
 thread_local const DotBackend* DotSession::current_ = nullptr;
+thread_local const DotBackend* DotSession::for_few_rows_ = nullptr;
 
 const char* dot_type_name(DotType type) {
     return type == DotType::bfloat16 ? "bfloat16" : "int8";
@@ -76,7 +77,7 @@ const std::vector<const DotBackend*>& supported_dot_backends(DotType type) {
     return supported[static_cast<std::size_t>(type)];
 }
 
-const DotBackend& active_dot_backend(DotType type) {
+const DotBackend& active_dot_backend(DotType type, std::int64_t n_rows) {
     Choice& choice = g_choices[static_cast<int>(type)];
     if (!choice.environment_read.load(std::memory_order_acquire)) {
         const char* variable =
@@ -91,7 +92,7 @@ const DotBackend& active_dot_backend(DotType type) {
     }
     const Target target = active_target();
     for (const DotBackend* backend : supported_dot_backends(type)) {
-        if (backend->target <= target) {
+        if (backend->target <= target && backend->least_rows <= n_rows) {
             best = backend;
         }
     }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -86,29 +87,33 @@ struct DotBackend {
     std::int32_t code_offset;            // of `scan`: 128 where it takes codes as signed
     std::int64_t rows_from_halves;       // for so many rows `scan` puts halves together by itself
     int largest_row_code = 127;          // of `scan`
+    std::int64_t least_rows = 0;         // for fewer, another is faster and its sums are the same
 };
+
+constexpr std::int64_t kManyRows = std::numeric_limits<std::int64_t>::max();
 
 // Those that this machine can run; the last is the best.
 const std::vector<const DotBackend*>& supported_dot_backends(DotType type);
 
-// The back end in use: the forced one, else the best that the active target allows. At first
-// SEQREC_FAST_BFLOAT16 or SEQREC_FAST_INT8 may name it. Throws std::invalid_argument if that back
-// end cannot be had.
-const DotBackend& active_dot_backend(DotType type);
+// The back end in use for products of `n_rows` rows: the forced one, else the best that the active
+// target allows. At first SEQREC_FAST_BFLOAT16 or SEQREC_FAST_INT8 may name it. Throws
+// std::invalid_argument if that back end cannot be had.
+const DotBackend& active_dot_backend(DotType type, std::int64_t n_rows = kManyRows);
 
 // Makes `name` the back end; "" or "auto" leaves the choice to the machine. Throws
 // std::invalid_argument for a name that is unknown or not supported here.
 void force_dot_backend(DotType type, const std::string& name);
 
-// A series of products on one thread, all with one back end; products are made inside one only.
+// A series of products on one thread; products are made inside one only.
 class DotSession {
   public:
-    // Without a type it does nothing.
-    explicit DotSession(std::optional<DotType> type)
-        : backend_(type ? &active_dot_backend(*type) : nullptr) {
+    // Without a type it does nothing. No product has more than `most_rows` rows.
+    explicit DotSession(std::optional<DotType> type, std::int64_t most_rows = kManyRows)
+        : backend_(type ? &active_dot_backend(*type, most_rows) : nullptr) {
         if (backend_ != nullptr) {
             backend_->begin();
             current_ = backend_;
+            for_few_rows_ = backend_->least_rows == 0 ? backend_ : &active_dot_backend(*type, 1);
         }
     }
     ~DotSession() {
@@ -121,10 +126,15 @@ class DotSession {
     DotSession& operator=(const DotSession&) = delete;
 
     static const DotBackend& current() { return *current_; }
+    // The one for a product of `n_rows` rows. Back ends for few rows need no setup.
+    static const DotBackend& current(std::int64_t n_rows) {
+        return n_rows < current_->least_rows ? *for_few_rows_ : *current_;
+    }
 
   private:
     const DotBackend* backend_;
     static thread_local const DotBackend* current_;
+    static thread_local const DotBackend* for_few_rows_;
 };
 
 // The back ends, where this build has them (see dot_backends.cpp).

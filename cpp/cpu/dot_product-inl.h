@@ -173,7 +173,7 @@ HWY_INLINE void multiply_dot_panels(const Op& op, const PackedDots& weights,
 template <int kGates, class Op>
 HWY_INLINE void multiply_dots(const Op& op, const float* const* rows, std::int64_t n_rows,
                               std::int64_t depth, const PackedDots& weights, RowRange range) {
-    const DotBackend& backend = DotSession::current();
+    const DotBackend& backend = DotSession::current(n_rows);
     const PackedPanels<std::uint32_t>& words = weights.words;
     const std::int64_t padded_rows = padded_to_dot_tiles(n_rows);
     // One row: all panels at once. More: the sums of one panel stay in L1.

@@ -128,7 +128,7 @@ class RankTile {
         }
     }
     void scan_codes() {
-        const DotSession session(DotType::int8);
+        const DotSession session(DotType::int8, task_.n_rows);
         thread_local Workspace workspace;
         workspace.reserve(ItemScan::bytes(items_.dim, task_.n_rows) +
                           2 * Workspace::bytes_for<std::uint64_t>(task_.n_rows));

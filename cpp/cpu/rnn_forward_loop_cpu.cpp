@@ -39,6 +39,7 @@ class ForwardTile {
         const std::int64_t gates_rows =
             std::max(rows, std::min(kChunkRows, rows * tile.max_steps()));
         // Rows of a table are read where they lie.
+        most_rows_ = from_table() ? rows : gates_rows;
         chunk_rows_ = from_table() ? std::max(rows, kChunkPointers) : gates_rows;
         Workspace& workspace = thread_workspace();
         workspace.reserve(4 * Workspace::bytes_for<T>(rows * stride_) +
@@ -65,7 +66,7 @@ class ForwardTile {
     }
 
     void run() {
-        const DotSession session(dot_type(weights_.precision));
+        const DotSession session(dot_type(weights_.precision), most_rows_);
         load_states();
         std::int64_t active = tile_.active(0, tile_.rows());
         store_final_states(active, tile_.rows());
@@ -271,6 +272,7 @@ class ForwardTile {
     const std::int64_t stride_, gates_stride_, saved_stride_;
     const RowWriter<T> saved_writer_;
     std::int64_t chunk_rows_;
+    std::int64_t most_rows_;  // of a product
     T *h_, *h_next_, *c_, *work_, *x_gates_;
     const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_, **gates_rows_;
     T **y_rows_, **saved_rows_;

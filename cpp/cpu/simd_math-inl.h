@@ -51,25 +51,32 @@ struct SimdMath {
     static HWY_INLINE V zero_unless_positive(V test, V x) {
         return hn::IfThenElseZero(hn::Gt(test, set(0)), x);
     }
+    // float32: within 2.5 ULP. exp(-x) is 2^n e^-r with r = x + n ln 2.
     static HWY_INLINE V sigmoid(V x) {
-        return hn::Div(set(1), hn::Add(set(1), exp_up_to(kMaxExponent, hn::Neg(x))));
+        x = at_least(-kMaxExponent, at_most(kMaxExponent, x));
+        if constexpr (sizeof(T) == 8) {
+            return hn::Div(set(1), hn::Add(set(1), exp_up_to(kMaxExponent, hn::Neg(x))));
+        } else {
+            const Power two = power_of_two(neg_mul_add(x, set(kLog2E), set(kShift)));
+            const V r = mul_add(two.n, set(kLn2), x);
+            V p = neg_mul_add(exp_tail<true>(r), r, set(1));
+            p = neg_mul_add(p, r, set(1));
+            return hn::Div(set(1), mul_add(p, two.value, set(1)));
+        }
     }
-    // float32: within 1.5 ULP (Highway's: 4). Below 0.7 a minimax polynomial in x^2 of
-    // (tanh(x) / x - 1) / x^2, relative error 1.6e-8; above it 1 - 2 / (exp(2|x|) + 1).
+    // float32: within 3 ULP. e / (e + 2) with e = exp(2x) - 1 = 2^n (e^r - 1) + (2^n - 1), which
+    // has the relative accuracy of e^r - 1 near 0.
     static HWY_INLINE V tanh(V x) {
         if constexpr (sizeof(T) == 8) {
             return hn::IfThenElse(hn::IsNaN(x), x, hn::Tanh(Tag(), x));
         } else {
-            const V magnitude = hn::Abs(x);
-            const V z = hn::Mul(x, x);
-            V p = mul_add(set(-0.005138663078050412), z, set(0.020091971174562927));
-            p = mul_add(p, z, set(-0.05355886178754476));
-            p = mul_add(p, z, set(0.13329110746449846));
-            p = mul_add(p, z, set(-0.33333189900552096));
-            const V small = mul_add(p, hn::Mul(z, x), x);
-            const V e = exp_up_to(32, hn::Add(magnitude, magnitude));
-            const V large = hn::Sub(set(1), hn::Div(set(2), hn::Add(e, set(1))));
-            return hn::IfThenElse(hn::Lt(magnitude, set(0.7)), small, hn::CopySignToAbs(large, x));
+            x = at_least(-10, at_most(10, x));  // beyond 9.02 it is 1
+            x = hn::Add(x, x);
+            const Power two = power_of_two(mul_add(x, set(kLog2E), set(kShift)));
+            const V r = neg_mul_add(two.n, set(kLn2), x);
+            const V rest = mul_add(exp_tail<false>(r), hn::Mul(r, r), r);
+            const V e = mul_add(two.value, rest, hn::Sub(two.value, set(1)));
+            return hn::Div(e, hn::Add(e, set(2)));
         }
     }
 
@@ -87,7 +94,32 @@ struct SimdMath {
 
   private:
     // Beyond it 1 / (1 + exp(x)) is 0 to within the smallest normal number.
-    static constexpr double kMaxExponent = sizeof(T) == 4 ? 88 : 706;
+    static constexpr double kMaxExponent = sizeof(T) == 4 ? 87 : 706;
+
+    static constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+    // A float32 sum with 1.5 * 2^23 has its integer part in its last bits; 127 more make it the
+    // exponent of a power of two.
+    static constexpr double kShift = 12582912 + 127;
+    struct Power {
+        V n, value;  // 2^n
+    };
+    static HWY_INLINE Power power_of_two(V shifted) {
+        const Tag d;
+        const hn::RebindToSigned<Tag> di;
+        return {hn::Sub(shifted, set(kShift)),
+                hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted)))};
+    }
+    // (e^s - 1 - s) / s^2 with s = r, or -r, for |r| up to ln 2 / 2: minimax, 3.1e-9 of e^s.
+    template <bool kNegated>
+    static HWY_INLINE V exp_tail(V r) {
+        const auto next = [&](V p, double c) HWY_ATTR {
+            return kNegated ? neg_mul_add(p, r, set(c)) : mul_add(p, r, set(c));
+        };
+        V p = next(set(0.0013814598474162106), 0.00836871688731765);
+        p = next(p, 0.04166838804883945);
+        p = next(p, 0.16666520631627443);
+        return next(p, 0.4999999344777903);
+    }
 
     // NaN stays NaN: SIMD minima and maxima give their second argument then, or NaN; Highway's
     // scalar ones do not.
@@ -106,30 +138,20 @@ struct SimdMath {
 #endif
     }
 
-    // exp(min(x, limit)), NaN for NaN, within 1 ULP.
-    // float32: 2^n e^r with a minimax polynomial of (e^r - 1 - r) / r^2, relative error 3.1e-9;
-    // a third quicker than Highway's, which also covers results that are not normal numbers.
+    // exp(min(x, limit)), NaN for NaN, within 1 ULP; a third quicker than Highway's, which also
+    // covers results that are not normal numbers.
     static HWY_INLINE V exp_up_to(double limit, V x) {
-        const Tag d;
         x = at_most(limit, x);
         if constexpr (sizeof(T) == 8) {
-            return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
+            return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(Tag(), x));
         } else {
             x = at_least(-87, x);
-            // A sum with 1.5 * 2^23 has its integer part in its last bits.
-            const V shifted = mul_add(x, set(1.4426950408889634), set(12582912));
-            const V n = hn::Sub(shifted, set(12582912));
+            const Power two = power_of_two(mul_add(x, set(kLog2E), set(kShift)));
             // ln 2 in two parts, the first with zeros at its end, so that n times it is exact
-            V r = hn::NegMulAdd(n, set(0.693145751953125), x);
-            r = hn::NegMulAdd(n, set(1.42860682030941723212e-6), r);
-            V p = mul_add(set(0.0013814598474162106), r, set(0.00836871688731765));
-            p = mul_add(p, r, set(0.04166838804883945));
-            p = mul_add(p, r, set(0.16666520631627443));
-            p = mul_add(p, r, set(0.4999999344777903));
-            p = hn::Add(mul_add(p, hn::Mul(r, r), r), set(1));
-            const hn::RebindToSigned<Tag> di;
-            const auto power = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-            return hn::Mul(p, hn::BitCast(d, hn::Add(power, hn::BitCast(di, set(1)))));
+            V r = neg_mul_add(two.n, set(0.693145751953125), x);
+            r = neg_mul_add(two.n, set(1.42860682030941723212e-6), r);
+            const V p = mul_add(exp_tail<false>(r), hn::Mul(r, r), r);
+            return hn::Mul(hn::Add(p, set(1)), two.value);
         }
     }
 };

@@ -63,7 +63,7 @@ class TopkTile {
     }
 
     void scan_codes() {
-        const DotSession session(DotType::int8);
+        const DotSession session(DotType::int8, task_.n_rows);
         Workspace& workspace = scan_workspace();
         workspace.reserve(ItemScan::bytes(items_.dim, task_.n_rows) +
                           2 * Workspace::bytes_for<std::int64_t>(task_.n_rows + kRowsAtOnce) +
