@@ -1,6 +1,6 @@
 #include "base/parallel.h"
 
-#include <unistd.h>
+#include <pthread.h>
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -156,19 +156,24 @@ class Pool {
 // locks may be held by threads that no longer exist, so the child leaves the old state alone
 // (never frees it) and makes its own.
 struct PoolState {
-    explicit PoolState(int threads) : pid(getpid()), n_threads(threads) {}
-    pid_t pid;
+    PoolState(int threads, unsigned forks) : n_forks(forks), n_threads(threads) {}
+    const unsigned n_forks;
     std::atomic<int> n_threads;
     std::mutex busy;
     std::unique_ptr<Pool> pool;
 };
 
+// How often fork() made this process out of another; asking for its id would be a system call.
+std::atomic<unsigned> g_forks{0};
+
 PoolState& state() {
     static std::atomic<PoolState*> g_state{nullptr};
+    static const int watching = pthread_atfork(nullptr, nullptr, [] { ++g_forks; });
+    SEQREC_CHECK(watching == 0, "parallel_for: no memory for a handler of fork");
     PoolState* current = g_state.load(std::memory_order_acquire);
-    while (current == nullptr || current->pid != getpid()) {
-        auto* fresh =
-            new PoolState(current == nullptr ? initial_threads() : current->n_threads.load());
+    while (current == nullptr || current->n_forks != g_forks.load(std::memory_order_relaxed)) {
+        auto* fresh = new PoolState(
+            current == nullptr ? initial_threads() : current->n_threads.load(), g_forks.load());
         if (g_state.compare_exchange_strong(current, fresh)) {
             return *fresh;
         }

@@ -46,14 +46,14 @@ constexpr int max_rows() {
     return kAccumulators / kVectors < 8 ? kAccumulators / kVectors : 8;
 }
 
-// acc[row][slice][vector] += sum over k of rows[row][k * row_step] * panel[k][vector], for one or
-// more neighbouring slices (this target's vectors) of the packed vectors, from term k0 on, where
-// `panel` starts; its terms are `panel_step` values apart.
+// acc[row][slice][vector] += sum over k of rows[row][k * row_step] * slice[k][vector], for one or
+// more slices (this target's vectors of the packed vectors), from term k0 on, where the first slice
+// starts; the others follow at distances of `slice_step`, and terms at distances of `panel_step`.
 template <int kRows, int kSlices, int kVectors, class Tag, class T = hn::TFromD<Tag>>
 HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, std::int64_t row_step,
-                             const T* HWY_RESTRICT panel, std::int64_t panel_step, std::int64_t k0,
-                             std::int64_t depth, hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
-    constexpr std::int64_t kLanes = lane_count<T>();
+                             const T* HWY_RESTRICT panel, std::int64_t slice_step,
+                             std::int64_t panel_step, std::int64_t k0, std::int64_t depth,
+                             hn::Vec<Tag> (&acc)[kRows][kSlices][kVectors]) {
     const T* row[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -65,7 +65,7 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, std::int6
         for (int s = 0; s < kSlices; ++s) {
 #pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v) {
-                w[s][v] = hn::LoadU(d, panel + v * kPackedLanes<T> + s * kLanes);
+                w[s][v] = hn::LoadU(d, panel + s * slice_step + v * kPackedLanes<T>);
             }
         }
 #pragma GCC unroll 8
@@ -185,7 +185,8 @@ HWY_INLINE void select_tile(const Op& op, const T* const* rows, std::int64_t row
             op.init(row0 + r, lane + s * lane_count<T>(), acc[r][s]);
         }
     }
-    multiply_add(d, rows + row0, 1, panel + lane, kVectors * kPackedLanes<T>, 0, depth, acc);
+    multiply_add(d, rows + row0, 1, panel + lane, lane_count<T>(), kVectors * kPackedLanes<T>, 0,
+                 depth, acc);
     if (!op.wanted(row0, lane, acc)) {
         return;
     }
@@ -262,6 +263,23 @@ struct GroupProduct {
 template <int kVectors, class T>
 void group_sums(const GroupProduct<T>& product, T* sums);
 
+// The same for one row and two panels of whole vectors: with the sums of one panel alone, each
+// multiply-add would wait for the one before it. The sums of `next` lie kVectors packed vectors
+// behind the first's.
+template <int kVectors, class T>
+void row_sums(const GroupProduct<T>& product, const GroupProduct<T>& next, T* sums);
+
+template <class T, class Op>
+HWY_INLINE GroupProduct<T> group_of_rows(const Op& op, const T* const* rows, std::int64_t row0,
+                                         std::int64_t n_rows, const T* panel, std::int64_t depth,
+                                         const PanelPart& part) {
+    SumsStart<T> start = op.start();
+    if (start.rows != nullptr) {
+        start.rows += row0;
+    }
+    return {rows + row0, n_rows, RowStep<Op>::of(op), panel, depth, part, start};
+}
+
 // All rows against a part of a panel, of kVectors packed vectors.
 template <int kVectors, class T, class Op>
 HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t n_rows,
@@ -277,13 +295,7 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
         alignas(kCacheLine) T sums[kGroupRows * kVectors * kPackedLanes<T>];
         for (std::int64_t row0 = 0; row0 < n_rows; row0 += kGroupRows) {
             const std::int64_t in_group = std::min(kGroupRows, n_rows - row0);
-            SumsStart<T> start = op.start();
-            if (start.rows != nullptr) {
-                start.rows += row0;
-            }
-            group_sums<kVectors>(GroupProduct<T>{rows + row0, in_group, RowStep<Op>::of(op), panel,
-                                                 depth, part, start},
-                                 sums);
+            group_sums<kVectors>(group_of_rows(op, rows, row0, in_group, panel, depth, part), sums);
             for (std::int64_t lane = part.first_lane; lane < part.last_lane;
                  lane += lane_count<T>()) {
                 finish_rows<kVectors>(op, sums + lane * kGroupRows * kVectors, row0, in_group,
@@ -291,6 +303,18 @@ HWY_INLINE void multiply_panel(const Op& op, const T* const* rows, std::int64_t 
             }
         }
     }
+}
+
+// One row against two panels of whole vectors.
+template <int kVectors, class T, class Op>
+HWY_INLINE void multiply_two_panels(const Op& op, const Op& next_op, const T* const* row,
+                                    const T* panel, const T* next_panel, std::int64_t depth) {
+    constexpr PanelPart kWhole = whole_panel<kVectors, T>();
+    alignas(kCacheLine) T sums[2 * kWhole.step];
+    row_sums<kVectors>(group_of_rows(op, row, 0, 1, panel, depth, kWhole),
+                       group_of_rows(next_op, row, 0, 1, next_panel, depth, kWhole), sums);
+    finish_rows<kVectors>(op, sums, 0, 1, 0);
+    finish_rows<kVectors>(next_op, sums + kWhole.step, 0, 1, 0);
 }
 
 // `n` rounded up to whole vectors of this target.
@@ -313,7 +337,15 @@ template <int kGates, class T, class Op>
 HWY_INLINE void multiply_gates(const Op& op, const T* const* rows, std::int64_t n_rows,
                                std::int64_t depth, const PackedPanels<T>& panels, bool backwards) {
     const std::int64_t n = panels.n_panels();
-    for (std::int64_t i = 0; i < n; ++i) {
+    std::int64_t i = 0;
+    if constexpr (lane_count<T>() == kPackedLanes<T>) {
+        for (; n_rows == 1 && i + 2 <= n; i += 2) {
+            const std::int64_t block = backwards ? n - 2 - i : i;
+            multiply_two_panels<kGates>(op.part(block), op.part(block + 1), rows,
+                                        panels.panel(block), panels.panel(block + 1), depth);
+        }
+    }
+    for (; i < n; ++i) {
         const std::int64_t block = backwards ? n - 1 - i : i;
         multiply_panel<kGates>(op.part(block), rows, n_rows, panels.panel(block), depth,
                                {0, used_lanes(panels, block), kGates * kPackedLanes<T>});

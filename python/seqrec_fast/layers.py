@@ -54,6 +54,7 @@ class _RecurrentLayer:
         self._dtype = np.dtype(array_precision(precision))
         # Arithmetic; small layers take float64, see _core.FLOAT64_UNITS.
         self._working = np.dtype(working_precision(packed[0].hidden_size, precision))
+        self._name, self._converts = type(self).__name__, self._dtype != self._working
         self._directions = 2 if bidirectional else 1
         self.precision = precision
         self.bidirectional = bidirectional
@@ -156,13 +157,11 @@ class _RecurrentLayer:
         outputs: str,
         attention: Array | None = None,
     ) -> tuple[Array, Array, Array | None]:
-        if outputs not in ("all", "last"):
-            raise ValueError(
-                f"{type(self).__name__}: outputs is {outputs!r}; expected 'all' or 'last'"
-            )
-        last = outputs == "last"
-        if self._dtype == self._working:
-            found = self._stack.run(type(self).__name__, x, h_0, c_0, offsets, last, attention)
+        last = outputs != "all"
+        if last and outputs != "last":
+            raise ValueError(f"{self._name}: outputs is {outputs!r}; expected 'all' or 'last'")
+        if not self._converts:
+            found = self._stack.run(self._name, x, h_0, c_0, offsets, last, attention)
             if found is not None:
                 return found  # type: ignore[no-any-return]
         values, offsets, batch = self._checked_input(x, offsets)
@@ -170,9 +169,7 @@ class _RecurrentLayer:
         state, pair = (layers, batch, self._packed[0].state_size), c_0 is not None
         h_0 = self._checked_state("h0[0]" if pair else "h0", h_0, state)
         c_0 = self._checked_state("h0[1]", c_0, (layers, batch, self.hidden_size))
-        y, h_n, c_n = self._stack.run(
-            type(self).__name__, values, h_0, c_0, offsets, last, attention
-        )
+        y, h_n, c_n = self._stack.run(self._name, values, h_0, c_0, offsets, last, attention)
         if c_n is not None:
             c_n = c_n.astype(self._dtype, copy=False)
         return y.astype(self._dtype, copy=False), h_n.astype(self._dtype, copy=False), c_n
@@ -181,7 +178,7 @@ class _RecurrentLayer:
         self, x: ArrayLike, offsets: ArrayLike | None
     ) -> tuple[Array, Array | None, int]:
         """Input and offsets in the form that the kernels read, and the number of sequences."""
-        name = type(self).__name__
+        name = self._name
         values = np.asarray(x)
         takes_ids = self._takes_ids
         if values.dtype.kind not in "iu" if takes_ids else values.dtype != self._dtype:
@@ -214,7 +211,7 @@ class _RecurrentLayer:
         state = np.asarray(state)
         if state.shape != shape or state.dtype != self._dtype:
             raise ValueError(
-                f"{type(self).__name__}: {argument} is {state.dtype} of shape {state.shape}; "
+                f"{self._name}: {argument} is {state.dtype} of shape {state.shape}; "
                 f"expected {self._dtype} of shape {shape}"
             )
         return np.ascontiguousarray(state, self._working)
