@@ -19,10 +19,16 @@ SEQREC_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace SEQREC_TARGET_NAMESPACE {
 
+// What n is the tanh of.
+template <class M, class V = typename M::V>
+SEQREC_FN V gru_candidate_sum(V x_n, V h_n, V r) {
+    return M::mul_add(r, h_n, x_n);
+}
+
 // n from the sums of its two parts.
 template <class M, class V = typename M::V>
 SEQREC_FN V gru_candidate(V x_n, V h_n, V r) {
-    return M::tanh(M::mul_add(r, h_n, x_n));
+    return M::tanh(gru_candidate_sum<M>(x_n, h_n, r));
 }
 
 template <class M, class V = typename M::V>

@@ -18,8 +18,8 @@ namespace seqrec_fast {
 namespace SEQREC_TARGET_NAMESPACE {
 
 template <class M, class V = typename M::V>
-struct LstmStep {
-    V i, f, g, o, c, h;
+struct LstmGates {
+    V i, f, g, o, c;
 };
 
 // c', where g is multiplied by `scale`.
@@ -30,15 +30,20 @@ SEQREC_FN V lstm_cell_state(V i, V f, V g, V c, V scale) {
 
 // From the sums of the four gates and the state before.
 template <class M, class V = typename M::V>
-SEQREC_FN LstmStep<M> lstm_step(V i_sum, V f_sum, V g_sum, V o_sum, V c, V scale) {
-    LstmStep<M> step;
-    step.i = M::sigmoid(i_sum);
-    step.f = M::sigmoid(f_sum);
-    step.g = M::tanh(g_sum);
-    step.o = M::sigmoid(o_sum);
-    step.c = lstm_cell_state<M>(step.i, step.f, step.g, c, scale);
-    step.h = M::mul(step.o, M::tanh(step.c));
-    return step;
+SEQREC_FN LstmGates<M> lstm_gates(V i_sum, V f_sum, V g_sum, V o_sum, V c, V scale) {
+    LstmGates<M> gates;
+    gates.i = M::sigmoid(i_sum);
+    gates.f = M::sigmoid(f_sum);
+    gates.g = M::tanh(g_sum);
+    gates.o = M::sigmoid(o_sum);
+    gates.c = lstm_cell_state<M>(gates.i, gates.f, gates.g, c, scale);
+    return gates;
+}
+
+// h' from o and c'.
+template <class M, class V = typename M::V>
+SEQREC_FN V lstm_output(V o, V c) {
+    return M::mul(o, M::tanh(c));
 }
 
 // Gradients with respect to the four sums and to the cell state before.

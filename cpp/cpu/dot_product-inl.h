@@ -112,25 +112,27 @@ HWY_NOINLINE void finish_dots(const Op& op, const PackedDots& weights, std::int6
     constexpr std::int64_t kLanes = kPackedLanes<float>;
     const Lanes<float> d;
     const Lanes<std::int32_t> di;
-    for (std::int64_t r = 0; r < n_rows; ++r) {
-        for (std::int64_t lane = 0; lane < kLanes; lane += lane_count<float>()) {
+    for (std::int64_t lane = 0; lane < kLanes; lane += lane_count<float>()) {
+        finish_in_order(op, 0, n_rows, lane, [&](std::int64_t r) HWY_ATTR {
             hn::Vec<Lanes<float>> start[1][1][kVectors];
             op.start().load(r, lane, start);
-            hn::Vec<Lanes<float>>(&acc)[kVectors] = start[0][0];
+            PanelSums<float, kVectors> row;
 #pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t at = (r * kVectors + v) * kLanes + lane;
+                const auto acc = start[0][0][v];
                 if (weights.type == DotType::bfloat16) {
-                    acc[v] = hn::Add(acc[v], hn::LoadU(d, static_cast<const float*>(sums) + at));
+                    row.values[v] =
+                        hn::Add(acc, hn::LoadU(d, static_cast<const float*>(sums) + at));
                 } else {
                     const auto sum = hn::LoadU(di, static_cast<const std::int32_t*>(sums) + at);
                     const float* scales = weights.scales.data() + (vector0 + v) * kLanes + lane;
                     const auto scale = hn::Mul(hn::LoadU(d, scales), hn::Set(d, units[r]));
-                    acc[v] = hn::MulAdd(hn::ConvertTo(d, sum), scale, acc[v]);
+                    row.values[v] = hn::MulAdd(hn::ConvertTo(d, sum), scale, acc);
                 }
             }
-            op.finish(r, lane, acc);
-        }
+            return row;
+        });
     }
 }
 

@@ -144,20 +144,52 @@ struct RowStep<Op, std::enable_if_t<(sizeof(Op::row_step) > 0)>> {
     static std::int64_t of(const Op& op) { return op.row_step; }
 };
 
-// Hands sums of rows to `op`, row by row. Kept out of line, and the sums in memory, so that
+template <class Op, class = void>
+struct HasStages : std::false_type {};
+template <class Op>
+struct HasStages<Op, std::enable_if_t<Op::kHasStages>> : std::true_type {};
+
+// Hands rows to `op` in their order: op.finish(row, lane, sums) with sums_of(row). An op in two
+// stages (Op::kHasStages) begins a row before it ends the one before it: else the processor holds
+// too few rows at once to hide how long one takes.
+template <class Op, class SumsOf>
+HWY_INLINE void finish_in_order(const Op& op, std::int64_t row0, std::int64_t rows,
+                                std::int64_t lane, const SumsOf& sums_of) {
+    if constexpr (HasStages<Op>::value) {
+        auto stage = op.begin(row0, lane, sums_of(0).values);
+        for (std::int64_t r = 1; r < rows; ++r) {
+            const auto next = op.begin(row0 + r, lane, sums_of(r).values);
+            op.end(row0 + r - 1, lane, stage);
+            stage = next;
+        }
+        op.end(row0 + rows - 1, lane, stage);
+    } else {
+        for (std::int64_t r = 0; r < rows; ++r) {
+            op.finish(row0 + r, lane, sums_of(r).values);
+        }
+    }
+}
+
+template <class T, int kVectors>
+struct PanelSums {
+    hn::Vec<Lanes<T>> values[kVectors];
+};
+
+// Hands sums of one or more rows to `op`. Kept out of line, and the sums in memory, so that
 // a cell's formula is compiled once and not once per row of every tile shape.
 template <int kVectors, class T, class Op>
 HWY_NOINLINE void finish_rows(const Op& op, const T* sums, std::int64_t row0, std::int64_t rows,
                               std::int64_t lane) {
     const Lanes<T> d;
-    for (std::int64_t r = 0; r < rows; ++r, sums += kVectors * lane_count<T>()) {
-        hn::Vec<Lanes<T>> row_sums[kVectors];
+    finish_in_order(op, row0, rows, lane, [&](std::int64_t r) HWY_ATTR {
+        PanelSums<T, kVectors> row;
+        const T* from = sums + r * kVectors * lane_count<T>();
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
-            row_sums[v] = hn::Load(d, sums + v * lane_count<T>());
+            row.values[v] = hn::Load(d, from + v * lane_count<T>());
         }
-        op.finish(row0 + r, lane, row_sums);
-    }
+        return row;
+    });
 }
 
 // What of a panel is multiplied: the lanes [first_lane, last_lane) of its first vectors. `step`:

@@ -72,21 +72,30 @@ struct GruOp {
     using V = typename B::V;
     using M = typename B::M;
 
+    struct Stage {
+        V z, n_sum;
+    };
     struct Part : B {
         using B::B;
+        static constexpr bool kHasStages = true;
         HWY_INLINE SumsStart<T> start() const {
             return {this->view.x_gates, this->gates_offset, 2, this->candidate_bias};
         }
-        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[3]) const {
+        HWY_INLINE Stage begin(std::int64_t row, std::int64_t lane, const V (&acc)[3]) const {
             const V r = M::sigmoid(acc[0]);
             const V z = M::sigmoid(acc[1]);
-            const V n = gru_candidate<M>(this->input(row, 2, lane), acc[2], r);
-            this->store(z, n, row, lane);
             if (this->view.saved_rows != nullptr) {
                 this->save(r, 0, row, lane);
                 this->save(z, 1, row, lane);
-                this->save(n, 2, row, lane);
                 this->save(acc[2], 3, row, lane);
+            }
+            return {z, gru_candidate_sum<M>(this->input(row, 2, lane), acc[2], r)};
+        }
+        HWY_INLINE void end(std::int64_t row, std::int64_t lane, const Stage& stage) const {
+            const V n = M::tanh(stage.n_sum);
+            this->store(stage.z, n, row, lane);
+            if (this->view.saved_rows != nullptr) {
+                this->save(n, 2, row, lane);
             }
         }
     };

@@ -19,25 +19,35 @@ struct LstmOp {
     using V = hn::Vec<D>;
     using M = SimdMath<D>;
 
+    struct Stage {
+        V o, c;
+    };
     struct Part {
+        static constexpr bool kHasStages = true;
         HWY_INLINE SumsStart<T> start() const { return {view.x_gates, unit0 * 4, 4, nullptr}; }
-        HWY_INLINE void finish(std::int64_t row, std::int64_t lane, const V (&acc)[4]) const {
+        HWY_INLINE Stage begin(std::int64_t row, std::int64_t lane, const V (&acc)[4]) const {
             const D d;
             const std::int64_t unit = unit0 + lane;
             T* c = view.c + row * view.state_stride + unit;
-            const LstmStep<M> step = lstm_step<M>(acc[0], acc[1], acc[2], acc[3], hn::LoadU(d, c),
-                                                  view.candidate_scale(row, unit));
-            hn::StoreU(step.c, d, c);
-            hn::StoreU(step.h, d, h_out + row * view.state_stride + unit);
-            if (y_rows != nullptr) {
-                store_part(step.h, d, y_rows[row] + unit, view.weights->hidden_size - unit);
-            }
+            const LstmGates<M> gates = lstm_gates<M>(
+                acc[0], acc[1], acc[2], acc[3], hn::LoadU(d, c), view.candidate_scale(row, unit));
+            hn::StoreU(gates.c, d, c);
             if (view.saved_rows != nullptr) {
                 T* saved = view.saved_rows[row] + unit0 * 5 + lane;
-                const V values[5] = {step.i, step.f, step.g, step.o, step.c};
+                const V values[5] = {gates.i, gates.f, gates.g, gates.o, gates.c};
                 for (int k = 0; k < 5; ++k) {
                     view.save(values[k], saved + k * kPackedLanes<T>);
                 }
+            }
+            return {gates.o, gates.c};
+        }
+        HWY_INLINE void end(std::int64_t row, std::int64_t lane, const Stage& stage) const {
+            const D d;
+            const std::int64_t unit = unit0 + lane;
+            const V h = lstm_output<M>(stage.o, stage.c);
+            hn::StoreU(h, d, h_out + row * view.state_stride + unit);
+            if (y_rows != nullptr) {
+                store_part(h, d, y_rows[row] + unit, view.weights->hidden_size - unit);
             }
         }
 

@@ -87,9 +87,11 @@ struct RnnGradProductArgs {
     const std::int64_t* events;  // (n_rows); optional
 };
 
-// In full precision two sums over events, one added to the other, have the bits of one sum if the
-// first is over a multiple of these.
-constexpr std::int64_t kWeightGradEvents = 128;
+// Two sums over events, one added to the other, have the bits of one sum if the first is over a
+// multiple of these.
+constexpr std::int64_t weight_grad_events(Precision precision) {
+    return precision == Precision::full ? 128 : 256;
+}
 
 // weight = sum over events of the outer product of their gates' gradients and their inputs; bias =
 // sum of the gates' gradients. Each element is summed in the order of the events, in blocks.

@@ -17,7 +17,7 @@ namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
 // Events of one pass: their gates and the packed inputs stay in L2.
-constexpr std::int64_t kEventsPerPass = kWeightGradEvents;
+constexpr std::int64_t kEventsPerPass = weight_grad_events(Precision::full);
 static_assert(kEventsPerPass % kDepthBlock == 0, "a pass is whole blocks of a sum");
 
 // weight = the sums over a pass, or more by them. Its rows are the gates: columns of the matrix of
@@ -96,7 +96,7 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
     const std::int64_t n_gates = end - begin;
     bool has_weight = args.weight != nullptr;
     if constexpr (std::is_same_v<T, float>) {
-        if (reduced && has_weight) {
+        if (reduced && has_weight && args.events > 0) {
             const DotSession session(dot_type(args.precision));
             WeightGradDots(args, begin, n_gates).run();
             has_weight = false;
@@ -125,7 +125,7 @@ void weight_grad_range(const RnnWeightGradArgs<T>& args, std::int64_t begin, std
     PackedPanels<T> inputs;
     for (std::int64_t event = 0; event < args.events; event += kEventsPerPass) {
         const std::int64_t n = std::min(kEventsPerPass, args.events - event);
-        if (n != inputs.depth()) {
+        if (has_weight && n != inputs.depth()) {
             inputs = PackedPanels<T>(args.width, n, kMaxPanelVectors);
         }
         const T* gates = args.gates + event * args.gates_stride + begin;

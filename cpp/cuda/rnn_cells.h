@@ -78,14 +78,14 @@ struct LstmLoopCell {
     template <class M, class T = typename M::V>
     static SEQREC_FN T step(CellKind, const T (&x)[4], const T (&sum)[4], T /*h*/, T& c,
                             T /*attention*/, T scale, T* saved) {
-        const auto step =
-            lstm_step<M>(x[0] + sum[0], x[1] + sum[1], x[2] + sum[2], x[3] + sum[3], c, scale);
-        saved[0] = step.i;
-        saved[1] = step.f;
-        saved[2] = step.g;
-        saved[3] = step.o;
-        saved[4] = c = step.c;
-        return step.h;
+        const auto gates =
+            lstm_gates<M>(x[0] + sum[0], x[1] + sum[1], x[2] + sum[2], x[3] + sum[3], c, scale);
+        saved[0] = gates.i;
+        saved[1] = gates.f;
+        saved[2] = gates.g;
+        saved[3] = gates.o;
+        saved[4] = c = gates.c;
+        return lstm_output<M>(gates.o, gates.c);
     }
 
     template <class M, class T = typename M::V>

@@ -62,11 +62,10 @@ struct RangeCut {
 
 template <class T>
 RangeCut range_cut(const PackedRnnGrad<T>& weights) {
-    // In bfloat16 a sum over events has the bits of one range, so threads must not matter.
-    const bool full = weights.precision == Precision::full;
-    const std::int64_t bytes = full ? num_threads() * (std::int64_t{1} << 20) : 8 << 20;
-    const std::int64_t row = slot_count(weights.kind) * weights.hidden_size;
-    return {bytes / static_cast<std::int64_t>(sizeof(T)) / row, full ? kWeightGradEvents : 1};
+    const std::int64_t values =
+        num_threads() * (std::int64_t{1} << 20) / static_cast<std::int64_t>(sizeof(T));
+    return {values / (slot_count(weights.kind) * weights.hidden_size),
+            weight_grad_events(weights.precision)};
 }
 
 // The state each event started from: that after the event before it, h_0, or `zeros`.
