@@ -72,6 +72,7 @@ class _RecurrentLayer:
                 table = None
         self._table_bytes = sum(part.nbytes for part in (*tables, table) if part is not None)
         self._stack: Any = STACKS[self._working.name](packed, self._directions, table, tables)
+        self._run_stack = self._stack.run
 
     def __call__(
         self,
@@ -113,6 +114,11 @@ class _RecurrentLayer:
             If a shape does not fit, an id is out of range, `outputs` is unknown, or offsets are
             not a partition of the rows of `x`.
         """
+        # The common call straight away: a step of one session takes microseconds.
+        if outputs == "all" and not self._converts:
+            found = self._run_stack(self._name, x, h0, None, offsets, False)
+            if found is not None:
+                return found[0], found[1]
         y, h_n, _ = self._run(x, h0, None, offsets, outputs)
         return y, h_n
 
@@ -161,7 +167,7 @@ class _RecurrentLayer:
         if last and outputs != "last":
             raise ValueError(f"{self._name}: outputs is {outputs!r}; expected 'all' or 'last'")
         if not self._converts:
-            found = self._stack.run(self._name, x, h_0, c_0, offsets, last, attention)
+            found = self._run_stack(self._name, x, h_0, c_0, offsets, last, attention)
             if found is not None:
                 return found  # type: ignore[no-any-return]
         values, offsets, batch = self._checked_input(x, offsets)
@@ -169,7 +175,7 @@ class _RecurrentLayer:
         state, pair = (layers, batch, self._packed[0].state_size), c_0 is not None
         h_0 = self._checked_state("h0[0]" if pair else "h0", h_0, state)
         c_0 = self._checked_state("h0[1]", c_0, (layers, batch, self.hidden_size))
-        y, h_n, c_n = self._stack.run(self._name, values, h_0, c_0, offsets, last, attention)
+        y, h_n, c_n = self._run_stack(self._name, values, h_0, c_0, offsets, last, attention)
         if c_n is not None:
             c_n = c_n.astype(self._dtype, copy=False)
         return y.astype(self._dtype, copy=False), h_n.astype(self._dtype, copy=False), c_n
