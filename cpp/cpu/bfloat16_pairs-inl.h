@@ -14,9 +14,14 @@ HWY_BEFORE_NAMESPACE();
 namespace seqrec_fast {
 namespace HWY_NAMESPACE {
 
-// words[i] = first[i] and second[i] (zero if null) as bfloat16; up to the next whole vector.
+// words[i] = first[i] and second[i] (zero if null) as bfloat16; up to the next whole vector. Inside
+// a DotSession.
 HWY_INLINE void pair_to_bfloat16(const float* first, const float* second, std::int64_t n,
                                  std::uint32_t* words) {
+    if (DotSession::current().round_pair != nullptr) {
+        DotSession::current().round_pair(first, second, n, words);
+        return;
+    }
     const Lanes<float> d;
     const Lanes<std::uint32_t> du;
     for (std::int64_t i = 0; i < n; i += lane_count<float>()) {

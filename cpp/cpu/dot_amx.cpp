@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__linux__)
@@ -281,7 +282,7 @@ bool tiles_permitted() {
 
 // CPUID leaf 7: bit 22 of EDX is AMX-BF16, 24 AMX-TILE, 25 AMX-INT8.
 bool hardware_supported() {
-    static const bool supported = cpu_supports(Target::avx512) &&
+    static const bool supported = cpu_supports(Target::avx512) && has_avx512_bf16() &&
                                   cpuid_bit(7, 0, CpuidRegister::edx, 22) &&
                                   cpuid_bit(7, 0, CpuidRegister::edx, 24) &&
                                   cpuid_bit(7, 0, CpuidRegister::edx, 25) && tiles_permitted();
@@ -302,6 +303,10 @@ constexpr DotBackend backend(const char* name, Target target, bool (*supported)(
     made.end = Tiles::end;
     if constexpr (type == DotType::bfloat16) {
         made.multiply = multiply<Tiles, Products::bfloat16>;
+        if (std::is_same_v<Tiles, HardwareTiles>) {
+            made.round = round_by_avx512_bf16;
+            made.round_pair = round_pair_by_avx512_bf16;
+        }
     } else {
         made.multiply = multiply<Tiles, Products::by_signed>;
         made.scan = scan<Tiles>;

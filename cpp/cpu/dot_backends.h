@@ -88,6 +88,11 @@ struct DotBackend {
     std::int64_t rows_from_halves;       // for so many rows `scan` puts halves together by itself
     int largest_row_code = 127;          // of `scan`
     std::int64_t least_rows = 0;         // for fewer, another is faster and its sums are the same
+    // How values become bfloat16, and two rows the words of their pairs (a null second row is
+    // zeros), where the processor has an instruction for it; else null. No more than n are written.
+    void (*round)(const float* from, std::int64_t n, std::uint16_t* to) = nullptr;
+    void (*round_pair)(const float* first, const float* second, std::int64_t n,
+                       std::uint32_t* words) = nullptr;
 };
 
 constexpr std::int64_t kManyRows = std::numeric_limits<std::int64_t>::max();
@@ -147,5 +152,13 @@ extern const DotBackend kDotInt8NeonDot;
 #endif
 
 inline void no_dot_setup() {}
+
+#if defined(__x86_64__)
+// Those of AVX512_BF16 (dot_bf16_avx512.cpp).
+bool has_avx512_bf16();
+void round_by_avx512_bf16(const float* from, std::int64_t n, std::uint16_t* to);
+void round_pair_by_avx512_bf16(const float* first, const float* second, std::int64_t n,
+                               std::uint32_t* words);
+#endif
 
 }  // namespace seqrec_fast

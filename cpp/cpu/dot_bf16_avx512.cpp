@@ -1,5 +1,7 @@
-// bfloat16 dot products with AVX512_BF16.
+// bfloat16 dot products and rounding with AVX512_BF16.
 #include <immintrin.h>
+
+#include <algorithm>
 
 #include "cpu/dot_backends.h"
 
@@ -30,21 +32,66 @@ struct Isa {
 
 #include "cpu/dot_tiles-inl.h"
 
+// The first n lanes, zeros in the others.
+inline __m512 load_lanes(const float* from, std::int64_t n) {
+    const auto lanes = static_cast<__mmask16>((1U << std::min<std::int64_t>(n, 16)) - 1);
+    return _mm512_maskz_loadu_ps(lanes, from);
+}
+
 }  // namespace dot_bf16_avx512
+
+// Numbers below the smallest normal one become zeros, as in the products.
+void round_by_avx512_bf16(const float* from, std::int64_t n, std::uint16_t* to) {
+    std::int64_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __m512bh both =
+            _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + 16), _mm512_loadu_ps(from + i));
+        _mm512_storeu_si512(to + i, reinterpret_cast<__m512i>(both));
+    }
+    for (; i < n; i += 16) {
+        const auto lanes = static_cast<__mmask16>((1U << std::min<std::int64_t>(n - i, 16)) - 1);
+        const __m256bh half = _mm512_cvtneps_pbh(dot_bf16_avx512::load_lanes(from + i, n - i));
+        _mm512_mask_cvtepi32_storeu_epi16(
+            to + i, lanes, _mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(half)));
+    }
+}
+
+void round_pair_by_avx512_bf16(const float* first, const float* second, std::int64_t n,
+                               std::uint32_t* words) {
+    for (std::int64_t i = 0; i < n; i += 16) {
+        const auto lanes = static_cast<__mmask16>((1U << std::min<std::int64_t>(n - i, 16)) - 1);
+        const auto half = [&](const float* row) __attribute__((always_inline)) {
+            const __m512 values =
+                row == nullptr ? _mm512_setzero_ps() : dot_bf16_avx512::load_lanes(row + i, n - i);
+            return _mm512_maskz_cvtepu16_epi32(
+                0xffff, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+        };
+        const __m512i pair =
+            _mm512_or_si512(half(first), _mm512_maskz_slli_epi32(0xffff, half(second), 16));
+        _mm512_mask_storeu_epi32(words + i, lanes, pair);
+    }
+}
 }  // namespace seqrec_fast
 #pragma GCC pop_options
 
 namespace seqrec_fast {
-const DotBackend kDotBf16Avx512 = {
-    "avx512_bf16",
-    DotType::bfloat16,
-    Target::avx512,
-    [] { return cpu_supports(Target::avx512) && cpuid_bit(7, 1, CpuidRegister::eax, 5); },
-    0,
-    no_dot_setup,
-    no_dot_setup,
-    dot_bf16_avx512::multiply,
-    nullptr,
-    0,
-    0};
+bool has_avx512_bf16() {
+    return cpu_supports(Target::avx512) && cpuid_bit(7, 1, CpuidRegister::eax, 5);
+}
+
+const DotBackend kDotBf16Avx512 = {"avx512_bf16",
+                                   DotType::bfloat16,
+                                   Target::avx512,
+                                   has_avx512_bf16,
+                                   0,
+                                   no_dot_setup,
+                                   no_dot_setup,
+                                   dot_bf16_avx512::multiply,
+                                   nullptr,
+                                   0,
+                                   0,
+                                   127,
+                                   0,
+                                   round_by_avx512_bf16,
+                                   round_pair_by_avx512_bf16};
 }  // namespace seqrec_fast

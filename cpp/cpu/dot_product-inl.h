@@ -94,7 +94,12 @@ HWY_INLINE void round_rows(const PackedDots& weights, const DotBackend& backend,
         const std::int64_t full = depth / values_per_word(weights.type);
         std::fill(words + full, words + stride, 0U);
         if (weights.type == DotType::bfloat16) {
-            round_to_bfloat16(rows[r], depth, reinterpret_cast<std::uint16_t*>(words));
+            auto* const halves = reinterpret_cast<std::uint16_t*>(words);
+            if (backend.round != nullptr) {
+                backend.round(rows[r], depth, halves);
+            } else {
+                round_to_bfloat16(rows[r], depth, halves);
+            }
             continue;
         }
         const RowScale scale =

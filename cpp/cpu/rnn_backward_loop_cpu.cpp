@@ -215,7 +215,7 @@ class BackwardTile {
 template <class T>
 void run_backward(const RnnBackwardArgs<T>& args, CellStepGrad<T> step) {
     const StepRange& range = *args.range;
-    for_each_tile_of_rows(range.last_session - range.first_session,
+    for_each_tile_of_rows(range.last_session - range.first_session, args.weights->precision,
                           [&](std::int64_t first, std::int64_t last) {
                               const SessionTile tile(*args.layout, range.first_session + first,
                                                      range.first_session + last, args.reverse);

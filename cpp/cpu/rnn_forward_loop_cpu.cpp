@@ -283,11 +283,12 @@ class ForwardTile {
 
 template <class T>
 void run_forward(const RnnForwardArgs<T>& args, CellStep<T> step) {
-    for_each_tile_of_rows(args.layout->batch(), [&](std::int64_t first, std::int64_t last) {
-        const SessionTile tile(*args.layout, first, last, args.reverse);
-        ForwardTile<T>(args, step, tile).run();
-        hwy::FlushStream();
-    });
+    for_each_tile_of_rows(args.layout->batch(), args.weights->precision,
+                          [&](std::int64_t first, std::int64_t last) {
+                              const SessionTile tile(*args.layout, first, last, args.reverse);
+                              ForwardTile<T>(args, step, tile).run();
+                              hwy::FlushStream();
+                          });
 }
 
 template void run_forward(const RnnForwardArgs<float>&, CellStep<float>);

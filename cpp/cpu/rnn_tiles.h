@@ -5,23 +5,23 @@
 #include <cstdint>
 
 #include "base/parallel.h"
+#include "base/precision.h"
 #include "base/sequence_layout.h"
 
 namespace seqrec_fast {
 
 // Rows of a tile: a multiple of every register tile's rows, and few enough that the tile's state
 // and gates stay in L2 beside the weights. With several threads a small batch is cut smaller.
-constexpr std::int64_t kTileRows = 48;
-
-inline std::int64_t tile_rows(std::int64_t batch) {
+inline std::int64_t tile_rows(std::int64_t batch, Precision precision) {
+    const std::int64_t most = precision == Precision::full ? 48 : 64;
     const std::int64_t share = (batch + num_threads() - 1) / num_threads();
-    return std::min(kTileRows, (share + 7) / 8 * 8);
+    return std::min(most, (share + 7) / 8 * 8);
 }
 
 // Calls task(first, last) for tiles of [0, batch), on all threads.
 template <class Task>
-void for_each_tile_of_rows(std::int64_t batch, const Task& task) {
-    const std::int64_t rows = tile_rows(batch);
+void for_each_tile_of_rows(std::int64_t batch, Precision precision, const Task& task) {
+    const std::int64_t rows = tile_rows(batch, precision);
     if (batch == 0) {
         return;
     }
