@@ -64,6 +64,17 @@ def test_gradients_beside_float64_and_autocast(kind, shape, backend):
         assert relative_error(value, truth[name]) <= min(allowed, TOLERANCE), name
 
 
+def test_same_bits_for_every_thread_count():
+    """Threads cut the batch differently: backward goes through it in ranges of their number."""
+    torch.manual_seed(5)
+    module, x = snn.GRU(33, 24), torch.randn(100, 220, 33)
+    sf.set_num_threads(1)
+    one = autocast_results(module, x)
+    sf.set_num_threads(3)
+    for name, value in autocast_results(module, x).items():
+        assert torch.equal(value, one[name]), name
+
+
 @pytest.fixture(params=["auto", "amx_emulated"])
 def gradient_products(request):
     """Gradients as the target takes them, and in bfloat16 on every target."""
