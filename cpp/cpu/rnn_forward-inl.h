@@ -48,9 +48,9 @@ struct StepView {
     RowWriter<T> saved_writer;
     const T* dropout;    // (rows, state_stride): what multiplies candidates; optional
     const T* attention;  // (rows); cells with attention
-    // Input gates of the next step that lie in a large table.
+    // Rows that come next and lie in a large matrix: input gates of a table, or inputs.
     const T* const* ahead;
-    std::int64_t n_ahead;
+    std::int64_t n_ahead, ahead_width;
 
     HWY_INLINE hn::Vec<Lanes<T>> candidate_scale(std::int64_t row, std::int64_t unit) const {
         const Lanes<T> d;
@@ -73,7 +73,7 @@ struct StepView {
     HWY_INLINE void fetch_ahead(std::int64_t block, std::int64_t blocks = 1) const {
         const std::int64_t end = std::min(weights->blocks, block + blocks);
         fetch_rows(ahead + n_ahead * block / weights->blocks,
-                   ahead + n_ahead * end / weights->blocks, weights->n_vectors() * kPackedLanes<T>);
+                   ahead + n_ahead * end / weights->blocks, ahead_width);
     }
 };
 

@@ -75,8 +75,12 @@ class ForwardTile {
             const T* const* x_gates = gates_rows_;
             for (std::int64_t i = 0; i < steps && active > 0; ++i, ++s) {
                 const std::int64_t still = tile_.active(s + 1, active);
-                const bool fetch = from_table() && i + 1 < steps;
-                step(s, active, x_gates, fetch ? still : 0);
+                if (from_table()) {
+                    step(s, active, x_gates, {x_gates + active, i + 1 < steps ? still : 0});
+                } else {
+                    const std::int64_t first = n_next_ * i / steps;
+                    step(s, active, x_gates, {x_rows_ + first, n_next_ * (i + 1) / steps - first});
+                }
                 x_gates += active;
                 store_final_states(still, active);
                 active = still;
@@ -130,29 +134,39 @@ class ForwardTile {
         }
     }
 
-    // Input gates of as many steps from `s` on as fit the buffer, step after step, active rows
-    // only. Returns the number of steps.
-    std::int64_t fill_input_gates(std::int64_t s, std::int64_t active) {
-        std::int64_t x_width = weights_.gates * weights_.hidden_size;
-        if (from_table()) {
-            x_width = gates_stride_;
-        } else if (weights_.has_input_weights()) {
-            x_width = weights_.input_size;
-        }
+    std::int64_t x_width() const {
+        return from_table()                   ? gates_stride_
+               : weights_.has_input_weights() ? weights_.input_size
+                                              : weights_.gates * weights_.hidden_size;
+    }
+    // Points x_rows_ to the inputs of as many steps from `s` on as fit the buffer, step after step,
+    // active rows only.
+    struct Chunk {
+        std::int64_t rows, steps, active;  // active: after it
+    };
+    Chunk point_to_inputs(std::int64_t s, std::int64_t active) {
         const T* x = from_table() ? args_.gate_table : args_.x;
-        const std::int64_t first = active;
-        std::int64_t n = 0, steps = 0;
-        while (active > 0 && n + active <= chunk_rows_) {
-            for (std::int64_t r = 0; r < active; ++r) {
-                const std::int64_t event = tile_.event(r, s + steps);
-                x_rows_[n + r] = x + (args_.ids == nullptr ? event : args_.ids[event]) * x_width;
+        const std::int64_t width = x_width();
+        Chunk chunk{0, 0, active};
+        while (chunk.active > 0 && chunk.rows + chunk.active <= chunk_rows_) {
+            for (std::int64_t r = 0; r < chunk.active; ++r) {
+                const std::int64_t event = tile_.event(r, s + chunk.steps);
+                x_rows_[chunk.rows + r] =
+                    x + (args_.ids == nullptr ? event : args_.ids[event]) * width;
             }
-            n += active;
-            ++steps;
-            active = tile_.active(s + steps, active);
+            chunk.rows += chunk.active;
+            ++chunk.steps;
+            chunk.active = tile_.active(s + chunk.steps, chunk.active);
         }
+        return chunk;
+    }
+
+    // Input gates of the chunk from `s` on. Returns the number of its steps.
+    std::int64_t fill_input_gates(std::int64_t s, std::int64_t active) {
+        const Chunk chunk = point_to_inputs(s, active);
+        const std::int64_t n = chunk.rows;
         if (from_table()) {
-            fetch_rows(x_rows_, x_rows_ + first, gates_stride_);
+            fetch_rows(x_rows_, x_rows_ + active, gates_stride_);
         } else if (!weights_.has_input_weights()) {
             for (std::int64_t i = 0; i < n; ++i) {
                 arrange_input_gates(x_rows_[i], x_gates_ + i * gates_stride_);
@@ -160,7 +174,10 @@ class ForwardTile {
         } else {
             rnn_input_gates_cpu<T>({&weights_, x_rows_, n, x_gates_});
         }
-        return steps;
+        if (!from_table()) {
+            n_next_ = point_to_inputs(s + chunk.steps, chunk.active).rows;
+        }
+        return chunk.steps;
     }
 
     // The given input gates of one event (gate after gate), with the bias, into vector order.
@@ -181,8 +198,12 @@ class ForwardTile {
         }
     }
 
-    // `n_ahead` rows after those of x_gates are the next step's, and lie in a table.
-    void step(std::int64_t s, std::int64_t active, const T* const* x_gates, std::int64_t n_ahead) {
+    // Rows to ask for during a step.
+    struct Ahead {
+        const T* const* rows;
+        std::int64_t n;
+    };
+    void step(std::int64_t s, std::int64_t active, const T* const* x_gates, const Ahead& ahead) {
         for (std::int64_t r = 0; r < active; ++r) {
             const std::int64_t event = tile_.event(r, s);
             if (args_.reset != nullptr && args_.reset[event] != 0) {
@@ -217,8 +238,9 @@ class ForwardTile {
                                saved_writer_,
                                noise_.candidate_scale(),
                                attention_,
-                               x_gates + active,
-                               n_ahead};
+                               ahead.rows,
+                               ahead.n,
+                               x_width()};
         cell_step_(view);
         if (noise_.zones()) {
             noise_.blend(h_, h_next_, c_, active);
@@ -277,6 +299,7 @@ class ForwardTile {
     const T **h_rows_, **h_next_rows_, **work_rows_, **x_rows_, **gates_rows_;
     T **y_rows_, **saved_rows_;
     T* attention_;
+    std::int64_t n_next_ = 0;  // rows of inputs of the next chunk
     bool starts_from_zero_ = false;
     NoiseTile<T> noise_;
 };
