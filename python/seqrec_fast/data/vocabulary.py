@@ -46,6 +46,7 @@ class ItemVocabulary:
         else:
             self._order = np.argsort(self.ids)
             self._sorted = unique
+            self._by_id = _table_of(cast("NDArray[np.int64]", self.ids), unique)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -72,6 +73,10 @@ class ItemVocabulary:
             return np.full(len(ids), -1, dtype=np.int64)
         if ids.dtype.kind == "U":
             return self._index_of_texts(cast("NDArray[np.str_]", ids))
+        if self._by_id is not None:
+            first, last = self._sorted[0], self._sorted[-1]
+            inside = (ids >= first) & (ids <= last)
+            return np.where(inside, self._by_id[np.where(inside, ids - first, 0)], -1)
         at = np.minimum(np.searchsorted(self._sorted, ids), len(self.ids) - 1)
         return np.where(self._sorted[at] == ids, self._order[at], -1).astype(np.int64)
 
@@ -84,6 +89,15 @@ class ItemVocabulary:
             positions, numbers = zip(*fitting, strict=True)
             index[list(positions)] = self.index_of(np.array(numbers, dtype=np.int64))
         return index[inverse]
+
+
+def _table_of(ids: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the index of every id from the smallest on, if they lie close enough for a table."""
+    if len(ids) == 0 or int(ordered[-1]) - int(ordered[0]) >= 8 * len(ids):
+        return None
+    table = np.full(ordered[-1] - ordered[0] + 1, -1, dtype=np.int64)
+    table[ids - ordered[0]] = np.arange(len(ids))
+    return table
 
 
 def as_ids(values: Any, where: str) -> Ids:
