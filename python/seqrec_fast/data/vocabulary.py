@@ -46,7 +46,7 @@ class ItemVocabulary:
         else:
             self._order = np.argsort(self.ids)
             self._sorted = unique
-            self._by_id = _table_of(cast("NDArray[np.int64]", self.ids), unique)
+            self._by_id = _table_of(self.ids, unique)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -91,7 +91,7 @@ class ItemVocabulary:
         return index[inverse]
 
 
-def _table_of(ids: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def _table_of(ids: NDArray[Any], ordered: NDArray[Any]) -> NDArray[np.int64] | None:
     """Return the index of every id from the smallest on, if they lie close enough for a table."""
     if len(ids) == 0 or int(ordered[-1]) - int(ordered[0]) >= 8 * len(ids):
         return None
