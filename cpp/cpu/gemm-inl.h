@@ -59,8 +59,11 @@ HWY_INLINE void multiply_add(Tag d, const T* const* HWY_RESTRICT rows, std::int6
     for (int r = 0; r < kRows; ++r) {
         row[r] = rows[r] + k0 * row_step;
     }
-    // The loop's own instructions count where hyper-threads share a decoder.
+    // The loop's own instructions count where hyper-threads share a decoder. With 16 registers,
+    // sums would go to memory.
+#if HWY_TARGET == HWY_AVX3
 #pragma GCC unroll 4
+#endif
     for (std::int64_t k = 0; k < depth; ++k, panel += panel_step) {
         hn::Vec<Tag> w[kSlices][kVectors];
 #pragma GCC unroll 8
