@@ -32,10 +32,8 @@ struct Isa {
 
 #include "cpu/dot_tiles-inl.h"
 
-// The first n lanes, zeros in the others.
-inline __m512 load_lanes(const float* from, std::int64_t n) {
-    const auto lanes = static_cast<__mmask16>((1U << std::min<std::int64_t>(n, 16)) - 1);
-    return _mm512_maskz_loadu_ps(lanes, from);
+inline __mmask16 first_lanes(std::int64_t n) {
+    return static_cast<__mmask16>((1U << std::min<std::int64_t>(n, 16)) - 1);
 }
 
 }  // namespace dot_bf16_avx512
@@ -49,8 +47,8 @@ void round_by_avx512_bf16(const float* from, std::int64_t n, std::uint16_t* to) 
         _mm512_storeu_si512(to + i, reinterpret_cast<__m512i>(both));
     }
     for (; i < n; i += 16) {
-        const auto lanes = static_cast<__mmask16>((1U << std::min<std::int64_t>(n - i, 16)) - 1);
-        const __m256bh half = _mm512_cvtneps_pbh(dot_bf16_avx512::load_lanes(from + i, n - i));
+        const __mmask16 lanes = dot_bf16_avx512::first_lanes(n - i);
+        const __m256bh half = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(lanes, from + i));
         _mm512_mask_cvtepi32_storeu_epi16(
             to + i, lanes, _mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(half)));
     }
@@ -59,10 +57,10 @@ void round_by_avx512_bf16(const float* from, std::int64_t n, std::uint16_t* to) 
 void round_pair_by_avx512_bf16(const float* first, const float* second, std::int64_t n,
                                std::uint32_t* words) {
     for (std::int64_t i = 0; i < n; i += 16) {
-        const auto lanes = static_cast<__mmask16>((1U << std::min<std::int64_t>(n - i, 16)) - 1);
+        const __mmask16 lanes = dot_bf16_avx512::first_lanes(n - i);
         const auto half = [&](const float* row) __attribute__((always_inline)) {
             const __m512 values =
-                row == nullptr ? _mm512_setzero_ps() : dot_bf16_avx512::load_lanes(row + i, n - i);
+                row == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(lanes, row + i);
             return _mm512_maskz_cvtepu16_epi32(
                 0xffff, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
         };
